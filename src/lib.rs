@@ -1,0 +1,4 @@
+//! Sequin.
+#![deny(unsafe_code)]
+pgrx::pg_module_magic!(name, version);
+mod engine;
