@@ -1,3 +1,7 @@
 
+pub mod filter;
+pub mod id_map;
+pub mod key;
+pub mod ranges;
 #[cfg(test)]
 mod tests { #[test] fn one() { assert_eq!(1+1, 2); } }
