@@ -1,0 +1,43 @@
+# Everything works as root and as an ordinary user with sudo. PG_CONFIG names the server to build for, run and test.
+PG_CONFIG ?=
+export PG_CONFIG
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build install run psql stop test fmt lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "PG_CONFIG=/path/to/pg_config chooses the server (default: the one on PATH)"
+
+deps: ## install what is missing: PostgreSQL and its headers, libclang, cargo-pgrx
+	@scripts/deps.sh
+
+build: deps ## compile the extension in release mode
+	@scripts/cargo.sh build --release
+
+install: deps ## build, and install into the server of PG_CONFIG
+	@scripts/install.sh
+
+run: install ## start a private cluster, and take a tour: publish, receive, ack
+	@scripts/run.sh
+
+psql: ## connect to the cluster that `make run` started
+	@scripts/psql.sh
+
+stop: ## stop and remove the cluster that `make run` started
+	@scripts/stop.sh
+
+test: deps ## everything: format, lints, unit, in-server, SQL, isolation and black-box tests
+	@scripts/test.sh
+
+fmt: ## format the Rust sources
+	@cargo fmt --all
+
+lint: deps ## rustfmt and clippy, warnings are errors
+	@scripts/test.sh lint
+
+bench: install ## measure, side by side with plain SQL; ARGS are passed on
+	@scripts/cargo.sh bench --bench bench -- $(ARGS)
+
+clean: stop ## remove everything that was built
+	@cargo clean

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Builds the extension in release mode and installs it into the server of PG_CONFIG.
+source "$(dirname "$0")/common.sh"
+find_postgres || die "run: make deps"
+sudo=()
+am_root || sudo=(--sudo)
+note "installing sequin into PostgreSQL $PG_MAJOR ($PG_CONFIG)"
+exec cargo pgrx install --release --no-default-features --features "$PG_FEATURE" --pg-config "$PG_CONFIG" "${sudo[@]}"

@@ -1,0 +1,314 @@
+//! A PostgreSQL cluster of the tests' own: in a temporary directory, reached by a socket in it, gone with its value.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+
+/// How long a server may take to start (crash recovery included) or to stop, on a busy machine.
+const SERVER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The socket is in a directory of its own, so that every cluster can have the same port.
+const PORT: u16 = 5432;
+
+const CONFIG: &str = "
+shared_preload_libraries = 'sequin'
+listen_addresses = ''
+max_connections = 200
+max_worker_processes = 32
+shared_buffers = '64MB'
+max_wal_size = '2GB'
+autovacuum_naptime = '5s'
+log_line_prefix = '%m [%p] %b %d '
+log_min_messages = 'log'
+";
+
+/// How the server is stopped: as `pg_ctl stop -m` has it.
+#[derive(Clone, Copy)]
+pub enum Stop {
+    Fast,
+    Immediate,
+}
+
+pub struct Cluster {
+    directory: PathBuf,
+    postmaster: Mutex<Option<Child>>,
+}
+
+impl Cluster {
+    /// A fresh cluster with the extension preloaded, started.
+    pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same, with lines for postgresql.conf, which win over the defaults.
+    pub fn start_with(config: &str) -> Self {
+        let directory = fresh_directory();
+        let cluster = Self { directory, postmaster: Mutex::new(None) };
+        let data = cluster.data();
+        let mut initdb = as_server_user(&program("initdb"));
+        initdb.arg("-D").arg(&data).args(["-U", "postgres", "--auth=trust", "--encoding=UTF8"]);
+        succeed(initdb.args(["--locale=C", "--no-sync", "--no-instructions"]));
+
+        let file = data.join("postgresql.conf");
+        let defaults = fs::read_to_string(&file).unwrap();
+        let socket = format!("unix_socket_directories = '{}'", cluster.directory.display());
+        fs::write(file, format!("{defaults}\n{CONFIG}\n{socket}\nport = {PORT}\n{config}\n"))
+            .unwrap();
+        cluster.boot();
+        cluster
+    }
+
+    /// Starts the stopped server, and returns once it accepts connections.
+    pub fn boot(&self) {
+        let mut postmaster = self.postmaster.lock().unwrap();
+        assert!(postmaster.is_none(), "the server is up already");
+        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = as_server_user(&program("postgres"));
+        command.arg("-D").arg(self.data());
+        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let deadline = Instant::now() + SERVER_DEADLINE;
+        while self.try_connect("postgres").is_err() {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the server ended with {status} (is sequin installed?)\n{}", self.log_tail());
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                panic!("the server did not start in {SERVER_DEADLINE:?}\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        *postmaster = Some(child);
+    }
+
+    /// Stops the server, and returns once it has ended.
+    pub fn stop(&self, mode: Stop) {
+        let Some(mut child) = self.postmaster.lock().unwrap().take() else { return };
+        signal(if matches!(mode, Stop::Fast) { "INT" } else { "QUIT" }, &[child.id()]);
+        let deadline = Instant::now() + SERVER_DEADLINE;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                signal("KILL", &family(child.id()));
+                child.wait().unwrap();
+                panic!("the server did not stop in {SERVER_DEADLINE:?}\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn restart(&self) {
+        self.stop(Stop::Fast);
+        self.boot();
+    }
+
+    /// kill -9 of the postmaster and of all its children, as near to at once as can be. The server stays down.
+    pub fn kill_9(&self) {
+        let Some(mut child) = self.postmaster.lock().unwrap().take() else { return };
+        let mut family = family(child.id());
+        signal("KILL", &family);
+        child.wait().unwrap();
+        // Until the last one is gone, its shared memory keeps a new server from starting.
+        wait_until("the killed server's children are gone", SERVER_DEADLINE, || {
+            family.retain(|pid| Path::new(&format!("/proc/{pid}")).exists() && !is_zombie(*pid));
+            family.is_empty()
+        });
+    }
+
+    pub fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        let mut config = postgres::Config::new();
+        config.host_path(&self.directory).port(PORT).user("postgres").dbname(database);
+        config.application_name("black_box").connect(NoTls)
+    }
+
+    pub fn connect(&self, database: &str) -> Client {
+        match self.try_connect(database) {
+            Ok(client) => client,
+            Err(error) => panic!("no connection to {database}: {error:?}"),
+        }
+    }
+
+    /// A new database of this name, with the extension; dropped with the value.
+    pub fn database(&self, name: &str) -> Database<'_> {
+        let database = self.database_without_extension(name);
+        database.connect().batch_execute("CREATE EXTENSION sequin").unwrap();
+        database
+    }
+
+    pub fn database_without_extension(&self, name: &str) -> Database<'_> {
+        let mut client = self.connect("postgres");
+        client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).unwrap();
+        Database { cluster: self, name: name.into() }
+    }
+
+    /// One of the server's client programs (psql, pg_dump ..), told where this cluster is.
+    pub fn client_program(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        command.env("PGHOST", &self.directory).env("PGPORT", PORT.to_string());
+        command.env("PGUSER", "postgres").env_remove("PGDATABASE").stdin(Stdio::null());
+        command
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// The end of the server's log, for the report of a failure.
+    pub fn log_tail(&self) -> String {
+        const LINES: usize = 60;
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
+        format!("--- end of {} ---\n{tail}\n---", self.log().display())
+    }
+
+    /// Ends the server without ceremony and removes its files.
+    pub fn destroy(&self) {
+        // A poisoned lock is a test that failed while it started or stopped the server.
+        let child = self.postmaster.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(mut child) = child {
+            signal("KILL", &family(child.id()));
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}
+
+/// A database of a test's own.
+pub struct Database<'a> {
+    pub cluster: &'a Cluster,
+    pub name: String,
+}
+
+impl Database<'_> {
+    pub fn connect(&self) -> Client {
+        self.cluster.connect(&self.name)
+    }
+}
+
+impl Drop for Database<'_> {
+    fn drop(&mut self) {
+        // It may be gone already, renamed, or the server down.
+        if let Ok(mut client) = self.cluster.try_connect("postgres") {
+            let _ = client
+                .batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        }
+    }
+}
+
+/// Waits for a condition, by looking again and again; fails at the deadline.
+pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + deadline;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a command to its end; its output is in the failure.
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Sends a signal; a process that has ended meanwhile is no failure. The shell's own kill needs no package.
+pub fn signal(name: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    let mut kill = Command::new("sh");
+    kill.arg("-c").arg(format!("kill -{name} {pids}")).stderr(Stdio::null());
+    kill.status().unwrap();
+}
+
+/// A process and its children, by what /proc says; the parent is first.
+fn family(parent: u32) -> Vec<u32> {
+    let children = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        (stat_fields(pid)?.1 == parent).then_some(pid)
+    });
+    std::iter::once(parent).chain(children).collect()
+}
+
+fn is_zombie(pid: u32) -> bool {
+    stat_fields(pid).is_some_and(|(state, _)| state == 'Z')
+}
+
+/// A process' state and parent. The name before them may contain blanks and parentheses.
+fn stat_fields(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// A program of the server that PG_CONFIG names.
+fn program(name: &str) -> PathBuf {
+    let pg_config = std::env::var_os("PG_CONFIG").unwrap_or("pg_config".into());
+    let output = succeed(Command::new(pg_config).arg("--bindir"));
+    Path::new(String::from_utf8(output.stdout).unwrap().trim()).join(name)
+}
+
+/// PostgreSQL refuses root, so root runs it as user postgres (or SERVER_USER). The server gets SIGQUIT (an immediate
+/// shutdown) when the thread that started it ends, so it can't outlive a run of the tests that is killed.
+fn as_server_user(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg("--pdeathsig=QUIT");
+    if let Some(user) = server_user() {
+        let group = succeed(Command::new("id").args(["-gn", &user])).stdout;
+        let group = String::from_utf8(group).unwrap();
+        command.args(["--init-groups", "--reuid", &user, "--regid", group.trim()]);
+    }
+    command.arg("--").arg(program);
+    // The server's user may not be able to enter the current directory.
+    command.current_dir("/");
+    // It would put backtraces into clients' DETAIL.
+    command.env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// The user to run the server as; None: as oneself.
+fn server_user() -> Option<String> {
+    let own_uid = fs::metadata("/proc/self").unwrap().uid();
+    (own_uid == 0).then(|| std::env::var("SERVER_USER").unwrap_or("postgres".into()))
+}
+
+/// A new directory that the server's user owns. Those of runs that were killed are removed on the way.
+fn fresh_directory() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    const PREFIX: &str = "sequin-test-";
+    let parent = std::env::temp_dir();
+    for entry in fs::read_dir(&parent).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+    fs::create_dir(&directory).unwrap();
+    if let Some(user) = server_user() {
+        succeed(Command::new("chown").arg(user).arg(&directory));
+    }
+    directory
+}

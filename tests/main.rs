@@ -1,0 +1,23 @@
+//! Black-box tests: real clients, on clusters of their own. Run by `make test`, or, with the extension installed, by
+//! `scripts/cargo.sh test --test black_box`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test fails
+
+mod cluster;
+mod harness;
+
+mod databases;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // `cargo pgrx test` runs every test target, with its own test build of the extension installed.
+    if std::env::var_os("PGRX_BUILD_PROFILE").is_some() {
+        println!("black-box tests are for the extension as it is shipped: make test");
+        return ExitCode::SUCCESS;
+    }
+    let arguments = libtest_mimic::Arguments::from_args();
+    let tests = [databases::tests()];
+    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    harness::destroy_shared_cluster();
+    conclusion.exit_code()
+}
