@@ -5,4 +5,5 @@ find_postgres || die "run: make deps"
 sudo=()
 am_root || sudo=(--sudo)
 note "installing sequin into PostgreSQL $PG_MAJOR ($PG_CONFIG)"
-exec cargo pgrx install --release --no-default-features --features "$PG_FEATURE" --pg-config "$PG_CONFIG" "${sudo[@]}"
+# PROFILE=dev builds faster, for trying things out.
+exec cargo pgrx install --profile "${PROFILE:-release}" --no-default-features --features "$PG_FEATURE" --pg-config "$PG_CONFIG" "${sudo[@]}"

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Everything that can be checked. A failed step does not keep the next ones from running.  scripts/test.sh [lint]
+source "$(dirname "$0")/common.sh"
+find_postgres || die "run: make deps"
+
+# One profile and one set of features for all of it, so that cargo compiles things once. The tests that use the
+# extension from outside run with the release build, as it is shipped.
+features=(--no-default-features --features "$PG_FEATURE pg_test")
+passed=0 failed=()
+
+step() {
+    local name=$1 begun=$SECONDS
+    shift
+    note "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+        echo "$name: passed in $((SECONDS - begun)) s"
+    else
+        failed+=("$name")
+        echo "$name: FAILED"
+    fi
+}
+
+# The tests that run inside a server: it needs a directory that its user can write.
+pgrx_test() {
+    local directory status=0
+    directory=$(mktemp -d /tmp/sequin-pgrx.XXXXXX)
+    as_root chown "$SERVER_USER" "$directory"
+    cargo pgrx test "$PG_FEATURE" "${features[@]}" --runas "$SERVER_USER" --pgdata "$directory" || status=$?
+    as_root rm -rf "$directory"
+    return $status
+}
+
+step "format" cargo fmt --all -- --check
+step "clippy" cargo clippy --workspace --all-targets "${features[@]}" -- -D warnings
+if [ "${1:-}" != lint ]; then
+    step "pure tests" cargo test --lib "${features[@]}" engine::
+    step "tests in the server" pgrx_test
+    step "release build" scripts/install.sh
+    step "pg_regress and isolation specs" scripts/regress.sh
+    step "black-box tests" cargo test --test black_box "${features[@]}"
+fi
+
+echo
+[ ${#failed[@]} = 0 ] || printf 'failed: %s\n' "${failed[@]}"
+echo "$passed passed, ${#failed[@]} failed"
+[ ${#failed[@]} = 0 ]
