@@ -1,5 +1,5 @@
-//! Filters: a key in which a whole token may be `*` (exactly one token) and the last may be `>` (one
-//! or more tokens).
+//! Filters: a key in which a whole token may be `*` (exactly one token) and the last may be `>`
+//! (one or more tokens).
 //!
 //! So `>` matches every key, `a.b.>` does not match `a.b`, and `a*` is no filter at all. A key is
 //! taken to be one that [`check_key`](super::key::check_key) accepts.
@@ -47,7 +47,7 @@ impl FilterError {
                 "Put one or more characters before, between and after the dots, as in \"a.*.b\"."
             }
             Self::PartialWildcard { .. } => {
-                "A wildcard stands for whole tokens: write it between dots, as in \"a.*.b\" or \"a.>\"."
+                "A wildcard is a token of its own: put dots around it, as in \"a.*.b\" or \"a.>\"."
             }
             Self::RestNotLast(_) => "Use \"*\" for one token before the last.",
             Self::WhiteSpace(_) | Self::Control(_) => {

@@ -1,7 +1,7 @@
 //! Message keys: what a key may look like, and the 64-bit identity the engine orders by.
 //!
-//! A key is 1 to 16 tokens joined by `.`, at most 255 bytes. A token is one or more of any characters
-//! but `.`, `*`, `>`, white space and control characters. `*` and `>` are kept for filters.
+//! A key is 1 to 16 tokens joined by `.`, at most 255 bytes. A token is one or more of any
+//! characters but `.`, `*`, `>`, white space and control characters. `*` and `>` are for filters.
 
 use thiserror::Error;
 
@@ -155,7 +155,7 @@ fn check_wide_characters(key: &str) -> Result<(), KeyError> {
 /// The identity of a key: FNV-1a and a final mix, so that all bits are good.
 ///
 /// It is written to disk: it must give the same number in every release and on every machine. The
-/// engine only ever asks whether two keys are equal. Two keys of the same id are treated as one key:
+/// engine only ever asks whether two keys are equal. Two keys of the same id are treated as one:
 /// a message may be withheld needlessly, but none is delivered out of order.
 pub fn key_id(key: &str) -> KeyId {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;

@@ -1,7 +1,7 @@
 //! A set of seqs kept as ranges: its size is the number of ranges, not of seqs.
 //!
-//! The ranges are disjoint and coalesced (two never touch), both ends inclusive. Every operation costs
-//! O(log ranges), plus the ranges it merges, cuts or yields.
+//! The ranges are disjoint and coalesced (two never touch), both ends inclusive. Every operation
+//! costs O(log ranges), plus the ranges it merges, cuts or yields.
 
 use super::key::Seq;
 use std::collections::BTreeMap;
@@ -126,9 +126,17 @@ impl RangeSet {
 
     /// The part of the set at or above `from`, as ranges, ascending.
     pub fn iter_from(&self, from: Seq) -> impl Iterator<Item = (Seq, Seq)> + '_ {
+        self.iter_within(from, Seq::MAX)
+    }
+
+    /// The part of the set from `from` to `to`, as ranges, ascending.
+    pub fn iter_within(&self, from: Seq, to: Seq) -> impl Iterator<Item = (Seq, Seq)> + '_ {
         let cut = self.ranges.range(..from).next_back().map(|(_, &hi)| (from, hi));
         let cut = cut.filter(|&(lo, hi)| hi >= lo);
-        cut.into_iter().chain(self.ranges.range(from..).map(|(&lo, &hi)| (lo, hi)))
+        cut.into_iter()
+            .chain(self.ranges.range(from..).map(|(&lo, &hi)| (lo, hi)))
+            .take_while(move |&(lo, _)| lo <= to)
+            .map(move |(lo, hi)| (lo, hi.min(to)))
     }
 
     /// The lowest value at or above `seq` that is not in the set. (`Seq::MAX` counts as not in it.)
@@ -137,6 +145,11 @@ impl RangeSet {
             Some((_, &hi)) if hi >= seq => hi.saturating_add(1),
             _ => seq,
         }
+    }
+
+    /// The lowest range.
+    pub fn first_range(&self) -> Option<(Seq, Seq)> {
+        self.ranges.first_key_value().map(|(&lo, &hi)| (lo, hi))
     }
 
     /// Takes away the lowest range.

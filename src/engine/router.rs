@@ -1,8 +1,8 @@
 //! Which consumers a message is for: a trie over the tokens of all their filters.
 //!
 //! A route follows the key's own tokens, and the `*` beside each. What it touches is the nodes that
-//! match, never the consumers that don't: ten thousand consumers of other keys cost nothing. (A `*` can
-//! double the nodes at its level, so the worst that filters can do is 2^tokens nodes, if they have them.)
+//! match, never the consumers that don't: ten thousand consumers of other keys cost nothing. (A `*`
+//! can double the nodes of its level: the worst that filters can do is 2^tokens nodes.)
 
 use super::filter::{Filter, ONE, REST};
 use super::id_map::{IdMap, IdSet};
@@ -79,8 +79,8 @@ impl Node {
         &mut node.here
     }
 
-    /// Takes `consumer` out of the list that the remaining tokens lead to, and drops the nodes on the
-    /// way that nobody needs any more.
+    /// Takes `consumer` out of the list that the remaining tokens lead to, and drops the nodes on
+    /// the way that nobody needs any more.
     fn remove(&mut self, tokens: Option<&str>, consumer: u32) {
         let Some((token, tokens)) = tokens.map(split_token) else {
             self.here.retain(|&other| other != consumer);
@@ -135,7 +135,8 @@ fn split_token(tokens: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// No list names a consumer twice, so `seen` is not needed before the second list: most keys have one.
+/// No list names a consumer twice, so `seen` is not needed before the second list: most keys have
+/// one.
 fn add(consumers: &[u32], seen: &mut IdSet<u32>, out: &mut Vec<u32>) {
     if consumers.is_empty() {
         return;

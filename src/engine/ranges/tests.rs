@@ -87,7 +87,8 @@ fn ranges_of(model: &BTreeSet<Seq>, from: Seq) -> Vec<(Seq, Seq)> {
 
 proptest! {
     #[test]
-    fn it_is_the_set_of_its_seqs(ops in prop::collection::vec(op(), 1..60), from in -2..75_i64) {
+    fn it_is_the_set_of_its_seqs(ops in prop::collection::vec(op(), 1..60),
+                                 from in -2..75_i64, len in -1..20_i64) {
         let mut ranges = RangeSet::new();
         let mut model = BTreeSet::new();
         for op in ops {
@@ -105,6 +106,11 @@ proptest! {
             prop_assert_eq!(ranges.iter().collect::<Vec<_>>(), ranges_of(&model, Seq::MIN));
         }
         prop_assert_eq!(ranges.iter_from(from).collect::<Vec<_>>(), ranges_of(&model, from));
+        let within = model.range(..=from + len).copied().collect();
+        prop_assert_eq!(
+            ranges.iter_within(from, from + len).collect::<Vec<_>>(),
+            ranges_of(&within, from)
+        );
         prop_assert_eq!(ranges.contains(from), model.contains(&from));
         prop_assert_eq!(ranges.first(), model.first().copied());
         prop_assert_eq!(ranges.last(), model.last().copied());
