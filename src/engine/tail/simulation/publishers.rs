@@ -1,0 +1,122 @@
+//! The publishers' half of the simulation: what they share with the dispatcher, and their steps.
+
+use super::super::{Publisher, Seq};
+use super::Broken;
+use std::collections::BTreeMap;
+
+pub(super) const PUBLISHERS: usize = 4;
+
+/// SplitMix64: the same numbers in every run.
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Transaction {
+    pub begun: u64,
+    /// The step of its commit; None while it is open and if it rolls back.
+    pub visible: Option<u64>,
+    pub slot_cleared: u64,
+}
+
+/// What publishers and dispatcher share. A time is the number of a step.
+#[derive(Default)]
+pub(super) struct World {
+    pub now: u64,
+    pub last: Seq,
+    /// The transaction that took a seq.
+    pub taken: BTreeMap<Seq, usize>,
+    pub transactions: Vec<Transaction>,
+    pub slots: [Option<Publisher>; PUBLISHERS],
+}
+
+impl World {
+    /// At most `limit` of the seqs from `lo` to `hi` of each range.
+    pub fn read(&self, ranges: &[(Seq, Seq)], snapshot: u64, limit: usize) -> (Vec<Seq>, bool) {
+        let visible = |&owner: &usize| self.transactions[owner].visible;
+        let mut seqs: Vec<Seq> = ranges
+            .iter()
+            .flat_map(|&(lo, hi)| self.taken.range(lo..=hi))
+            .filter(|(_, owner)| visible(owner).is_some_and(|time| time <= snapshot))
+            .map(|(&seq, _)| seq)
+            .take(limit + 1)
+            .collect();
+        let complete = seqs.len() <= limit;
+        seqs.truncate(limit);
+        (seqs, complete)
+    }
+}
+
+/// A backend, by what it has done last.
+#[derive(Clone, Copy)]
+pub(super) enum Backend {
+    Idle,
+    ReadLast { bound: Seq, begun: u64 },
+    Publishing { me: usize, seqs_left: u64 },
+    HalfEnded { me: usize, commits: bool },
+}
+
+impl Backend {
+    /// One step. Says whether it was the last of a transaction.
+    pub fn step(
+        &mut self,
+        slot: usize,
+        world: &mut World,
+        random: &mut Random,
+        broken: Broken,
+    ) -> bool {
+        let early = broken == Broken::SlotClearedBeforeCommit;
+        let next = match *self {
+            Self::Idle => Self::ReadLast { bound: world.last + 1, begun: world.now },
+            Self::ReadLast { bound, begun } => {
+                let me = world.transactions.len();
+                world.transactions.push(Transaction { begun, visible: None, slot_cleared: 0 });
+                let publisher = Publisher { slot: slot as u32, transaction: me as u64, bound };
+                world.slots[slot] = Some(publisher);
+                Self::Publishing { me, seqs_left: random.below(4) }
+            }
+            Self::Publishing { me, seqs_left: 0 } if random.one_in(3) => {
+                Self::Publishing { me, seqs_left: 1 + random.below(2) }
+            }
+            Self::Publishing { me, seqs_left: 0 } => {
+                let commits = !random.one_in(4);
+                Self::end(me, slot, commits, early, world);
+                Self::HalfEnded { me, commits }
+            }
+            Self::Publishing { me, seqs_left } => {
+                world.last += 1;
+                world.taken.insert(world.last, me);
+                Self::Publishing { me, seqs_left: seqs_left - 1 }
+            }
+            Self::HalfEnded { me, commits } => {
+                Self::end(me, slot, commits, !early, world);
+                Self::Idle
+            }
+        };
+        *self = next;
+        matches!(next, Self::Idle)
+    }
+
+    /// Half of the end of a transaction: it clears its slot, or its rows become visible.
+    fn end(me: usize, slot: usize, commits: bool, clear: bool, world: &mut World) {
+        let transaction = &mut world.transactions[me];
+        if clear {
+            world.slots[slot] = None;
+            transaction.slot_cleared = world.now;
+        } else if commits {
+            transaction.visible = Some(world.now);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+use super::*;
+use std::time::{Duration, Instant};
+
+fn publisher(slot: u32, transaction: u64, bound: Seq) -> Publisher {
+    Publisher { slot, transaction, bound }
+}
+
+fn all(seqs: &[Seq]) -> Seen<'_> {
+    Seen { seqs, complete: true }
+}
+
+fn part(seqs: &[Seq]) -> Seen<'_> {
+    Seen { seqs, complete: false }
+}
+
+/// A look that offers `last`, with `open` publishers, and finds `rows`.
+fn scan(tail: &mut Tail, last: Seq, open: &[Publisher], rows: &[Seq]) {
+    let look = tail.look(last, open.to_vec(), 1000);
+    assert_eq!(look.recheck, []);
+    tail.found(look, all(&[]), all(rows));
+}
+
+#[test]
+fn the_start_is_below_whatever_may_still_come() {
+    assert_eq!(Tail::new(10, &[]).pos(), 10);
+    assert_eq!(Tail::new(10, &[publisher(1, 1, 8), publisher(2, 1, 5)]).pos(), 4);
+    assert_eq!(Tail::new(10, &[publisher(1, 1, 15)]).pos(), 10);
+}
+
+#[test]
+fn a_gap_below_the_floor_is_final() {
+    let mut tail = Tail::new(0, &[]);
+    scan(&mut tail, 6, &[publisher(1, 1, 4)], &[2, 5]);
+    assert_eq!((tail.pos(), tail.lowest_hole(), tail.hole_ranges()), (6, Some(4), 2));
+    assert!(!tail.is_hole(1) && !tail.is_hole(3) && !tail.is_hole(5));
+    assert!(tail.is_hole(4) && tail.is_hole(6));
+}
+
+#[test]
+fn with_no_publisher_open_every_gap_is_final() {
+    let mut tail = Tail::new(0, &[]);
+    scan(&mut tail, 5, &[], &[2]);
+    assert_eq!((tail.pos(), tail.lowest_hole()), (5, None));
+    assert_eq!(tail.look(5, vec![], 1000).scan, None);
+}
+
+#[test]
+fn holes_are_looked_at_again_when_a_publisher_ends_and_not_before() {
+    let (a, b) = (publisher(1, 1, 1), publisher(2, 1, 3));
+    let mut tail = Tail::new(0, &[]);
+    scan(&mut tail, 6, &[a, b], &[2, 4]);
+    scan(&mut tail, 7, &[a, b], &[7]);
+    // b ends: 3, 5 and 6 may be its own, 1 is not. a may still fill what stays empty.
+    let look = tail.look(7, vec![a], 1000);
+    assert_eq!((&look.recheck[..], look.scan), (&[(3, 3), (5, 6)][..], None));
+    tail.found(look, all(&[5]), Seen::UNREAD);
+    assert_eq!(tail.holes.to_pairs(), [1, 1, 3, 3, 6, 6]);
+    // a ends: the rest is final.
+    let look = tail.look(7, vec![], 1000);
+    assert_eq!(look.recheck, [(1, 1), (3, 3), (6, 6)]);
+    tail.found(look, all(&[6]), Seen::UNREAD);
+    assert!(tail.holes.is_empty() && !tail.pending());
+}
+
+#[test]
+fn the_next_transaction_of_a_slot_is_another_publisher() {
+    let mut tail = Tail::new(0, &[]);
+    scan(&mut tail, 2, &[publisher(1, 1, 1)], &[2]);
+    let look = tail.look(3, vec![publisher(1, 2, 3)], 1000);
+    assert_eq!((&look.recheck[..], look.scan), (&[(1, 1)][..], Some((2, 3))));
+    tail.found(look, all(&[1]), all(&[]));
+    assert_eq!(tail.holes.to_pairs(), [3, 3]);
+}
+
+#[test]
+fn a_scan_that_stops_at_its_limit_goes_on_from_there() {
+    let mut tail = Tail::new(0, &[]);
+    let look = tail.look(9, vec![publisher(1, 1, 1)], 1000);
+    tail.found(look, all(&[]), part(&[2, 4]));
+    assert_eq!((tail.pos(), tail.holes.to_pairs()), (4, vec![1, 1, 3, 3]));
+    let look = tail.look(9, vec![publisher(1, 1, 1)], 1000);
+    assert_eq!(look.scan, Some((4, 9)));
+    tail.found(look, all(&[]), Seen::UNREAD);
+    assert_eq!(tail.pos(), 4);
+}
+
+#[test]
+fn no_new_row_is_read_before_the_filled_holes() {
+    let mut tail = Tail::new(0, &[]);
+    scan(&mut tail, 9, &[publisher(1, 1, 1)], &[2, 4, 6, 8]);
+    let look = tail.look(20, vec![], 2);
+    assert_eq!((&look.recheck[..], look.scan), (&[(1, 1), (3, 3)][..], None));
+    tail.found(look, all(&[3]), Seen::UNREAD);
+    assert!(tail.pending());
+    let look = tail.look(20, vec![], 3);
+    assert_eq!((&look.recheck[..], look.scan), (&[(5, 5), (7, 7), (9, 9)][..], Some((9, 20))));
+    tail.found(look, all(&[5, 7, 9]), all(&[20]));
+    assert!(!tail.pending());
+    assert_eq!((tail.pos(), tail.hole_ranges()), (20, 0));
+}
+
+#[test]
+fn a_bulk_commit_is_found_in_parts() {
+    let mut tail = Tail::new(0, &[]);
+    scan(&mut tail, 1001, &[publisher(1, 1, 1)], &[1001]);
+    let look = tail.look(2000, vec![], 1000);
+    assert_eq!((&look.recheck[..], look.scan), (&[(1, 1000)][..], Some((1001, 2000))));
+    let first: Vec<Seq> = (1..=100).collect();
+    // Rows read all the same are not believed.
+    tail.found(look, part(&first), all(&[2000]));
+    assert_eq!((tail.pos(), tail.lowest_hole(), tail.pending()), (1001, Some(101), true));
+    let look = tail.look(2000, vec![], 1000);
+    assert_eq!(look.recheck, [(101, 1000)]);
+    tail.found(look, part(&[]), Seen::UNREAD);
+    assert_eq!((tail.lowest_hole(), tail.pending()), (Some(101), true));
+}
+
+#[test]
+fn a_look_that_failed_is_offered_again_and_is_void_itself() {
+    let mut tail = Tail::new(0, &[]);
+    scan(&mut tail, 2, &[publisher(1, 1, 1)], &[2]);
+    let failed = tail.look(3, vec![publisher(2, 1, 3)], 1000);
+    let look = tail.look(4, vec![], 1000);
+    assert_eq!((&look.recheck[..], look.scan), (&failed.recheck[..], Some((2, 4))));
+    tail.found(failed, all(&[]), all(&[]));
+    assert_eq!((tail.pos(), tail.lowest_hole()), (2, Some(1)));
+    tail.found(look, all(&[1]), all(&[3, 4]));
+    assert_eq!((tail.pos(), tail.lowest_hole()), (4, None));
+}
+
+#[test]
+fn too_many_holes_stop_the_scan_until_they_shrink() {
+    let long = publisher(1, 1, 1);
+    let mut tail = Tail::new(0, &[]);
+    tail.max_holes = 3;
+    scan(&mut tail, 6, &[long], &[2, 4, 6]);
+    assert!(tail.is_full());
+    assert_eq!(tail.look(9, vec![long], 1000).scan, None);
+    let look = tail.look(9, vec![], 1000);
+    assert_eq!((look.recheck.len(), look.scan), (3, None));
+    tail.found(look, all(&[1]), Seen::UNREAD);
+    assert_eq!(tail.look(9, vec![], 1000).scan, Some((6, 9)));
+}
+
+#[test]
+fn holes_cost_nothing_while_their_publisher_stays_open() {
+    let mut open: Vec<_> = (0..100).map(|slot| publisher(slot, 1, 1)).collect();
+    let mut tail = Tail::new(0, &[]);
+    let start = Instant::now();
+    let rows: Vec<Seq> = (1..=100_000).map(|n| n * 2).collect();
+    scan(&mut tail, 200_000, &open, &rows);
+    assert_eq!(tail.hole_ranges(), 100_000);
+    // A short publisher at the end begins, rolls back, and leaves one more hole, again and again.
+    let mut seq = 200_000;
+    for transaction in 2..2_002 {
+        seq += 2;
+        open.push(publisher(100, transaction, seq - 1));
+        let look = tail.look(seq, open.clone(), 1000);
+        assert!(look.recheck.len() <= 1);
+        tail.found(look, all(&[]), all(&[seq]));
+        open.pop();
+    }
+    assert_eq!(tail.hole_ranges(), 102_000);
+    // One of the long ones ends: now they are looked at, so many at a time.
+    open.pop();
+    let mut looks = 0;
+    loop {
+        let look = tail.look(seq, open.clone(), 1000);
+        assert!(look.recheck.len() <= 1000);
+        tail.found(look, all(&[]), Seen::UNREAD);
+        looks += 1;
+        if !tail.pending() {
+            break;
+        }
+    }
+    assert_eq!((looks, tail.hole_ranges()), (102, 102_000));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
