@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(route(&router, "a.b.c"), [0, 2]);
         router.remove(0);
         router.remove(2);
-        assert_eq!(route(&router, "a.b.c"), []);
+        assert!(route(&router, "a.b.c").is_empty());
         assert!(router.root.is_empty() && router.filters.is_empty());
     }
 
