@@ -76,7 +76,10 @@ impl Cluster {
         let deadline = Instant::now() + SERVER_DEADLINE;
         while self.try_connect("postgres").is_err() {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the server ended with {status} (is sequin installed?)\n{}", self.log_tail());
+                panic!(
+                    "the server ended with {status} (is sequin installed?)\n{}",
+                    self.log_tail()
+                );
             }
             if Instant::now() > deadline {
                 child.kill().unwrap();

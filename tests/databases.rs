@@ -1,24 +1,221 @@
 //! Databases come and go while the extension works in them.
 
-use libtest_mimic::Trial;
+use std::process::Stdio;
+use std::time::Duration;
 
-use crate::cluster::{Cluster, Stop};
-use crate::harness::{shared_cluster, trials};
+use libtest_mimic::Trial;
+use postgres::Client;
+
+use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
+use crate::cluster::{Cluster, succeed, wait_until};
+use crate::harness::{database, shared_cluster, trials};
 
 pub fn tests() -> Vec<Trial> {
-    trials![smoke]
+    trials![
+        two_databases_at_once,
+        receive_works_right_after_create_extension,
+        a_database_in_use_can_be_renamed_copied_and_dropped,
+        extension_can_be_dropped_and_created_again,
+        a_waiting_receiver_does_not_block_other_databases,
+        idle_workers_hold_nothing,
+        workers_follow_the_extension,
+        without_preload_the_error_says_what_to_do,
+        dump_and_restore_keep_messages_and_acks,
+    ]
 }
 
-fn smoke() {
-    let own = Cluster::start_with("shared_preload_libraries = ''");
-    let mut client = own.connect("postgres");
-    let row = client.query_one("select 1 + 1", &[]).unwrap();
-    assert_eq!(row.get::<_, i32>(0), 2);
-    own.kill_9();
-    own.boot();
-    own.restart();
-    own.stop(Stop::Immediate);
-    own.boot();
-    own.connect("postgres").batch_execute("checkpoint").unwrap();
-    let _ = shared_cluster;
+/// A command that something blocks would hang for ever; this is a generous bound for one that nothing blocks.
+const NOT_BLOCKED: Duration = seconds(20);
+
+fn two_databases_at_once() {
+    let databases = [database("both_one"), database("both_two")];
+    let mut clients = databases.each_ref().map(|database| database.connect());
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.create("s", "c", "");
+        for _ in 0..=n {
+            client.publish("s", "a", &n.to_string());
+        }
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        let got = client.drain("c", millis(300));
+        assert_eq!(got.len(), n + 1);
+        assert!(got.iter().all(|delivery| delivery.data == n.to_string()), "{got:?}");
+    }
+}
+
+fn receive_works_right_after_create_extension() {
+    for n in 0..5 {
+        let database = shared_cluster().database_without_extension(&format!("right_after_{n}"));
+        let mut client = database.connect();
+        client.batch_execute("CREATE EXTENSION sequin").unwrap();
+        client.create("s", "c", "");
+        let seq = client.publish("s", "a", "1");
+        // The workers may be starting: to wait is their matter.
+        assert_eq!(seqs(&client.receive("c", 1, seconds(20))), [seq]);
+    }
+    // And when all of it is one transaction, it is as if nothing had been, until the commit.
+    let database = shared_cluster().database_without_extension("right_after_commit");
+    let mut client = database.connect();
+    let mut transaction = client.transaction().unwrap();
+    transaction.batch_execute("CREATE EXTENSION sequin").unwrap();
+    transaction.create("s", "c", "");
+    let seq = transaction.publish("s", "a", "1");
+    transaction.commit().unwrap();
+    assert_eq!(seqs(&client.receive("c", 1, seconds(20))), [seq]);
+}
+
+/// Some work done, so that the workers are connected and have something to do.
+fn use_it(client: &mut Client) {
+    client.create("s", "c", "");
+    client.publish_numbers("s", 10, 10);
+    let held = client.receive("c", 5, seconds(20));
+    client.ack("c", &ack_ids(&held[..1]));
+}
+
+fn a_database_in_use_can_be_renamed_copied_and_dropped() {
+    let database = database("in_use");
+    use_it(&mut database.connect());
+    let mut admin = shared_cluster().connect("postgres");
+    admin.batch_execute(&format!("SET statement_timeout = {}", NOT_BLOCKED.as_millis())).unwrap();
+    // The connection above is closed, but its backend may take a moment to go.
+    let others = "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = 'in_use' AND backend_type = 'client backend'";
+    wait_until("the client is gone", seconds(10), || admin.number(others) == 0);
+    admin.batch_execute("CREATE DATABASE in_use_copy TEMPLATE in_use").unwrap();
+    admin.batch_execute("ALTER DATABASE in_use RENAME TO in_use_renamed").unwrap();
+    for name in ["in_use_copy", "in_use_renamed"] {
+        let mut client = shared_cluster().connect(name);
+        wait_until("the rest comes, in both", seconds(60), || {
+            let held = client.receive("c", 100, seconds(1));
+            client.ack("c", &ack_ids(&held));
+            client.number("SELECT acked_total FROM sequin.consumer_stats") >= 5
+        });
+        drop(client);
+        wait_until("the client is gone", seconds(10), || {
+            admin.number(&others.replace("in_use", name)) == 0
+        });
+        admin.batch_execute(&format!("DROP DATABASE {name}")).unwrap();
+    }
+}
+
+fn extension_can_be_dropped_and_created_again() {
+    let database = database("drop_extension");
+    let mut client = database.connect();
+    client.batch_execute(&format!("SET statement_timeout = {}", NOT_BLOCKED.as_millis())).unwrap();
+    for _ in 0..3 {
+        use_it(&mut client);
+        client.batch_execute("DROP EXTENSION sequin CASCADE").unwrap();
+        // The streams' tables are the user's, not the extension's.
+        client.batch_execute("DROP SCHEMA IF EXISTS sequin_stream CASCADE").unwrap();
+        client.batch_execute("CREATE EXTENSION sequin").unwrap();
+    }
+    // Undone, it goes on as before.
+    use_it(&mut client);
+    client.batch_execute("BEGIN; DROP EXTENSION sequin CASCADE; ROLLBACK").unwrap();
+    let seq = client.publish("s", "after.rollback", "1");
+    wait_until("it delivers after the rollback", seconds(20), || {
+        seqs(&client.receive("c", 100, seconds(1))).contains(&seq)
+    });
+}
+
+fn a_waiting_receiver_does_not_block_other_databases() {
+    let database = database("waits_here");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    let mut waiter = database.connect();
+    let mut admin = shared_cluster().connect("postgres");
+    admin.batch_execute(&format!("SET statement_timeout = {}", NOT_BLOCKED.as_millis())).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || waiter.receive("c", 1, seconds(120)));
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'waits_here'
+                     AND state = 'active' AND query LIKE '%sequin.receive%'";
+        wait_until("the receiver waits", seconds(10), || admin.number(query) == 1);
+        // Dropping a database makes every process of the cluster answer a barrier.
+        admin.batch_execute("CREATE DATABASE elsewhere TEMPLATE template0").unwrap();
+        admin.batch_execute("DROP DATABASE elsewhere").unwrap();
+        client.publish("s", "a", "1");
+        assert_eq!(waiting.join().unwrap().len(), 1);
+    });
+}
+
+fn idle_workers_hold_nothing() {
+    let database = database("idle");
+    let mut client = database.connect();
+    use_it(&mut client);
+    let busy = "SELECT count(*) FROM pg_stat_activity a JOIN sequin.workers w USING (pid)
+                WHERE a.backend_xmin IS NOT NULL OR a.xact_start IS NOT NULL
+                   OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted
+                              AND l.locktype <> 'virtualxid')";
+    wait_until("no worker holds a snapshot, a transaction or a lock", seconds(10), || {
+        client.number(busy) == 0
+    });
+}
+
+fn workers_follow_the_extension() {
+    let database = shared_cluster().database_without_extension("workers_follow");
+    let mut admin = shared_cluster().connect("postgres");
+    let backends = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = 'workers_follow' AND backend_type LIKE '%sequin%'";
+    let mut client = database.connect();
+    client.batch_execute("CREATE EXTENSION sequin").unwrap();
+    wait_until("workers started", seconds(10), || admin.number(backends) > 0);
+    let processes = "SELECT count(*) FROM sequin.workers
+                     WHERE process = 'dispatcher' AND database = current_database()";
+    wait_until("the view shows the dispatcher", seconds(10), || client.number(processes) == 1);
+    client.batch_execute("DROP EXTENSION sequin CASCADE").unwrap();
+    wait_until("workers stopped", seconds(10), || admin.number(backends) == 0);
+}
+
+fn without_preload_the_error_says_what_to_do() {
+    let cluster = Cluster::start_with("shared_preload_libraries = ''");
+    let mut client = cluster.connect("postgres");
+    let error = client.batch_execute("CREATE EXTENSION sequin").unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "55000", "{error:?}");
+    let hint = error.hint().unwrap_or_default();
+    assert!(hint.contains("shared_preload_libraries"), "{error:?}");
+    // Nothing is left of it, and the server goes on.
+    assert_eq!(client.number("SELECT count(*) FROM pg_extension WHERE extname = 'sequin'"), 0);
+}
+
+fn dump_and_restore_keep_messages_and_acks() {
+    let (from, into) =
+        (database("dump_from"), shared_cluster().database_without_extension("dump_into"));
+    let mut client = from.connect();
+    client.create("s", "c", "ack_wait => '1 s', filters => '{k.*}'");
+    client.create_consumer("s", "untouched", "max_deliver => 3");
+    client.publish_numbers("s", 50, 50);
+    let acked = client.receive("c", 20, seconds(10));
+    assert_eq!(client.ack("c", &ack_ids(&acked)), 20);
+    let in_flight = client.receive("c", 10, seconds(10));
+    assert_eq!(in_flight.len(), 10);
+
+    let mut dump = shared_cluster().client_program("pg_dump");
+    let mut dump = dump.args(["--dbname", &from.name]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut restore = shared_cluster().client_program("psql");
+    restore.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", &into.name]);
+    succeed(restore.stdin(dump.stdout.take().unwrap()));
+    assert!(dump.wait().unwrap().success());
+
+    let mut client = into.connect();
+    let rest = client.drain("c", seconds(2));
+    let mut rest = seqs(&rest);
+    rest.sort_unstable();
+    let all: Vec<i64> = client
+        .query("SELECT seq FROM sequin_stream.s ORDER BY seq", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(all.len(), 50);
+    let acked = seqs(&acked);
+    let expected: Vec<i64> = all.iter().copied().filter(|seq| !acked.contains(seq)).collect();
+    assert_eq!(rest, expected);
+    assert_eq!(seqs(&client.drain("untouched", millis(500))), all);
+    // The restored stream goes on where the old one ended.
+    let seq = client.publish("s", "k.next", "51");
+    assert!(seq > all[49]);
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [seq]);
+    let max_deliver = "SELECT max_deliver::bigint FROM sequin.consumers WHERE name = 'untouched'";
+    assert_eq!(client.number(max_deliver), 3);
 }

@@ -2,10 +2,18 @@
 //! `scripts/cargo.sh test --test black_box`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test fails
 
+mod calls;
 mod cluster;
 mod harness;
 
+mod crash;
 mod databases;
+mod leases;
+mod long_poll;
+mod order_and_loss;
+mod per_key;
+mod tour;
+mod transactions;
 
 use std::process::ExitCode;
 
@@ -16,7 +24,16 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = [databases::tests()];
+    let tests = [
+        order_and_loss::tests(),
+        leases::tests(),
+        per_key::tests(),
+        transactions::tests(),
+        long_poll::tests(),
+        crash::tests(),
+        databases::tests(),
+        tour::tests(),
+    ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     harness::destroy_shared_cluster();
     conclusion.exit_code()

@@ -1,0 +1,157 @@
+//! The SQL functions as Rust calls, for a client as for a transaction of it.
+
+use std::time::Duration;
+
+use postgres::{Error, GenericClient, Row};
+
+/// One row of `sequin.receive`; data as its JSON text.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub ack_id: i64,
+    pub seq: i64,
+    pub key: String,
+    pub data: String,
+    pub deliver_count: i32,
+}
+
+impl From<Row> for Delivery {
+    fn from(row: Row) -> Self {
+        Self {
+            ack_id: row.get("ack_id"),
+            seq: row.get("seq"),
+            key: row.get("key"),
+            data: row.get("data"),
+            deliver_count: row.get("deliver_count"),
+        }
+    }
+}
+
+pub fn ack_ids(deliveries: &[Delivery]) -> Vec<i64> {
+    deliveries.iter().map(|delivery| delivery.ack_id).collect()
+}
+
+pub fn seqs(deliveries: &[Delivery]) -> Vec<i64> {
+    deliveries.iter().map(|delivery| delivery.seq).collect()
+}
+
+/// Those that may fail where a test kills things are `try_`.
+pub trait Calls: GenericClient + Sized {
+    /// A stream, and a consumer of all of it. `settings` are further arguments, as SQL: `ack_wait => '1 s'`.
+    fn create(&mut self, stream: &str, consumer: &str, settings: &str) {
+        self.execute("SELECT sequin.create_stream($1)", &[&stream]).unwrap();
+        self.create_consumer(stream, consumer, settings);
+    }
+
+    fn create_consumer(&mut self, stream: &str, consumer: &str, settings: &str) {
+        let comma = if settings.is_empty() { "" } else { ", " };
+        self.batch_execute(&format!(
+            "SELECT sequin.create_consumer('{stream}', '{consumer}'{comma}{settings})"
+        ))
+        .unwrap();
+    }
+
+    fn publish(&mut self, stream: &str, key: &str, data: &str) -> i64 {
+        self.try_publish(stream, key, data).unwrap()
+    }
+
+    fn try_publish(&mut self, stream: &str, key: &str, data: &str) -> Result<i64, Error> {
+        let row = self
+            .query_one("SELECT sequin.publish($1, $2, $3::text::jsonb)", &[&stream, &key, &data])?;
+        Ok(row.get(0))
+    }
+
+    /// Publishes messages 1 to `count` with the keys k.1 to k.`keys` in turn; the data is the number.
+    fn publish_numbers(&mut self, stream: &str, count: i32, keys: i32) {
+        self.execute(
+            &format!(
+                "INSERT INTO sequin_stream.{stream} (key, data)
+                 SELECT 'k.' || (n - 1) % $2 + 1, to_jsonb(n) FROM generate_series(1, $1) n"
+            ),
+            &[&count, &keys],
+        )
+        .unwrap();
+    }
+
+    fn receive(&mut self, consumer: &str, batch_size: i32, wait: Duration) -> Vec<Delivery> {
+        self.try_receive(consumer, batch_size, wait).unwrap()
+    }
+
+    fn try_receive(
+        &mut self,
+        consumer: &str,
+        batch_size: i32,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, Error> {
+        let rows = self.query(
+            "SELECT ack_id, seq, key, data::text, deliver_count
+             FROM sequin.receive($1, $2, make_interval(secs => $3))",
+            &[&consumer, &batch_size, &wait.as_secs_f64()],
+        )?;
+        Ok(rows.into_iter().map(Delivery::from).collect())
+    }
+
+    /// Receives and acks until nothing more comes for a while; the deliveries in the order of their coming.
+    fn drain(&mut self, consumer: &str, quiet: Duration) -> Vec<Delivery> {
+        let mut all = Vec::new();
+        loop {
+            let batch = self.receive(consumer, 1000, quiet);
+            if batch.is_empty() {
+                return all;
+            }
+            assert_eq!(self.ack(consumer, &ack_ids(&batch)), batch.len() as i32);
+            all.extend(batch);
+        }
+    }
+
+    fn ack(&mut self, consumer: &str, ack_ids: &[i64]) -> i32 {
+        self.try_ack(consumer, ack_ids).unwrap()
+    }
+
+    fn try_ack(&mut self, consumer: &str, ack_ids: &[i64]) -> Result<i32, Error> {
+        Ok(self.query_one("SELECT sequin.ack($1, $2)", &[&consumer, &ack_ids])?.get(0))
+    }
+
+    fn nack(&mut self, consumer: &str, ack_ids: &[i64]) -> i32 {
+        self.try_nack(consumer, ack_ids).unwrap()
+    }
+
+    fn try_nack(&mut self, consumer: &str, ack_ids: &[i64]) -> Result<i32, Error> {
+        Ok(self.query_one("SELECT sequin.nack($1, $2)", &[&consumer, &ack_ids])?.get(0))
+    }
+
+    /// How many deliveries are in flight, by `sequin.in_flight`.
+    fn in_flight(&mut self, consumer: &str) -> i64 {
+        self.number(&format!("SELECT count(*) FROM sequin.in_flight('{consumer}')"))
+    }
+
+    /// The one bigint that a query returns.
+    fn number(&mut self, query: &str) -> i64 {
+        self.query_one(query, &[]).unwrap().get(0)
+    }
+
+    fn backend_pid(&mut self) -> i32 {
+        self.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
+    }
+
+    /// Whether this backend is within a call of `receive` that waits: its query runs, and is not on the CPU.
+    fn is_waiting(&mut self, pid: i32) -> bool {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active'
+                     AND query LIKE '%sequin.receive%' AND wait_event IS NOT NULL
+                     AND wait_event <> 'ClientRead'";
+        self.query_one(query, &[&pid]).unwrap().get::<_, i64>(0) == 1
+    }
+
+    fn terminate(&mut self, pid: i32) {
+        self.execute("SELECT pg_terminate_backend($1)", &[&pid]).unwrap();
+    }
+}
+
+impl<C: GenericClient + Sized> Calls for C {}
+
+pub const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
