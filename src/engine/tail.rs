@@ -149,6 +149,11 @@ impl Tail {
         self.pos
     }
 
+    /// The holes: seqs at or below `pos` that may still turn up.
+    pub fn holes(&self) -> &RangeSet {
+        &self.holes
+    }
+
     /// The lowest hole.
     pub fn lowest_hole(&self) -> Option<Seq> {
         self.holes.first()

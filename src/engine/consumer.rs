@@ -1,0 +1,485 @@
+//! The state machine of one consumer: which messages are ready, in flight, withheld, delayed, finished.
+//!
+//! ```text
+//!   offer ──> ready ──grant──> in flight ──finish──> (finished)
+//!               ^  ^               │  │
+//!    withheld ──┘  └── delayed <───┘  └── max_deliver ──> (dead letter)
+//! ```
+//!
+//! Only unfinished messages are kept; whatever is at or below the cursor and not here is finished. Time comes
+//! in as an argument, so a test can move it as it likes. Each change of a delivery leaves an event for the
+//! journal; acks don't, because the acking transaction has written its own row.
+
+use super::event::{Change, Event, Item};
+use super::ids::Ids;
+use super::key::{KeyId, Seq};
+use super::lanes::{Lanes, Turn};
+use super::ranges::RangeSet;
+use super::settings::{Micros, Settings};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Unfinished messages one consumer loads at the most: bounds its memory, at about 200 bytes each, to 13 MB.
+/// A consumer that has as many stops loading until some are finished.
+pub const LOOK_AHEAD: usize = 65_536;
+
+/// The time of a step, and the ids it may hand out.
+#[derive(Debug)]
+pub struct Moment<'a> {
+    pub now: Micros,
+    pub ids: &'a mut Ids,
+}
+
+/// A message handed to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    pub ack_id: i64,
+    pub seq: Seq,
+    pub deliveries: u32,
+}
+
+/// A live delivery, as `sequin.in_flight` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub ack_id: i64,
+    pub due: Micros,
+    /// The process that received it; 0 when that was before a restart of the dispatcher.
+    pub holder: i32,
+    /// An open transaction has acked it: it can't time out.
+    pub pinned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Ready,
+    Withheld,
+    InFlight(Lease),
+    Delayed { until: Micros },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message {
+    pub key: KeyId,
+    pub deliveries: u32,
+    pub state: State,
+}
+
+/// How many messages are in which state, and what became of the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ready: usize,
+    pub in_flight: usize,
+    pub delayed: usize,
+    pub withheld: usize,
+    pub acked_total: i64,
+    pub redelivered_total: i64,
+    pub dead_total: i64,
+}
+
+/// One consumer.
+#[derive(Debug, Default)]
+pub struct Consumer {
+    settings: Settings,
+    pub(super) messages: BTreeMap<Seq, Message>,
+    /// Deliverable and never delivered before.
+    fresh: BTreeSet<Seq>,
+    /// Deliverable and delivered before: these go first.
+    again: BTreeSet<Seq>,
+    lanes: Lanes,
+    by_ack_id: BTreeMap<i64, Seq>,
+    /// Deadlines of leases and ends of delays.
+    timers: BTreeSet<(Micros, Seq)>,
+    delayed: usize,
+    /// Where this consumer started: nothing at or below is offered to it.
+    pub(super) base: Seq,
+    /// Finished before a restart, and above what has been loaded since.
+    pub(super) done: RangeSet,
+    /// Restored, and what it had reached is not loaded yet: until then nothing is delivered, or an
+    /// unfinished message could be overtaken by a later one of its key.
+    pub(super) warming: Option<Seq>,
+    /// The highest seq ever delivered.
+    pub(super) reach: Seq,
+    pub(super) totals: Counts,
+    events: Vec<Event>,
+}
+
+impl Consumer {
+    /// A consumer that has nothing yet.
+    pub fn new(settings: Settings) -> Consumer {
+        Consumer { settings, ..Consumer::default() }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// New settings, from now on. A change of `ordered` needs [`Consumer::restore`] instead.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Messages that `grant` could hand out now.
+    pub fn deliverable(&self) -> usize {
+        if self.settings.paused || self.warming.is_some() {
+            return 0;
+        }
+        self.room().min(self.fresh.len() + self.again.len())
+    }
+
+    /// Deliveries that max_ack_pending still allows.
+    pub fn room(&self) -> usize {
+        self.settings.max_ack_pending.saturating_sub(self.by_ack_id.len())
+    }
+
+    /// True when no more may be loaded.
+    pub fn is_full(&self) -> bool {
+        self.warming.is_none() && self.messages.len() >= LOOK_AHEAD
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            ready: self.fresh.len() + self.again.len(),
+            in_flight: self.by_ack_id.len(),
+            delayed: self.delayed,
+            withheld: self.lanes.withheld(),
+            ..self.totals
+        }
+    }
+
+    /// The lowest unfinished message that is loaded.
+    pub fn first_unfinished(&self) -> Option<Seq> {
+        self.messages.first_key_value().map(|(&seq, _)| seq)
+    }
+
+    /// When [`Consumer::tick`] has something to do next.
+    pub fn next_due(&self) -> Option<Micros> {
+        self.timers.first().map(|&(due, _)| due)
+    }
+
+    /// The journal since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// A committed message that matches the consumer's filters. Ignored if it is known or finished.
+    pub fn offer(&mut self, seq: Seq, key: KeyId) {
+        if seq > self.base && !self.done.contains(seq) && !self.messages.contains_key(&seq) {
+            self.enter(seq, key, 0);
+        }
+    }
+
+    /// Everything up to `cursor` has been offered.
+    pub fn loaded(&mut self, cursor: Seq) {
+        if !self.done.is_empty() {
+            self.done.remove_range(Seq::MIN, cursor);
+        }
+        self.warming = self.warming.filter(|&reach| cursor < reach);
+    }
+
+    /// The first seq above `cursor` that is not known to be finished, less one: where to read on from.
+    pub fn skip_done(&self, cursor: Seq) -> Seq {
+        self.done.first_gap_from(cursor.max(self.base).saturating_add(1)) - 1
+    }
+
+    /// A finished message is wanted once more, as if it had never been delivered; false if it is unfinished.
+    pub fn redeliver(&mut self, seq: Seq, key: KeyId) -> bool {
+        if self.messages.contains_key(&seq) {
+            return false;
+        }
+        self.done.remove(seq);
+        self.reach = self.reach.max(seq);
+        self.enter(seq, key, 0);
+        true
+    }
+
+    /// Hands out up to `max` messages, redeliveries first, then the lowest seqs; in ascending order.
+    pub fn grant(
+        &mut self,
+        max: usize,
+        lease: Micros,
+        holder: i32,
+        m: &mut Moment,
+    ) -> Vec<Delivery> {
+        let seqs = self.choose(max, m);
+        if seqs.is_empty() {
+            return Vec::new();
+        }
+        let first_ack_id = m.ids.take(seqs.len());
+        let due = m.now.saturating_add(lease);
+        let mut items = Vec::with_capacity(seqs.len());
+        let mut deliveries = Vec::with_capacity(seqs.len());
+        for (ack_id, seq) in (first_ack_id..).zip(seqs) {
+            let Some(message) = self.messages.get_mut(&seq) else { continue };
+            self.totals.redelivered_total += i64::from(message.deliveries > 0);
+            message.deliveries = message.deliveries.saturating_add(1);
+            message.state = State::InFlight(Lease { ack_id, due, holder, pinned: false });
+            items.push(Item { seq, key: message.key, deliveries: message.deliveries });
+            deliveries.push(Delivery { ack_id, seq, deliveries: message.deliveries });
+            self.timers.insert((due, seq));
+            self.by_ack_id.insert(ack_id, seq);
+            self.reach = self.reach.max(seq);
+            if self.settings.ordered {
+                self.lanes.hold(message.key);
+            }
+        }
+        self.record(m, Change::Delivered { first_ack_id, due, items });
+        deliveries
+    }
+
+    /// Takes a live delivery out of the reach of its deadline, until it is finished or unpinned.
+    /// `None` when the ack_id is unknown, late, or pinned already.
+    pub fn pin(&mut self, ack_id: i64) -> Option<Delivery> {
+        let (seq, message) = self.live(ack_id)?;
+        let State::InFlight(lease) = &mut message.state else { return None };
+        if lease.pinned {
+            return None;
+        }
+        lease.pinned = true;
+        let delivery = Delivery { ack_id, seq, deliveries: message.deliveries };
+        let due = lease.due;
+        self.timers.remove(&(due, seq));
+        Some(delivery)
+    }
+
+    /// The pinning transaction rolled back: the lease runs on, or out.
+    pub fn unpin(&mut self, ack_id: i64) {
+        let Some((seq, message)) = self.live(ack_id) else { return };
+        if let State::InFlight(lease) = &mut message.state {
+            lease.pinned = false;
+            let due = lease.due;
+            self.timers.insert((due, seq));
+        }
+    }
+
+    /// The message of a pinned delivery is finished. True unless the ack_id is no longer live.
+    pub fn finish(&mut self, ack_id: i64) -> bool {
+        let Some((seq, _)) = self.live(ack_id) else { return false };
+        self.remove(seq);
+        true
+    }
+
+    /// Counts what `finish` finished, by what the worker wanted.
+    pub fn count_finished(&mut self, acked: i64, rejected: i64) {
+        self.totals.acked_total += acked;
+        self.totals.dead_total += rejected;
+    }
+
+    /// A delivery failed: back after `delay`, or after the backoff; a dead letter if it was the last one.
+    pub fn nack(&mut self, ack_id: i64, delay: Option<Micros>, m: &mut Moment) {
+        let Some((seq, message)) = self.live(ack_id) else { return };
+        let deliveries = message.deliveries;
+        let wait = delay.unwrap_or_else(|| self.settings.backoff_after(deliveries));
+        self.give_back(seq, wait, m);
+    }
+
+    /// The receiving transaction rolled back: the delivery never was, but it counts; back at once.
+    pub fn release(&mut self, ack_id: i64, m: &mut Moment) {
+        if let Some((seq, _)) = self.live(ack_id) {
+            self.give_back(seq, 0, m);
+        }
+    }
+
+    /// A new deadline for a live delivery, `lease` from now; false if it isn't live.
+    pub fn extend(&mut self, ack_id: i64, lease: Micros, m: &mut Moment) -> bool {
+        let due = m.now.saturating_add(lease);
+        let Some((seq, message)) = self.live(ack_id) else { return false };
+        let State::InFlight(old) = &mut message.state else { return false };
+        let before = std::mem::replace(&mut old.due, due);
+        if !old.pinned {
+            self.timers.remove(&(before, seq));
+            self.timers.insert((due, seq));
+        }
+        self.record(m, Change::Extended { ack_id, seq, due });
+        true
+    }
+
+    /// The message of a delivery is no longer in the stream: there is nothing left to do.
+    pub fn gone(&mut self, ack_id: i64, m: &mut Moment) {
+        if let Some((seq, _)) = self.live(ack_id) {
+            self.remove(seq);
+            self.record(m, Change::Finished { seqs: vec![seq] });
+        }
+    }
+
+    /// Ends leases and delays that are due.
+    pub fn tick(&mut self, m: &mut Moment) {
+        while let Some(&(due, seq)) = self.timers.first().filter(|&&(due, _)| due <= m.now) {
+            let Some(message) = self.messages.get(&seq).copied() else {
+                self.timers.remove(&(due, seq));
+                continue;
+            };
+            match message.state {
+                State::Delayed { .. } => self.make_ready(seq),
+                _ => self.give_back(seq, self.settings.backoff_after(message.deliveries), m),
+            }
+        }
+    }
+
+    /// Live deliveries with an ack_id above `after`, ascending.
+    pub fn in_flight(&self, after: i64) -> impl Iterator<Item = (Lease, Seq, u32)> + '_ {
+        let from = after.saturating_add(1);
+        self.by_ack_id.range(from..).filter_map(|(_, &seq)| match self.messages.get(&seq) {
+            Some(Message { state: State::InFlight(lease), deliveries, .. }) => {
+                Some((*lease, seq, *deliveries))
+            }
+            _ => None,
+        })
+    }
+
+    /// Takes up to `max` messages out of the ready sets, ascending. Those that a lower max_deliver has
+    /// exhausted meanwhile become dead letters instead.
+    fn choose(&mut self, max: usize, m: &mut Moment) -> Vec<Seq> {
+        let max = max.min(self.deliverable());
+        let mut seqs: Vec<Seq> = Vec::with_capacity(max);
+        while seqs.len() < max {
+            let Some(seq) = self.again.pop_first().or_else(|| self.fresh.pop_first()) else {
+                break;
+            };
+            match self.item(seq) {
+                Some(item) if self.settings.is_exhausted(item.deliveries) => self.bury(item, m),
+                _ => seqs.push(seq),
+            }
+        }
+        seqs.sort_unstable();
+        seqs
+    }
+
+    fn bury(&mut self, item: Item, m: &mut Moment) {
+        self.remove(item.seq);
+        self.totals.dead_total += 1;
+        self.record(m, Change::Dead { item });
+    }
+
+    fn live(&mut self, ack_id: i64) -> Option<(Seq, &mut Message)> {
+        let seq = *self.by_ack_id.get(&ack_id)?;
+        Some((seq, self.messages.get_mut(&seq)?))
+    }
+
+    /// Ends a delivery without an ack: dead letter, delay, or ready.
+    fn give_back(&mut self, seq: Seq, wait: Micros, m: &mut Moment) {
+        let Some(item) = self.item(seq) else { return };
+        if self.settings.is_exhausted(item.deliveries) {
+            return self.bury(item, m);
+        }
+        let until = m.now.saturating_add(wait.max(0));
+        if wait > 0 {
+            self.delay(seq, until);
+        } else {
+            self.make_ready(seq);
+        }
+        self.record(m, Change::Returned { item, until });
+    }
+
+    pub(super) fn enter(&mut self, seq: Seq, key: KeyId, deliveries: u32) {
+        self.messages.insert(seq, Message { key, deliveries, state: State::Withheld });
+        let turn = if self.settings.ordered {
+            self.lanes.enter(key, seq)
+        } else {
+            Turn { ready: Some(seq), withheld: None }
+        };
+        self.apply(turn);
+    }
+
+    pub(super) fn delay(&mut self, seq: Seq, until: Micros) {
+        self.clear_state(seq);
+        if let Some(message) = self.messages.get_mut(&seq) {
+            message.state = State::Delayed { until };
+            self.timers.insert((until, seq));
+            self.delayed += 1;
+        }
+    }
+
+    /// Puts a message that is neither ready nor withheld in flight: only when restoring.
+    pub(super) fn enter_busy(&mut self, item: Item, state: State) {
+        let Item { seq, key, deliveries } = item;
+        self.messages.insert(seq, Message { key, deliveries, state });
+        match state {
+            State::InFlight(lease) => {
+                self.by_ack_id.insert(lease.ack_id, seq);
+                if !lease.pinned {
+                    self.timers.insert((lease.due, seq));
+                }
+            }
+            State::Delayed { until } => {
+                self.timers.insert((until, seq));
+                self.delayed += 1;
+            }
+            State::Ready | State::Withheld => {}
+        }
+        if self.settings.ordered {
+            let turn = self.lanes.enter_busy(key, seq);
+            self.apply(turn);
+        }
+    }
+
+    /// Ends a lease or a delay: the message, or a lower one of its key, may be delivered.
+    fn make_ready(&mut self, seq: Seq) {
+        self.clear_state(seq);
+        let Some(message) = self.messages.get_mut(&seq) else { return };
+        message.state = State::Withheld;
+        let key = message.key;
+        let turn = match self.settings.ordered {
+            true if self.lanes.is_head(key, seq) => self.lanes.put_back(key),
+            true => Turn::default(),
+            false => Turn { ready: Some(seq), withheld: None },
+        };
+        self.apply(turn);
+    }
+
+    /// Forgets a message: it is finished.
+    pub(super) fn remove(&mut self, seq: Seq) {
+        self.clear_state(seq);
+        let Some(message) = self.messages.remove(&seq) else { return };
+        if self.settings.ordered {
+            let turn = self.lanes.leave(message.key, seq);
+            self.apply(turn);
+        }
+    }
+
+    /// Takes a message out of every index its state put it in.
+    fn clear_state(&mut self, seq: Seq) {
+        let Some(message) = self.messages.get(&seq) else { return };
+        match message.state {
+            State::Ready => {
+                self.fresh.remove(&seq);
+                self.again.remove(&seq);
+            }
+            State::Withheld => {}
+            State::InFlight(lease) => {
+                self.by_ack_id.remove(&lease.ack_id);
+                self.timers.remove(&(lease.due, seq));
+            }
+            State::Delayed { until } => {
+                self.timers.remove(&(until, seq));
+                self.delayed -= 1;
+            }
+        }
+    }
+
+    fn apply(&mut self, turn: Turn) {
+        if let Some(seq) = turn.withheld {
+            self.clear_state(seq);
+            if let Some(message) = self.messages.get_mut(&seq) {
+                message.state = State::Withheld;
+            }
+        }
+        let Some(seq) = turn.ready else { return };
+        let Some(message) = self.messages.get_mut(&seq) else { return };
+        if message.state != State::Withheld {
+            // Restored as busy behind another of its key: it holds the lane until it ends.
+            self.lanes.hold(message.key);
+            return;
+        }
+        message.state = State::Ready;
+        let set = if message.deliveries > 0 { &mut self.again } else { &mut self.fresh };
+        set.insert(seq);
+    }
+
+    pub(super) fn item(&self, seq: Seq) -> Option<Item> {
+        let message = self.messages.get(&seq)?;
+        Some(Item { seq, key: message.key, deliveries: message.deliveries })
+    }
+
+    fn record(&mut self, m: &mut Moment, change: Change) {
+        self.events.push(Event { id: m.ids.take(1), change });
+    }
+}

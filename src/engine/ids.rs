@@ -1,0 +1,67 @@
+//! Numbers that are never given twice: an ack_id names one delivery for ever (I6), a journal id one row.
+//!
+//! The high bits are a durable epoch, taken anew by each dispatcher before it hands out anything; the low
+//! bits count. So a number from before a crash can't come back, though the counter itself is never written.
+
+/// Ids an epoch holds: 2^40, which is 34 years at 1,000 a second and 12 days at a million.
+const BITS: u32 = 40;
+
+/// Epochs that fit above the counter in a positive bigint: one for each start of a dispatcher.
+const MAX_EPOCH: i64 = i64::MAX >> BITS;
+
+/// The source of ids of one dispatcher.
+#[derive(Debug)]
+pub struct Ids {
+    next: i64,
+    end: i64,
+}
+
+impl Ids {
+    /// The ids of `epoch`; `None` where the epoch is outside 1 to 2^23 - 1.
+    pub fn new(epoch: i64) -> Option<Ids> {
+        let base = (1..=MAX_EPOCH).contains(&epoch).then_some(epoch << BITS)?;
+        Some(Ids { next: base + 1, end: base + (1 << BITS) - 1 })
+    }
+
+    /// Takes `n` consecutive ids and returns the first.
+    pub fn take(&mut self, n: usize) -> i64 {
+        let first = self.next;
+        self.next = self.next.saturating_add(i64::try_from(n).unwrap_or(i64::MAX));
+        first
+    }
+
+    /// True when so few are left that the dispatcher should restart for a new epoch.
+    pub fn nearly_spent(&self) -> bool {
+        const RESERVE: i64 = 1 << 24;
+        self.next >= self.end - RESERVE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ids;
+
+    #[test]
+    fn a_later_epoch_never_repeats_an_id() {
+        let mut one = Ids::new(1).unwrap();
+        let mut two = Ids::new(2).unwrap();
+        assert_eq!(one.take(3) + 3, one.take(1));
+        assert!(one.take(1 << 20) < two.take(1));
+        assert!(one.end < two.end - (1 << 39));
+    }
+
+    #[test]
+    fn epochs_out_of_range_are_refused() {
+        assert!(Ids::new(0).is_none());
+        assert!(Ids::new(super::MAX_EPOCH).is_some());
+        assert!(Ids::new(super::MAX_EPOCH + 1).is_none());
+    }
+
+    #[test]
+    fn says_when_it_runs_out() {
+        let mut ids = Ids::new(1).unwrap();
+        assert!(!ids.nearly_spent());
+        ids.take((1 << 40) - (1 << 23));
+        assert!(ids.nearly_spent());
+    }
+}

@@ -1,0 +1,165 @@
+//! Recovery: a consumer's state at one moment, and the journal replayed over it.
+//!
+//! A snapshot says what is finished (all up to `floor`, and `done` above it) and what has been delivered but
+//! not finished (`active`). Whatever is neither is still to be delivered, and is read again from the stream's
+//! table: so nothing can be lost by a journal that is incomplete, only delivered early once more.
+
+use super::consumer::{Consumer, Counts, Lease, State};
+use super::event::{Change, Item};
+use super::key::Seq;
+use super::ranges::RangeSet;
+use super::settings::{Micros, Settings};
+use std::collections::BTreeMap;
+
+/// What an unfinished message that was delivered before is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    InFlight(Lease),
+    /// May be delivered again from then on; 0: at once.
+    Until(Micros),
+}
+
+/// A consumer's state, as a checkpoint keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All that matches up to here is finished.
+    pub floor: Seq,
+    /// Finished too, above the floor.
+    pub done: RangeSet,
+    /// Delivered and not finished.
+    pub active: BTreeMap<Seq, (Item, Hold)>,
+    pub acked_total: i64,
+    pub redelivered_total: i64,
+    pub dead_total: i64,
+}
+
+impl Snapshot {
+    /// Nothing delivered yet; everything after `floor` is wanted but what is `done`.
+    pub fn start(floor: Seq, done: RangeSet) -> Snapshot {
+        Snapshot { floor, done, ..Snapshot::default() }
+    }
+
+    /// How much there is to write: what a checkpoint costs.
+    pub fn size(&self) -> usize {
+        self.done.range_count() + self.active.len()
+    }
+
+    /// The next entry of the journal.
+    pub fn replay(&mut self, change: Change) {
+        match change {
+            Change::Delivered { first_ack_id, due, items } => {
+                for (ack_id, item) in (first_ack_id..).zip(items) {
+                    self.redelivered_total += i64::from(item.deliveries > 1);
+                    let lease = Lease { ack_id, due, holder: 0, pinned: false };
+                    self.hold(item, Hold::InFlight(lease));
+                }
+            }
+            Change::Returned { item, until } => self.hold(item, Hold::Until(until)),
+            Change::Extended { ack_id, seq, due } => {
+                if let Some((_, Hold::InFlight(lease))) = self.active.get_mut(&seq) {
+                    if lease.ack_id == ack_id {
+                        lease.due = due;
+                    }
+                }
+            }
+            Change::Finished { seqs } => seqs.into_iter().for_each(|seq| self.finish(seq)),
+            Change::Dead { item } => {
+                self.dead_total += 1;
+                self.finish(item.seq);
+            }
+            Change::Redelivered { seqs } => seqs.into_iter().for_each(|seq| self.want(seq)),
+        }
+    }
+
+    fn hold(&mut self, item: Item, hold: Hold) {
+        self.want(item.seq);
+        self.active.insert(item.seq, (item, hold));
+    }
+
+    fn finish(&mut self, seq: Seq) {
+        self.active.remove(&seq);
+        if seq > self.floor {
+            self.done.insert(seq);
+        }
+    }
+
+    /// Makes `seq` unfinished again.
+    fn want(&mut self, seq: Seq) {
+        if seq > self.floor {
+            self.done.remove(seq);
+        } else {
+            if seq < self.floor {
+                self.done.insert_range(seq + 1, self.floor);
+            }
+            self.floor = seq - 1;
+        }
+    }
+}
+
+impl Consumer {
+    /// A consumer as it was. Its cursor is the snapshot's floor: offer it what comes after.
+    pub fn restore(settings: Settings, snapshot: Snapshot) -> Consumer {
+        let Snapshot { floor, done, active, acked_total, redelivered_total, dead_total } = snapshot;
+        let mut consumer = Consumer::new(settings);
+        consumer.base = floor;
+        consumer.reach = done.last().max(active.keys().next_back().copied()).unwrap_or(floor);
+        consumer.warming = Some(consumer.reach).filter(|&reach| reach > floor);
+        consumer.done = done;
+        consumer.totals =
+            Counts { acked_total, redelivered_total, dead_total, ..Counts::default() };
+        // Those that hold their key's lane come first, so that none of the others is ready behind them.
+        let (busy, idle): (Vec<_>, Vec<_>) =
+            active.into_values().partition(|(_, hold)| *hold != Hold::Until(0));
+        for (item, hold) in busy {
+            consumer.enter_busy(
+                item,
+                match hold {
+                    Hold::InFlight(lease) => State::InFlight(lease),
+                    Hold::Until(until) => State::Delayed { until },
+                },
+            );
+        }
+        for (item, _) in idle {
+            consumer.enter(item.seq, item.key, item.deliveries);
+        }
+        consumer
+    }
+
+    /// The state now, where everything up to `cursor` has been offered but the `holes` of the stream.
+    pub fn snapshot(&self, cursor: Seq, holes: &RangeSet) -> Snapshot {
+        let cursor = cursor.max(self.base);
+        let first_hole = holes.iter_from(self.base.saturating_add(1)).next().map(|(lo, _)| lo);
+        let unfinished = self.first_unfinished().into_iter().chain(first_hole).min();
+        let floor = unfinished.map_or(cursor, |seq| cursor.min(seq - 1));
+        // Above what was ever delivered nothing needs remembering up to the next message: it is read again.
+        let top = match self.messages.range(self.reach.saturating_add(1)..).next() {
+            Some((&seq, _)) => cursor.min(seq - 1),
+            None => cursor,
+        };
+        let mut done = self.done.clone();
+        if top > floor {
+            done.insert_range(floor + 1, top);
+        }
+        let mut active = BTreeMap::new();
+        for (&seq, message) in self.messages.range(..=top.max(self.reach)) {
+            done.remove(seq);
+            let item = Item { seq, key: message.key, deliveries: message.deliveries };
+            let hold = match message.state {
+                State::InFlight(lease) => Hold::InFlight(lease),
+                State::Delayed { until } => Hold::Until(until),
+                State::Ready | State::Withheld if message.deliveries > 0 => Hold::Until(0),
+                State::Ready | State::Withheld => continue,
+            };
+            active.insert(seq, (item, hold));
+        }
+        for (lo, hi) in holes.iter_from(self.base.saturating_add(1)) {
+            if lo > top {
+                break;
+            }
+            done.remove_range(lo, hi);
+        }
+        done.remove_range(Seq::MIN, floor);
+        let Counts { acked_total, redelivered_total, dead_total, .. } = self.totals;
+        Snapshot { floor, done, active, acked_total, redelivered_total, dead_total }
+    }
+}

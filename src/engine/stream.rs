@@ -1,0 +1,203 @@
+//! One stream and its consumers: who is to read what from the table, and which rows go to whom.
+//!
+//! New rows are read once, at the tail, and routed by key to the consumers attached to it. A consumer that is
+//! behind, full, or was rewound is detached: it reads the table from its own cursor, so it costs the others
+//! nothing (I11), and attaches again when it has reached the tail.
+
+use super::consumer::Consumer;
+use super::filter::Filter;
+use super::key::{KeyId, Seq, key_id};
+use super::router::{RouteScratch, Router};
+use super::settings::Settings;
+use super::snapshot::Snapshot;
+use super::tail::{Look, Publisher, Seen, Tail};
+use std::collections::BTreeMap;
+
+/// Names a consumer: the id of its row in sequin.consumers.
+pub type ConsumerId = i32;
+
+/// A row of the stream's table, as much of it as delivering needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub seq: Seq,
+    pub key: String,
+}
+
+/// Rows read from the table, ascending; `complete` unless the read stopped at its limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    pub rows: Vec<Row>,
+    pub complete: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    consumer: Consumer,
+    filters: Vec<Filter>,
+    attached: bool,
+    /// Rows up to here have been offered; an attached consumer's cursor is the tail's position if higher.
+    cursor: Seq,
+}
+
+/// A stream, its tail, and its consumers.
+#[derive(Debug)]
+pub struct Stream {
+    tail: Tail,
+    router: Router,
+    members: BTreeMap<ConsumerId, Member>,
+    scratch: RouteScratch,
+    routed: Vec<u32>,
+}
+
+impl Stream {
+    /// A stream first seen now: `last` is the sequence's last value, then `open` the publishers.
+    pub fn new(last: Seq, open: &[Publisher]) -> Stream {
+        Stream {
+            tail: Tail::new(last, open),
+            router: Router::default(),
+            members: BTreeMap::new(),
+            scratch: RouteScratch::default(),
+            routed: Vec::new(),
+        }
+    }
+
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// Adds a consumer where its snapshot says, or puts it back there with other settings.
+    pub fn put(
+        &mut self,
+        id: ConsumerId,
+        filters: Vec<Filter>,
+        settings: Settings,
+        from: Snapshot,
+    ) {
+        self.remove(id);
+        for filter in &filters {
+            self.router.insert(filter, id.unsigned_abs());
+        }
+        let cursor = from.floor;
+        let consumer = Consumer::restore(settings, from);
+        self.members.insert(id, Member { consumer, filters, attached: false, cursor });
+        self.settle(id);
+    }
+
+    /// The consumer is dropped.
+    pub fn remove(&mut self, id: ConsumerId) {
+        if self.members.remove(&id).is_some() {
+            self.router.remove(id.unsigned_abs());
+        }
+    }
+
+    pub fn consumer(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.members.get(&id).map(|member| &member.consumer)
+    }
+
+    pub fn consumer_mut(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        self.members.get_mut(&id).map(|member| &mut member.consumer)
+    }
+
+    pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, &Consumer)> {
+        self.members.iter().map(|(&id, member)| (id, &member.consumer))
+    }
+
+    pub fn consumers_mut(&mut self) -> impl Iterator<Item = (ConsumerId, &mut Consumer)> {
+        self.members.iter_mut().map(|(&id, member)| (id, &mut member.consumer))
+    }
+
+    /// Up to where rows have been offered to a consumer.
+    pub fn cursor(&self, id: ConsumerId) -> Option<Seq> {
+        let member = self.members.get(&id)?;
+        Some(if member.attached { member.cursor.max(self.tail.pos()) } else { member.cursor })
+    }
+
+    /// The floor of a consumer and all above it that must be remembered.
+    pub fn snapshot(&self, id: ConsumerId) -> Option<Snapshot> {
+        let cursor = self.cursor(id)?;
+        Some(self.consumer(id)?.snapshot(cursor, self.tail.holes()))
+    }
+
+    /// The next rows a detached consumer must be offered: above the first, up to the second. `None` once it
+    /// is attached to the tail, or while it is full.
+    pub fn behind(&mut self, id: ConsumerId) -> Option<(Seq, Seq)> {
+        self.settle(id);
+        let member = self.members.get(&id)?;
+        let is_behind = !member.attached && !member.consumer.is_full();
+        is_behind.then_some((member.cursor, self.tail.pos()))
+    }
+
+    /// Rows read for a detached consumer: what there is up to `upto`.
+    pub fn catch_up(&mut self, id: ConsumerId, found: &Found, upto: Seq) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let last = found.rows.last().map_or(member.cursor, |row| row.seq);
+        let mut cursor = if found.complete { upto } else { last };
+        for row in found.rows.iter().filter(|row| !self.tail.is_hole(row.seq)) {
+            if member.consumer.is_full() {
+                cursor = row.seq - 1;
+                break;
+            }
+            if member.filters.iter().any(|filter| filter.matches(&row.key)) {
+                member.consumer.offer(row.seq, key_id(&row.key));
+            }
+        }
+        member.cursor = member.cursor.max(cursor);
+        self.settle(id);
+    }
+
+    /// Steps 1 and 2 of reading the tail are done: what to read, under a snapshot taken after this.
+    pub fn look(&mut self, last: Seq, open: Vec<Publisher>, max_ranges: usize) -> Look {
+        self.tail.look(last, open, max_ranges)
+    }
+
+    /// What a look found, `late` in old holes and `new` at the tail: routed to the consumers it matches.
+    pub fn found(&mut self, look: Look, late: &Found, new: &Found) {
+        // Where the read of the holes stopped short, the tail must not overtake them.
+        let rows = if late.complete { &new.rows[..] } else { &[] };
+        for row in late.rows.iter().chain(rows) {
+            self.route(row);
+        }
+        let seqs = |found: &Found| found.rows.iter().map(|row| row.seq).collect::<Vec<_>>();
+        let (late_seqs, new_seqs) = (seqs(late), seqs(new));
+        self.tail.found(
+            look,
+            Seen { seqs: &late_seqs, complete: late.complete },
+            Seen { seqs: &new_seqs, complete: new.complete },
+        );
+        let pos = self.tail.pos();
+        for member in self.members.values_mut().filter(|member| member.attached) {
+            member.consumer.loaded(pos);
+        }
+    }
+
+    /// True for a message that a consumer has been offered: one that can be redelivered.
+    pub fn seen(&self, id: ConsumerId, seq: Seq) -> bool {
+        self.cursor(id).is_some_and(|cursor| seq <= cursor) && !self.tail.is_hole(seq)
+    }
+
+    fn route(&mut self, row: &Row) {
+        self.router.route(&row.key, &mut self.scratch, &mut self.routed);
+        let key: KeyId = key_id(&row.key);
+        for &id in &self.routed {
+            let Some(member) = self.members.get_mut(&id.cast_signed()) else { continue };
+            let is_late = row.seq <= member.cursor;
+            if member.attached && !is_late && member.consumer.is_full() {
+                member.attached = false;
+                member.cursor = member.cursor.max(row.seq - 1);
+            } else if member.attached || is_late {
+                member.consumer.offer(row.seq, key);
+            }
+        }
+    }
+
+    /// Moves a consumer's cursor over what it has finished, and attaches it if that brings it to the tail.
+    fn settle(&mut self, id: ConsumerId) {
+        let pos = self.tail.pos();
+        let Some(member) = self.members.get_mut(&id).filter(|member| !member.attached) else {
+            return;
+        };
+        member.cursor = member.consumer.skip_done(member.cursor);
+        member.attached = member.cursor >= pos;
+        member.consumer.loaded(member.cursor);
+    }
+}
