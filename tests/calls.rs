@@ -37,11 +37,13 @@ pub fn seqs(deliveries: &[Delivery]) -> Vec<i64> {
 /// Those that may fail where a test kills things are `try_`.
 pub trait Calls: GenericClient + Sized {
     /// A stream, and a consumer of all of it. `settings` are further arguments, as SQL: `ack_wait => '1 s'`.
+    #[track_caller]
     fn create(&mut self, stream: &str, consumer: &str, settings: &str) {
         self.execute("SELECT sequin.create_stream($1)", &[&stream]).unwrap();
         self.create_consumer(stream, consumer, settings);
     }
 
+    #[track_caller]
     fn create_consumer(&mut self, stream: &str, consumer: &str, settings: &str) {
         let comma = if settings.is_empty() { "" } else { ", " };
         self.batch_execute(&format!(
@@ -50,6 +52,7 @@ pub trait Calls: GenericClient + Sized {
         .unwrap();
     }
 
+    #[track_caller]
     fn publish(&mut self, stream: &str, key: &str, data: &str) -> i64 {
         self.try_publish(stream, key, data).unwrap()
     }
@@ -61,6 +64,7 @@ pub trait Calls: GenericClient + Sized {
     }
 
     /// Publishes messages 1 to `count` with the keys k.1 to k.`keys` in turn; the data is the number.
+    #[track_caller]
     fn publish_numbers(&mut self, stream: &str, count: i32, keys: i32) {
         self.execute(
             &format!(
@@ -72,6 +76,7 @@ pub trait Calls: GenericClient + Sized {
         .unwrap();
     }
 
+    #[track_caller]
     fn receive(&mut self, consumer: &str, batch_size: i32, wait: Duration) -> Vec<Delivery> {
         self.try_receive(consumer, batch_size, wait).unwrap()
     }
@@ -91,6 +96,7 @@ pub trait Calls: GenericClient + Sized {
     }
 
     /// Receives and acks until nothing more comes for a while; the deliveries in the order of their coming.
+    #[track_caller]
     fn drain(&mut self, consumer: &str, quiet: Duration) -> Vec<Delivery> {
         let mut all = Vec::new();
         loop {
@@ -103,6 +109,7 @@ pub trait Calls: GenericClient + Sized {
         }
     }
 
+    #[track_caller]
     fn ack(&mut self, consumer: &str, ack_ids: &[i64]) -> i32 {
         self.try_ack(consumer, ack_ids).unwrap()
     }
@@ -111,6 +118,7 @@ pub trait Calls: GenericClient + Sized {
         Ok(self.query_one("SELECT sequin.ack($1, $2)", &[&consumer, &ack_ids])?.get(0))
     }
 
+    #[track_caller]
     fn nack(&mut self, consumer: &str, ack_ids: &[i64]) -> i32 {
         self.try_nack(consumer, ack_ids).unwrap()
     }
@@ -120,20 +128,24 @@ pub trait Calls: GenericClient + Sized {
     }
 
     /// How many deliveries are in flight, by `sequin.in_flight`.
+    #[track_caller]
     fn in_flight(&mut self, consumer: &str) -> i64 {
         self.number(&format!("SELECT count(*) FROM sequin.in_flight('{consumer}')"))
     }
 
     /// The one bigint that a query returns.
+    #[track_caller]
     fn number(&mut self, query: &str) -> i64 {
         self.query_one(query, &[]).unwrap().get(0)
     }
 
+    #[track_caller]
     fn backend_pid(&mut self) -> i32 {
         self.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)
     }
 
     /// Whether this backend is within a call of `receive` that waits: its query runs, and is not on the CPU.
+    #[track_caller]
     fn is_waiting(&mut self, pid: i32) -> bool {
         let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active'
                      AND query LIKE '%sequin.receive%' AND wait_event IS NOT NULL
@@ -141,6 +153,7 @@ pub trait Calls: GenericClient + Sized {
         self.query_one(query, &[&pid]).unwrap().get::<_, i64>(0) == 1
     }
 
+    #[track_caller]
     fn terminate(&mut self, pid: i32) {
         self.execute("SELECT pg_terminate_backend($1)", &[&pid]).unwrap();
     }

@@ -25,7 +25,6 @@ shared_buffers = '64MB'
 max_wal_size = '2GB'
 autovacuum_naptime = '5s'
 log_line_prefix = '%m [%p] %b %d '
-log_min_messages = 'log'
 ";
 
 /// How the server is stopped: as `pg_ctl stop -m` has it.
@@ -129,6 +128,7 @@ impl Cluster {
         config.application_name("black_box").connect(NoTls)
     }
 
+    #[track_caller]
     pub fn connect(&self, database: &str) -> Client {
         match self.try_connect(database) {
             Ok(client) => client,
@@ -188,6 +188,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_tail());
+        }
         self.destroy();
     }
 }
@@ -215,6 +218,7 @@ impl Drop for Database<'_> {
 }
 
 /// Waits for a condition, by looking again and again; fails at the deadline.
+#[track_caller]
 pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + deadline;
     while !condition() {
@@ -224,6 +228,7 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
 }
 
 /// Runs a command to its end; its output is in the failure.
+#[track_caller]
 pub fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(

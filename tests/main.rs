@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         println!("black-box tests are for the extension as it is shipped: make test");
         return ExitCode::SUCCESS;
     }
+    harness::report_panics_with_their_tests();
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
         order_and_loss::tests(),

@@ -101,7 +101,11 @@ fn deliveries_of_a_key_never_overlap_and_never_skip() {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
                     let mut client = database.connect();
-                    while !done.load(Ordering::SeqCst) && round(&mut client, &history).is_ok() {}
+                    while round(&mut client, &history).is_ok() {
+                        if done.load(Ordering::SeqCst) {
+                            break;
+                        }
+                    }
                 }
             });
         }
