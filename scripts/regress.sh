@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pg_regress and pg_isolation_regress, with the installed extension, on a private cluster.
-# Every file of pg_test/sql and pg_test/specs is run; setup.sql first.   scripts/regress.sh [NAME...] runs only these.
-# A changed result is under target/pg_test/results: copy it to pg_test/expected once it is right.
+# Every file of pg_test/sql and pg_test/specs is run; setup.sql first.   scripts/regress.sh [--accept] [NAME...]
+# With names, only these (and setup.sql). With --accept, what comes out becomes what is expected: read `git diff`.
 source "$(dirname "$0")/common.sh"
 source scripts/cluster.sh
 find_postgres || die "run: make deps"
@@ -16,16 +16,24 @@ names() {
     done
 }
 
-# run PROGRAM DATABASE OPTION... -- TEST...
+# run PROGRAM DATABASE [OPTION...] TEST...
 run() {
-    local driver output=$ROOT/target/pg_test
+    local driver name output=$ROOT/target/pg_test/$1
     driver=$(pgxs_test_program "$1")
     rm -rf "$output"
-    mkdir -p "$output"
+    mkdir -p "$output" pg_test/expected
+    # Without an expected result, the driver would give up on the tests that follow.
+    for name in "${@:3}"; do
+        [[ $name == --* ]] || [ -f "pg_test/expected/$name.out" ] || : >"pg_test/expected/$name.out"
+    done
     set -- "$driver" --bindir="$PG_BIN" --inputdir="$ROOT/pg_test" --outputdir="$output" --dbname="$2" "${@:3}"
     # From 16 on, the folder of the expected results is said apart.
     if "$driver" --help | grep -q -- --expecteddir; then set -- "$@" --expecteddir="$ROOT/pg_test"; fi
     if ! "$@" --host="$PGHOST" --port="$PGPORT" --user=postgres; then
+        if [ -n "$accept" ]; then
+            cp "$output"/results/*.out pg_test/expected/
+            return
+        fi
         [ ! -f "$output/regression.diffs" ] || cat "$output/regression.diffs"
         failed=yes
     fi
@@ -33,7 +41,11 @@ run() {
 
 cluster_start regress "max_worker_processes = 32" "max_prepared_transactions = 10" "log_line_prefix = '%m [%p] %b %d '"
 trap 'cluster_remove regress' EXIT
-failed=
+failed='' accept=''
+if [ "${1:-}" = --accept ]; then
+    accept=yes
+    shift
+fi
 mapfile -t sql < <(names sql sql "$@")
 mapfile -t specs < <(names specs spec "$@")
 [ ${#sql[@]} = 0 ] || run regress/pg_regress sequin_regress "${sql[@]}"
