@@ -8,6 +8,12 @@ use super::key::{KeyId, Seq};
 use super::settings::Micros;
 use super::stream::ConsumerId;
 
+/// Where claims find the consumers they are about.
+pub trait Consumers {
+    /// `None` once it is dropped.
+    fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer>;
+}
+
 /// One thing that a transaction has asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -51,16 +57,11 @@ impl Claims {
     }
 
     /// The transaction rolled back what it claimed from number `from` on.
-    pub fn abort<'a>(
-        &mut self,
-        from: u64,
-        find: &mut dyn FnMut(ConsumerId) -> Option<&'a mut Consumer>,
-        m: &mut Moment,
-    ) {
+    pub fn abort(&mut self, from: u64, consumers: &mut impl Consumers, m: &mut Moment) {
         let kept = self.entries.partition_point(|entry| entry.number < from);
         // Last first: an ack is unpinned before the receive it belongs to is undone.
         for entry in self.entries.drain(kept..).rev() {
-            let Some(consumer) = find(entry.consumer) else { continue };
+            let Some(consumer) = consumers.consumer(entry.consumer) else { continue };
             match entry.claim {
                 Claim::Received { first_ack_id, count } => {
                     for ack_id in (first_ack_id..).take(count) {
@@ -76,18 +77,14 @@ impl Claims {
     }
 
     /// The transaction committed: what it claimed is so. Returns the rows of sequin.acks it wrote.
-    pub fn commit<'a>(
-        &mut self,
-        find: &mut dyn FnMut(ConsumerId) -> Option<&'a mut Consumer>,
-        m: &mut Moment,
-    ) -> Vec<Applied> {
+    pub fn commit(&mut self, consumers: &mut impl Consumers, m: &mut Moment) -> Vec<Applied> {
         let mut applied = Vec::new();
         for Entry { consumer: id, claim, .. } in self.entries.drain(..) {
             if let Claim::Finish { row, .. } | Claim::Redeliver { row, .. } = claim {
                 applied.push(Applied { consumer: id, row });
             }
             // A consumer dropped meanwhile wants nothing; one rewound knows none of these ack_ids.
-            let Some(consumer) = find(id) else { continue };
+            let Some(consumer) = consumers.consumer(id) else { continue };
             match claim {
                 Claim::Received { .. } => {}
                 Claim::Finish { ack_ids, rejected, .. } => {

@@ -145,6 +145,16 @@ impl Consumer {
         }
     }
 
+    /// True for a loaded message that isn't finished.
+    pub fn is_unfinished(&self, seq: Seq) -> bool {
+        self.messages.contains_key(&seq)
+    }
+
+    /// Unfinished messages that are loaded.
+    pub fn unfinished(&self) -> usize {
+        self.messages.len()
+    }
+
     /// The lowest unfinished message that is loaded.
     pub fn first_unfinished(&self) -> Option<Seq> {
         self.messages.first_key_value().map(|(&seq, _)| seq)
