@@ -54,11 +54,12 @@ find_postgres || install_postgres
 find_postgres || die "no complete PostgreSQL behind PG_CONFIG=${PG_CONFIG:-pg_config}: it needs the server, psql, headers and pg_regress"
 case $PG_MAJOR in 14 | 15 | 16 | 17 | 18) ;; *) die "PostgreSQL $PG_MAJOR: sequin is for 14 to 18" ;; esac
 
-# bindgen loads libclang.so.
-if [ -z "${LIBCLANG_PATH:-}" ] && ! compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null &&
-    ! ldconfig -p 2>/dev/null | grep -q 'libclang.*\.so'; then
-    apt_install libclang-dev
-fi
+# bindgen loads libclang.so, which needs the headers that come with the compiler.
+libclang_is_there() {
+    compgen -G '/usr/lib/llvm-*/lib/libclang[.-][0-9s]*' >/dev/null &&
+        compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null
+}
+[ -n "${LIBCLANG_PATH:-}" ] || libclang_is_there || apt_install libclang-dev
 # `cargo pgrx test --runas` calls it, also as root.
 command -v sudo >/dev/null || apt_install sudo
 am_root && { id "$SERVER_USER" >/dev/null 2>&1 || die "no user $SERVER_USER to run PostgreSQL as: set SERVER_USER"; }
