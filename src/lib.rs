@@ -1,4 +1,35 @@
-//! Sequin.
+//! Sequin: message streams inside PostgreSQL.
+//!
+//! - [`api`]: the SQL functions. They check, call one thing, and shape the row.
+//! - [`engine`]: the rules, pure: keys and filters, the tail and its holes, consumers, recovery.
+//! - [`store`]: the tables and their statements, one file each.
+//! - [`worker`]: the launcher and the dispatcher, which run the engine.
+//! - [`pg`]: PostgreSQL behind safe calls; the only place where `unsafe` compiles.
+//!
+//! Arrows run one way: api and worker use store, engine and pg; store uses pg; engine uses nothing. A session
+//! and its dispatcher meet only in shared memory and in tables. ARCHITECTURE.md has the picture.
+
 #![deny(unsafe_code)]
-pgrx::pg_module_magic!(name, version);
+
+mod api;
 mod engine;
+mod error;
+mod guc;
+#[allow(unsafe_code)]
+mod pg;
+mod store;
+mod worker;
+
+/// What a declaration of a server's function that pgrx doesn't bind needs at the crate's root.
+pub(crate) use pgrx::pg_sys::ffi;
+
+pgrx::pg_module_magic!(name, version);
+
+pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", finalize);
+
+/// Called by the server when it loads the library.
+#[pgrx::pg_guard]
+extern "C-unwind" fn _PG_init() {
+    pg::load();
+}

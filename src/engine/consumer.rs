@@ -185,6 +185,11 @@ impl Consumer {
         self.warming = self.warming.filter(|&reach| cursor < reach);
     }
 
+    /// True while [`Consumer::loaded`] must still be told how far rows have been offered.
+    pub(super) fn is_settling(&self) -> bool {
+        self.warming.is_some() || !self.done.is_empty()
+    }
+
     /// The first seq above `cursor` that is not known to be finished, less one: where to read on from.
     pub fn skip_done(&self, cursor: Seq) -> Seq {
         self.done.first_gap_from(cursor.max(self.base).saturating_add(1)) - 1

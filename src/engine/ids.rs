@@ -30,6 +30,11 @@ impl Ids {
         first
     }
 
+    /// True if every id to come is above this one.
+    pub fn are_above(&self, id: i64) -> bool {
+        self.next > id
+    }
+
     /// True when so few are left that the dispatcher should restart for a new epoch.
     pub fn nearly_spent(&self) -> bool {
         const RESERVE: i64 = 1 << 24;

@@ -39,6 +39,21 @@ impl Snapshot {
         Snapshot { floor, done, ..Snapshot::default() }
     }
 
+    /// The same, with the counters of another.
+    pub fn with_totals(self, other: &Snapshot) -> Snapshot {
+        let Snapshot { acked_total, redelivered_total, dead_total, .. } = *other;
+        Snapshot { acked_total, redelivered_total, dead_total, ..self }
+    }
+
+    /// The highest ack_id of a delivery in flight; 0 if there is none.
+    pub fn highest_ack_id(&self) -> i64 {
+        let ack_id = |hold: &Hold| match hold {
+            Hold::InFlight(lease) => lease.ack_id,
+            Hold::Until(_) => 0,
+        };
+        self.active.values().map(|(_, hold)| ack_id(hold)).max().unwrap_or(0)
+    }
+
     /// How much there is to write: what a checkpoint costs.
     pub fn size(&self) -> usize {
         self.done.range_count() + self.active.len()
@@ -125,12 +140,19 @@ impl Consumer {
         consumer
     }
 
-    /// The state now, where everything up to `cursor` has been offered but the `holes` of the stream.
-    pub fn snapshot(&self, cursor: Seq, holes: &RangeSet) -> Snapshot {
+    /// All that matches up to there is finished, where everything up to `cursor` has been offered but the
+    /// `holes` of the stream.
+    pub fn floor(&self, cursor: Seq, holes: &RangeSet) -> Seq {
         let cursor = cursor.max(self.base);
         let first_hole = holes.iter_from(self.base.saturating_add(1)).next().map(|(lo, _)| lo);
         let unfinished = self.first_unfinished().into_iter().chain(first_hole).min();
-        let floor = unfinished.map_or(cursor, |seq| cursor.min(seq - 1));
+        unfinished.map_or(cursor, |seq| cursor.min(seq - 1))
+    }
+
+    /// The state now, where everything up to `cursor` has been offered but the `holes` of the stream.
+    pub fn snapshot(&self, cursor: Seq, holes: &RangeSet) -> Snapshot {
+        let cursor = cursor.max(self.base);
+        let floor = self.floor(cursor, holes);
         // Above what was ever delivered nothing needs remembering up to the next message: it is read again.
         let top = match self.messages.range(self.reach.saturating_add(1)..).next() {
             Some((&seq, _)) => cursor.min(seq - 1),

@@ -11,7 +11,7 @@ use super::router::{RouteScratch, Router};
 use super::settings::Settings;
 use super::snapshot::Snapshot;
 use super::tail::{Look, Publisher, Seen, Tail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names a consumer: the id of its row in sequin.consumers.
 pub type ConsumerId = i32;
@@ -45,6 +45,8 @@ pub struct Stream {
     tail: Tail,
     router: Router,
     members: BTreeMap<ConsumerId, Member>,
+    /// Consumers that were restored, and are to be told when rows up to what they had reached are offered.
+    settling: BTreeSet<ConsumerId>,
     scratch: RouteScratch,
     routed: Vec<u32>,
 }
@@ -56,6 +58,7 @@ impl Stream {
             tail: Tail::new(last, open),
             router: Router::default(),
             members: BTreeMap::new(),
+            settling: BTreeSet::new(),
             scratch: RouteScratch::default(),
             routed: Vec::new(),
         }
@@ -80,6 +83,7 @@ impl Stream {
         let cursor = from.floor;
         let consumer = Consumer::restore(settings, from);
         self.members.insert(id, Member { consumer, filters, attached: false, cursor });
+        self.settling.insert(id);
         self.settle(id);
     }
 
@@ -110,6 +114,12 @@ impl Stream {
     pub fn cursor(&self, id: ConsumerId) -> Option<Seq> {
         let member = self.members.get(&id)?;
         Some(if member.attached { member.cursor.max(self.tail.pos()) } else { member.cursor })
+    }
+
+    /// All that matches a consumer up to there is finished.
+    pub fn floor(&self, id: ConsumerId) -> Option<Seq> {
+        let cursor = self.cursor(id)?;
+        Some(self.consumer(id)?.floor(cursor, self.tail.holes()))
     }
 
     /// The floor of a consumer and all above it that must be remembered.
@@ -150,12 +160,14 @@ impl Stream {
         self.tail.look(last, open, max_ranges)
     }
 
-    /// What a look found, `late` in old holes and `new` at the tail: routed to the consumers it matches.
-    pub fn found(&mut self, look: Look, late: &Found, new: &Found) {
+    /// What a look found, `late` in old holes and `new` at the tail: routed to the consumers it matches, which
+    /// are returned.
+    pub fn found(&mut self, look: Look, late: &Found, new: &Found) -> BTreeSet<ConsumerId> {
         // Where the read of the holes stopped short, the tail must not overtake them.
         let rows = if late.complete { &new.rows[..] } else { &[] };
+        let mut given = BTreeSet::new();
         for row in late.rows.iter().chain(rows) {
-            self.route(row);
+            self.route(row, &mut given);
         }
         let seqs = |found: &Found| found.rows.iter().map(|row| row.seq).collect::<Vec<_>>();
         let (late_seqs, new_seqs) = (seqs(late), seqs(new));
@@ -165,9 +177,17 @@ impl Stream {
             Seen { seqs: &new_seqs, complete: new.complete },
         );
         let pos = self.tail.pos();
-        for member in self.members.values_mut().filter(|member| member.attached) {
-            member.consumer.loaded(pos);
+        for id in std::mem::take(&mut self.settling) {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            if member.attached {
+                member.consumer.loaded(pos);
+                given.insert(id);
+            }
+            if member.consumer.is_settling() {
+                self.settling.insert(id);
+            }
         }
+        given
     }
 
     /// True for a message that a consumer has been offered: one that can be redelivered.
@@ -175,7 +195,7 @@ impl Stream {
         self.cursor(id).is_some_and(|cursor| seq <= cursor) && !self.tail.is_hole(seq)
     }
 
-    fn route(&mut self, row: &Row) {
+    fn route(&mut self, row: &Row, given: &mut BTreeSet<ConsumerId>) {
         self.router.route(&row.key, &mut self.scratch, &mut self.routed);
         let key: KeyId = key_id(&row.key);
         for &id in &self.routed {
@@ -186,6 +206,7 @@ impl Stream {
                 member.cursor = member.cursor.max(row.seq - 1);
             } else if member.attached || is_late {
                 member.consumer.offer(row.seq, key);
+                given.insert(id.cast_signed());
             }
         }
     }

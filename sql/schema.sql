@@ -1,0 +1,121 @@
+-- What the extension owns. Config refers to streams and consumers by name, so that a dump restores; the
+-- journals refer to a consumer by the id of its row, which a dump carries too.
+
+-- Streams' tables live here and are no members of the extension: pg_dump, GRANT and COPY treat them as the
+-- user's own.
+CREATE SCHEMA sequin_stream;
+COMMENT ON SCHEMA sequin_stream IS 'One table for each stream of sequin, made by sequin.create_stream()';
+GRANT USAGE ON SCHEMA sequin, sequin_stream TO PUBLIC;
+
+-- Written by: create_stream, drop_stream.
+CREATE TABLE sequin.streams (
+    name text COLLATE "C" PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Written by: create_consumer, alter_consumer, drop_consumer, pause_, resume_consumer, rewind.
+CREATE TABLE sequin.consumers (
+    name text COLLATE "C" PRIMARY KEY,
+    stream text COLLATE "C" NOT NULL REFERENCES sequin.streams (name),
+    owner regrole NOT NULL,
+    filters text[] NOT NULL,
+    ack_wait interval NOT NULL,
+    max_ack_pending integer NOT NULL,
+    max_deliver integer,
+    backoff interval[],
+    ordered boolean NOT NULL,
+    paused boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    id integer GENERATED ALWAYS AS IDENTITY UNIQUE,
+    -- Counts rewinds: what the journals say of an earlier generation is void.
+    generation integer NOT NULL DEFAULT 1,
+    -- Where this generation starts: after this seq ..
+    start_after bigint NOT NULL,
+    -- .. and without these, as pairs of first and last seq.
+    start_done bigint[] NOT NULL DEFAULT '{}'
+);
+
+-- Each start of a dispatcher takes one; it makes ack_ids unique for ever.
+CREATE SEQUENCE sequin.epoch AS bigint MINVALUE 1 MAXVALUE 8388607;
+
+-- The journal of the dispatcher, which alone writes it: what has happened to deliveries since the last
+-- checkpoint. kind: d delivered, r returned, e extended, f finished, x dead.
+CREATE TABLE sequin.outbox (
+    consumer_id integer NOT NULL,
+    id bigint NOT NULL,
+    generation integer NOT NULL,
+    kind "char" NOT NULL,
+    ack_id bigint,
+    due timestamptz,
+    seqs bigint[] NOT NULL,
+    keys bigint[],
+    deliveries integer[],
+    PRIMARY KEY (consumer_id, id)
+);
+
+-- One row for each call of ack, reject or redeliver, written by the caller's transaction; the dispatcher
+-- deletes it when it is part of a checkpoint. kind: a acked, x rejected, r redelivered.
+CREATE TABLE sequin.acks (
+    consumer_id integer NOT NULL,
+    id bigint NOT NULL,
+    generation integer NOT NULL,
+    kind "char" NOT NULL,
+    seqs bigint[] NOT NULL,
+    PRIMARY KEY (consumer_id, id)
+);
+
+-- The state of each consumer, about once a second while it changes; the highest id counts. Written by the
+-- dispatcher.
+CREATE TABLE sequin.checkpoints (
+    consumer_id integer NOT NULL,
+    id bigint NOT NULL,
+    generation integer NOT NULL,
+    floor bigint NOT NULL,
+    done bigint[] NOT NULL,
+    seqs bigint[] NOT NULL,
+    keys bigint[] NOT NULL,
+    deliveries integer[] NOT NULL,
+    ack_ids bigint[] NOT NULL,
+    due bigint[] NOT NULL,
+    acked_total bigint NOT NULL,
+    redelivered_total bigint NOT NULL,
+    dead_total bigint NOT NULL,
+    PRIMARY KEY (consumer_id, id)
+);
+
+-- Written by: reject, redrive, and the dispatcher for messages delivered max_deliver times.
+CREATE TABLE sequin.dead_letters (
+    consumer text COLLATE "C" NOT NULL REFERENCES sequin.consumers (name) ON DELETE CASCADE,
+    seq bigint NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL,
+    headers jsonb,
+    deliver_count integer NOT NULL,
+    reason text,
+    dead_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer, seq)
+);
+
+-- The journals are small and churn: vacuum them by count, not by share.
+ALTER TABLE sequin.outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+ALTER TABLE sequin.acks SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+ALTER TABLE sequin.checkpoints SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+CREATE FUNCTION sequin.on_publish() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_publish';
+CREATE FUNCTION sequin.on_config_change() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_config_change';
+
+CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.streams
+    FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
+CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.consumers
+    FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
+
+SELECT pg_catalog.pg_extension_config_dump('sequin.streams', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.consumers', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.consumers_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.epoch', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.outbox', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.acks', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.dead_letters', '');

@@ -1,0 +1,184 @@
+//! Everything that can be a caller's or a server's fault: its message, its SQLSTATE, and how to mend it.
+
+use crate::engine::filter::FilterError;
+use crate::engine::key::KeyError;
+use pgrx::PgSqlErrorCode::{self, *};
+use pgrx::pg_sys::panic::ErrorReport;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    // ---- the caller ----
+    #[error("argument \"{0}\" must not be NULL")]
+    Null(&'static str),
+    #[error("{0}")]
+    Key(#[from] KeyError),
+    #[error("{0}")]
+    Filter(#[from] FilterError),
+    #[error("invalid name for a {0}: \"{1}\"")]
+    Name(&'static str, String),
+    #[error("{what} must be {range}, not {value}")]
+    Range { what: &'static str, range: &'static str, value: String },
+    #[error("arrays \"keys\", \"data\" and \"headers\" must have the same length")]
+    ArrayLengths { keys: usize, data: usize, headers: Option<usize> },
+    #[error("array \"{0}\" must not contain NULL")]
+    NullElement(&'static str),
+    #[error("a consumer needs at least one filter")]
+    NoFilter,
+    #[error("a consumer starts at one place")]
+    TwoStarts,
+    #[error("stream \"{0}\" does not exist")]
+    NoStream(String),
+    #[error("stream \"{0}\" already exists")]
+    StreamExists(String),
+    #[error("cannot drop stream \"{stream}\" because it has consumers")]
+    StreamInUse { stream: String, consumers: String },
+    #[error("consumer \"{0}\" does not exist")]
+    NoConsumer(String),
+    #[error("consumer \"{0}\" already exists")]
+    ConsumerExists(String),
+    #[error("must be owner of stream \"{0}\"")]
+    NotStreamOwner(String),
+    #[error("permission denied for consumer \"{consumer}\"")]
+    NotConsumerOwner { consumer: String, owner: String },
+    #[error("permission denied for stream \"{0}\"")]
+    NoSelect(String),
+    #[error("{0} is not supported yet")]
+    NotYet(&'static str),
+    #[error("cannot redeliver more than {0} messages of a consumer at a time")]
+    TooManyRedelivered(usize),
+    #[error("cannot PREPARE a transaction that has used sequin")]
+    CannotPrepare,
+
+    // ---- the server ----
+    #[error("sequin must be loaded via shared_preload_libraries")]
+    NotPreloaded,
+    #[error("too many databases use sequin")]
+    TooManyDatabases,
+    #[error("consumer \"{0}\" is not active yet")]
+    ConsumerUncommitted(String),
+    #[error("the dispatcher of this database is not running")]
+    NoDispatcher(Option<String>),
+    #[error("could not commit because the dispatcher was restarted during the transaction")]
+    DispatcherRestarted,
+    #[error("cannot use consumers during recovery")]
+    InRecovery,
+
+    // ---- an invariant ----
+    #[error("unexpected result of an internal query")]
+    Internal(String),
+}
+
+impl Error {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        match self {
+            Error::Null(_) | Error::NullElement(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Name(..) => ERRCODE_INVALID_NAME,
+            Error::Key(_)
+            | Error::Filter(_)
+            | Error::Range { .. }
+            | Error::ArrayLengths { .. }
+            | Error::NoFilter
+            | Error::TwoStarts => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::NoStream(_) | Error::NoConsumer(_) => ERRCODE_UNDEFINED_OBJECT,
+            Error::StreamExists(_) | Error::ConsumerExists(_) => ERRCODE_DUPLICATE_OBJECT,
+            Error::StreamInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Error::NotStreamOwner(_) | Error::NotConsumerOwner { .. } | Error::NoSelect(_) => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
+            Error::NotYet(_) | Error::CannotPrepare => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::TooManyRedelivered(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Error::NotPreloaded | Error::ConsumerUncommitted(_) | Error::NoDispatcher(_) => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Error::TooManyDatabases => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Error::InRecovery => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::Null(name) => format!("Pass a value for \"{name}\"."),
+            Error::NullElement(name) => format!("Remove the NULLs from \"{name}\"."),
+            Error::Key(error) => error.hint().into(),
+            Error::Filter(error) => error.hint().into(),
+            Error::Name(..) => "Use 1 to 48 letters of A-Z and a-z, digits, and underscores.".into(),
+            Error::Range { .. } | Error::ArrayLengths { .. } | Error::Internal(_) => return None,
+            Error::NoFilter => "Use '{>}' to receive every message.".into(),
+            Error::TwoStarts => "Pass only one of start_seq, start_time and new_only.".into(),
+            Error::NoStream(_) => {
+                "See sequin.streams for those there are, or create it with sequin.create_stream()."
+                    .into()
+            }
+            Error::StreamExists(_) => "Choose another name, or drop the stream first.".into(),
+            Error::StreamInUse { .. } => {
+                "Drop the consumers first, or pass force => true to drop them too.".into()
+            }
+            Error::NoConsumer(_) => {
+                "See sequin.consumers for those there are, or create it with sequin.create_consumer()."
+                    .into()
+            }
+            Error::ConsumerExists(_) => {
+                "Consumer names are unique in a database. Choose another name, or use sequin.alter_consumer()."
+                    .into()
+            }
+            Error::NotStreamOwner(_) => "Only the owner of its table may alter or drop a stream.".into(),
+            Error::NotConsumerOwner { owner, .. } => {
+                format!("It belongs to role \"{owner}\" and is for members of that role.")
+            }
+            Error::NoSelect(stream) => {
+                format!("Have its owner run: GRANT SELECT ON sequin_stream.\"{stream}\" TO the role.")
+            }
+            Error::NotYet(_) => "Leave this argument at its default in this version.".into(),
+            Error::TooManyRedelivered(_) => {
+                "Redeliver fewer messages, or use sequin.rewind() to replay a range.".into()
+            }
+            Error::CannotPrepare => {
+                "Use COMMIT, or leave publishing and acking out of two-phase transactions.".into()
+            }
+            Error::NotPreloaded => "Add sequin to shared_preload_libraries and restart the server.".into(),
+            Error::TooManyDatabases => {
+                "Raise sequin.max_databases, and max_worker_processes with it, and restart the server."
+                    .into()
+            }
+            Error::ConsumerUncommitted(_) => {
+                "Commit the transaction that creates the consumer before using it.".into()
+            }
+            Error::NoDispatcher(_) => {
+                "See sequin.workers and the server log for the reason; max_worker_processes may be too low."
+                    .into()
+            }
+            Error::DispatcherRestarted => "Run the transaction again.".into(),
+            Error::InRecovery => "Use consumers on the primary.".into(),
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Error::ArrayLengths { keys, data, headers } => {
+                let headers = headers.map_or("no".into(), |n| n.to_string());
+                Some(format!("There are {keys} keys, {data} data, and {headers} headers."))
+            }
+            Error::StreamInUse { consumers, .. } => Some(format!("Its consumers: {consumers}.")),
+            Error::NoDispatcher(Some(error)) => Some(format!("Its last error: {error}")),
+            Error::Internal(facts) => Some(facts.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> ErrorReport {
+        let mut report = ErrorReport::new(error.sqlstate(), error.to_string(), "sequin");
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}

@@ -1,0 +1,73 @@
+//! Asking the dispatcher: post, sleep on the latch, take the answer.
+
+use super::mailbox::{Answer, Request};
+use super::session;
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::time::{Duration, Instant};
+
+/// How long a call waits for a dispatcher to appear: it starts within milliseconds, unless something is
+/// wrong. Time for a server that has just started with many databases.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often a waiting call looks whether its dispatcher still runs. That wakes it in vain, so not often;
+/// a dispatcher that is started anew answers by itself.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// How often a call looks for a dispatcher that isn't there yet.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How soon a request is posted again whose stream's table is locked.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Asks this database's dispatcher and waits for its answer: also for a lock that somebody holds on the
+/// stream's table, as any statement would. Cancel, statement_timeout and terminate work meanwhile, and
+/// withdraw the request.
+pub fn call(request: &Request) -> Result<Answer> {
+    // SAFETY: reads the server's state.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return Err(Error::InRecovery);
+    }
+    loop {
+        match ask(request)? {
+            Answer::NotNow => sleep(ASK_AGAIN),
+            answer => return Ok(answer),
+        }
+        pgrx::check_for_interrupts!();
+    }
+}
+
+fn ask(request: &Request) -> Result<Answer> {
+    session::post(request)?;
+    let mut missing_since: Option<Instant> = None;
+    loop {
+        if let Some(answer) = session::take_answer() {
+            return Ok(answer);
+        }
+        let database = session::database()?;
+        let pause = if database.dispatcher.pid() != 0 {
+            if missing_since.take().is_some() {
+                session::remind();
+            }
+            CHECK_EVERY
+        } else {
+            if missing_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                return Err(Error::NoDispatcher(database.dispatcher.error()));
+            }
+            LOOK_EVERY
+        };
+        sleep(pause);
+        pgrx::check_for_interrupts!();
+    }
+}
+
+/// Sleeps until this process's latch is set, at most for `time`.
+pub fn sleep(time: Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    let timeout = i64::try_from(time.as_millis()).unwrap_or(i64::MAX).max(1);
+    // SAFETY: this process's own latch.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, events.cast_signed(), timeout, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+}

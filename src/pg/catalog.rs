@@ -1,0 +1,96 @@
+//! Looking things up in the system catalogs.
+
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
+
+/// Where streams' tables are.
+const STREAM_SCHEMA: &CStr = c"sequin_stream";
+
+/// The table of a stream, if there is one of that name.
+pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
+    let name = CString::new(stream).ok()?;
+    // SAFETY: looks the names up in the catalog cache.
+    let table = unsafe {
+        let schema = pg_sys::get_namespace_oid(STREAM_SCHEMA.as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    };
+    valid(table)
+}
+
+/// The OID of a database, if there is one of that name.
+pub fn database(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: reads pg_database; raises nothing for a name that isn't there.
+    valid(unsafe { pg_sys::get_database_oid(name.as_ptr(), true) })
+}
+
+/// True if sequin is installed in this database.
+pub fn has_extension() -> bool {
+    // SAFETY: reads pg_extension; raises nothing for a name that isn't there.
+    valid(unsafe { pg_sys::get_extension_oid(c"sequin".as_ptr(), true) }).is_some()
+}
+
+/// True for a table in the schema of streams.
+pub(super) fn is_stream_table(table: pg_sys::Oid) -> bool {
+    // SAFETY: looks both up in the catalog cache.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(STREAM_SCHEMA.as_ptr(), true);
+        schema != pg_sys::InvalidOid && pg_sys::get_rel_namespace(table) == schema
+    }
+}
+
+/// The name of a role.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: returns a copy of the name, or null for an OID that is no role.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+    if name.is_null() {
+        return role.to_u32().to_string();
+    }
+    // SAFETY: a zero-terminated string in the current memory context.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// The name of a database.
+pub fn database_name(database: pg_sys::Oid) -> Option<String> {
+    // SAFETY: returns a copy of the name, or null for an OID that is no database.
+    let name = unsafe { pg_sys::get_database_name(database) };
+    // SAFETY: a zero-terminated string in the current memory context.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+}
+
+/// Locks a table for reading if nobody holds it exclusively; the transaction's end unlocks it.
+pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
+    // SAFETY: takes a lock without waiting.
+    unsafe {
+        pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed())
+    }
+}
+
+/// The databases that one can connect to and that aren't templates. Inside a transaction of a worker that
+/// has no database: that is why it reads pg_database by hand (as autovacuum's get_database_list does).
+pub fn databases() -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    // SAFETY: scans a shared catalog under the catalog snapshot that the scan takes itself; the tuples are
+    // pinned while they are looked at.
+    unsafe {
+        let lock = pg_sys::AccessShareLock.cast_signed();
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let database = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            if (*database).datallowconn && !(*database).datistemplate {
+                found.push((*database).oid);
+            }
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::table_close(relation, lock);
+    }
+    found
+}
+
+fn valid(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}

@@ -1,0 +1,198 @@
+//! A database that has the extension: its dispatcher, and the signals from its sessions to it.
+
+use super::shmem::{Segment, segment};
+use super::slot::Slot;
+use super::status::Status;
+use pgrx::pg_sys;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Bits of the map of streams that something was published to. Two streams that share a bit are looked at
+/// together, which costs one look that finds nothing.
+const STREAM_BITS: usize = 1024;
+
+type StreamMap = [AtomicU64; STREAM_BITS / u64::BITS as usize];
+
+/// One entry. Free while `oid` is 0.
+#[repr(C)]
+pub struct Database {
+    oid: AtomicU32,
+    /// The launcher should keep a dispatcher running here.
+    wanted: AtomicBool,
+    /// Streams, consumers, or the extension itself have changed.
+    config_changed: AtomicBool,
+    /// Streams that a transaction has published to, and ended.
+    published: StreamMap,
+    /// Streams that the dispatcher wants to be woken for.
+    listening: StreamMap,
+    pub dispatcher: Status,
+}
+
+/// Streams that something was published to; a stream may be in it by chance.
+pub struct Published([u64; STREAM_BITS / 64]);
+
+impl Published {
+    pub fn contains(&self, stream: pg_sys::Oid) -> bool {
+        let (word, bit) = bit_of(stream);
+        self.0[word] & bit != 0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&bits| bits == 0)
+    }
+}
+
+fn bit_of(stream: pg_sys::Oid) -> (usize, u64) {
+    // Multiplicative hashing (Knuth): neighbouring OIDs fall on different bits.
+    let bit = (stream.to_u32().wrapping_mul(2_654_435_769) >> 22) as usize % STREAM_BITS;
+    (bit / 64, 1 << (bit % 64))
+}
+
+/// Which bitmap of the segment says what.
+const REQUESTS: usize = 0;
+const PUBLISHERS: usize = 1;
+
+impl Database {
+    pub(super) fn initialise(&self, tranche: i32) {
+        self.dispatcher.initialise(tranche);
+    }
+
+    /// The entry of a database, if it has one.
+    pub fn find(oid: pg_sys::Oid) -> Option<&'static Database> {
+        let entries = segment()?.databases();
+        entries.iter().find(|entry| entry.oid.load(Ordering::Acquire) == oid.to_u32())
+    }
+
+    /// The entry of a database, a free one if it has none yet; `None` when all are taken.
+    pub fn find_or_add(oid: pg_sys::Oid) -> Option<&'static Database> {
+        if let Some(found) = Database::find(oid) {
+            return Some(found);
+        }
+        let segment = segment()?;
+        let _registry = segment.registry.lock();
+        if let Some(found) = Database::find(oid) {
+            return Some(found);
+        }
+        let free = segment.databases().iter().find(|e| e.oid.load(Ordering::Relaxed) == 0)?;
+        free.wanted.store(false, Ordering::Relaxed);
+        free.config_changed.store(false, Ordering::Relaxed);
+        free.dispatcher.set_error("");
+        free.oid.store(oid.to_u32(), Ordering::Release);
+        Some(free)
+    }
+
+    /// Gives the entry back. Sessions that still hold it see another OID, or 0.
+    pub fn free(&self) {
+        self.wanted.store(false, Ordering::Relaxed);
+        self.oid.store(0, Ordering::Release);
+    }
+
+    pub fn oid(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.oid.load(Ordering::Acquire))
+    }
+
+    /// Whether the launcher should run a dispatcher here.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Asks for a dispatcher, or to have none.
+    pub fn want(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Release);
+    }
+
+    /// A transaction that changed streams or consumers has committed.
+    pub fn notify_config(&self) {
+        self.config_changed.store(true, Ordering::SeqCst);
+        self.dispatcher.wake();
+    }
+
+    /// True once for each time, or several, that the configuration has changed.
+    pub fn take_config_changed(&self) -> bool {
+        self.config_changed.swap(false, Ordering::SeqCst)
+    }
+
+    /// The slot has something for the dispatcher.
+    pub fn notify_request(&self, slot: usize) {
+        let (word, bit) = (slot / 64, 1u64 << (slot % 64));
+        if let Some(map) = self.bitmap(REQUESTS) {
+            map[word].fetch_or(bit, Ordering::SeqCst);
+            self.dispatcher.wake();
+        }
+    }
+
+    /// Takes the slots that have something for the dispatcher.
+    pub fn take_requests(&self, found: &mut Vec<usize>) {
+        found.clear();
+        for (n, word) in self.bitmap(REQUESTS).unwrap_or(&[]).iter().enumerate() {
+            if word.load(Ordering::Relaxed) != 0 {
+                push_bits(n, word.swap(0, Ordering::SeqCst), found);
+            }
+        }
+    }
+
+    /// Whether the slot's transaction has published in this database.
+    pub(super) fn set_publishing(&self, slot: usize, publishing: bool) {
+        let (word, bit) = (slot / 64, 1u64 << (slot % 64));
+        if let Some(map) = self.bitmap(PUBLISHERS) {
+            match publishing {
+                true => map[word].fetch_or(bit, Ordering::SeqCst),
+                false => map[word].fetch_and(!bit, Ordering::SeqCst),
+            };
+        }
+    }
+
+    /// The slots whose transactions have published in this database.
+    pub(super) fn publishing(&self) -> impl Iterator<Item = (usize, &'static Slot)> {
+        let mut found = Vec::new();
+        for (n, word) in self.bitmap(PUBLISHERS).unwrap_or(&[]).iter().enumerate() {
+            push_bits(n, word.load(Ordering::SeqCst), &mut found);
+        }
+        let slots = segment().map_or(&[][..], Segment::slots);
+        found.into_iter().filter_map(|n| Some((n, slots.get(n)?)))
+    }
+
+    /// A transaction that published to the stream has ended. Wakes the dispatcher if it waits for that.
+    pub fn notify_published(&self, stream: pg_sys::Oid) {
+        let (word, bit) = bit_of(stream);
+        self.published[word].fetch_or(bit, Ordering::SeqCst);
+        if self.listening[word].load(Ordering::SeqCst) & bit != 0 {
+            self.dispatcher.wake();
+        }
+    }
+
+    /// Takes the streams that were published to since the last call.
+    pub fn take_published(&self) -> Published {
+        let mut taken = Published([0; STREAM_BITS / 64]);
+        for (word, bits) in self.published.iter().zip(&mut taken.0) {
+            if word.load(Ordering::Relaxed) != 0 {
+                *bits = word.swap(0, Ordering::SeqCst);
+            }
+        }
+        taken
+    }
+
+    /// The streams whose publishers are to wake the dispatcher from now on. It must look once more after
+    /// this, for those that ended just before.
+    pub fn listen(&self, streams: impl Iterator<Item = pg_sys::Oid>) {
+        let mut map = [0u64; STREAM_BITS / 64];
+        for (word, bit) in streams.map(bit_of) {
+            map[word] |= bit;
+        }
+        for (word, bits) in self.listening.iter().zip(map) {
+            word.store(bits, Ordering::SeqCst);
+        }
+    }
+
+    fn bitmap(&self, which: usize) -> Option<&'static [AtomicU64]> {
+        let segment = segment()?;
+        let index = segment.databases().iter().position(|entry| std::ptr::eq(entry, self))?;
+        Some(segment.bitmap(index, which))
+    }
+}
+
+fn push_bits(word: usize, mut bits: u64, found: &mut Vec<usize>) {
+    while bits != 0 {
+        found.push(word * 64 + bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}

@@ -1,0 +1,154 @@
+//! Hooks into other people's commands, so that sequin is never in their way: a command that needs a database
+//! to itself has its workers leave first, and one that drops a stream or the extension has them notice.
+
+use super::catalog;
+use super::database::Database;
+use super::role;
+use super::session;
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::time::{Duration, Instant};
+
+/// How long a command waits for a dispatcher to leave. It takes milliseconds, the command itself would wait
+/// 5 s more (CountOtherDBBackends).
+const LEAVING: Duration = Duration::from_secs(10);
+
+static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
+static mut NEXT_ACCESS: pg_sys::object_access_hook_type = None;
+
+/// Installs the hooks: from `_PG_init`, while the server preloads its libraries.
+pub fn register() {
+    // SAFETY: the postmaster is single-threaded here, and hooks are chained as they must be.
+    unsafe {
+        NEXT_UTILITY = pg_sys::ProcessUtility_hook;
+        pg_sys::ProcessUtility_hook = Some(utility);
+        NEXT_ACCESS = pg_sys::object_access_hook;
+        pg_sys::object_access_hook = Some(access);
+    }
+}
+
+#[pgrx::pg_guard]
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" fn utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: PostgreSQL passes a planned statement whose utilityStmt is the parsed command; the arguments
+    // are handed on as they came.
+    unsafe {
+        if let Some(name) = database_wanted_alone((*statement).utilityStmt) {
+            make_way(name);
+        }
+        match NEXT_UTILITY {
+            Some(next) => {
+                next(statement, text, read_only, context, params, environment, dest, completion);
+            }
+            None => pg_sys::standard_ProcessUtility(
+                statement,
+                text,
+                read_only,
+                context,
+                params,
+                environment,
+                dest,
+                completion,
+            ),
+        }
+    }
+}
+
+/// The database that a command needs to itself, if it is such a command.
+unsafe fn database_wanted_alone<'a>(command: *mut pg_sys::Node) -> Option<&'a CStr> {
+    use pg_sys::NodeTag::*;
+    // SAFETY: a node's tag says its type; names in parse trees are zero-terminated or null.
+    unsafe {
+        let name = match (*command).type_ {
+            T_DropdbStmt => (*command.cast::<pg_sys::DropdbStmt>()).dbname,
+            T_RenameStmt => {
+                let rename = command.cast::<pg_sys::RenameStmt>();
+                if (*rename).renameType != pg_sys::ObjectType::OBJECT_DATABASE {
+                    return None;
+                }
+                (*rename).subname
+            }
+            T_AlterDatabaseStmt => {
+                let alter = command.cast::<pg_sys::AlterDatabaseStmt>();
+                option((*alter).options, c"tablespace")?;
+                (*alter).dbname
+            }
+            T_CreatedbStmt => {
+                let create = command.cast::<pg_sys::CreatedbStmt>();
+                match option((*create).options, c"template") {
+                    Some(option) if !(*option).arg.is_null() => pg_sys::defGetString(option),
+                    _ => c"template1".as_ptr().cast_mut(),
+                }
+            }
+            _ => return None,
+        };
+        (!name.is_null()).then(|| CStr::from_ptr(name))
+    }
+}
+
+unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys::DefElem> {
+    if options.is_null() {
+        return None;
+    }
+    // SAFETY: the options of these commands are lists of DefElem.
+    unsafe {
+        let len = usize::try_from((*options).length).unwrap_or(0);
+        (0..len)
+            .map(|n| (*(*options).elements.add(n)).ptr_value.cast::<pg_sys::DefElem>())
+            .find(|&option| CStr::from_ptr((*option).defname) == name)
+    }
+}
+
+/// Has the workers of a database leave it, and stay away until this transaction ends.
+fn make_way(name: &CStr) {
+    let Some(oid) = catalog::database(name) else { return };
+    let Some(database) = Database::find(oid) else { return };
+    // Whoever has no right to the command gets its error, and disturbs nobody.
+    if !role::owns_database(oid) || session::suspend(oid).is_err() {
+        return;
+    }
+    let until = Instant::now() + LEAVING;
+    while database.oid() == oid && database.dispatcher.pid() != 0 && Instant::now() < until {
+        database.dispatcher.wake();
+        super::call::sleep(Duration::from_millis(10));
+        pgrx::check_for_interrupts!();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: c_int,
+    arg: *mut c_void,
+) {
+    // SAFETY: chains to the hook that was there before; the catalogs may be read here.
+    unsafe {
+        if let Some(next) = NEXT_ACCESS {
+            next(access, class, object, sub, arg);
+        }
+        if access == pg_sys::ObjectAccessType::OAT_DROP && sub == 0 {
+            let concerns_us = match class {
+                pg_sys::RelationRelationId => catalog::is_stream_table(object),
+                pg_sys::ExtensionRelationId => {
+                    pg_sys::get_extension_oid(c"sequin".as_ptr(), true) == object
+                }
+                _ => false,
+            };
+            if concerns_us {
+                // Without the library preloaded there is nobody to tell.
+                let _ = session::note_config_changed();
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What a session asks its dispatcher, and what it answers: as words, the way they lie in the slot.
+
+use crate::engine::consumer::{Counts, Delivery, Lease};
+use crate::engine::key::{KeyId, Seq};
+use crate::engine::settings::Micros;
+use crate::engine::stream::ConsumerId;
+
+/// Messages, or ack_ids, that one exchange carries; longer lists go in several.
+pub const MAX_BATCH: usize = 1000;
+
+/// Words of the longest request or answer: three for each message, and a few that lead them.
+pub(super) const MAX_WORDS: usize = 3 * MAX_BATCH + 8;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Up to `batch` messages, leased for `ack_wait` (the consumer's own if `None`); waits until `until`.
+    Receive { consumer: ConsumerId, batch: usize, ack_wait: Option<Micros>, until: Micros },
+    /// Which of these deliveries are live? They are finished when this transaction commits.
+    Finish { consumer: ConsumerId, rejected: bool, ack_ids: Vec<i64> },
+    /// These deliveries failed, when this transaction commits.
+    Nack { consumer: ConsumerId, delay: Option<Micros>, ack_ids: Vec<i64> },
+    /// These finished messages are wanted again, when this transaction commits.
+    Redeliver { consumer: ConsumerId, messages: Vec<(Seq, KeyId)> },
+    /// New deadlines, at once.
+    Extend { consumer: ConsumerId, ack_wait: Option<Micros>, ack_ids: Vec<i64> },
+    /// The messages of these deliveries are no longer in the table.
+    Gone { consumer: ConsumerId, ack_ids: Vec<i64> },
+    /// The state of consumers with an id above this one.
+    Stats { after: ConsumerId },
+    /// Live deliveries with an ack_id above this one.
+    InFlight { consumer: ConsumerId, after: i64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Messages granted, or ack_ids pinned; `row` is the id for the row of sequin.acks, if one is due.
+    Deliveries { row: i64, deliveries: Vec<Delivery> },
+    Count(i64),
+    Stats(Vec<ConsumerStats>),
+    InFlight(Vec<(Lease, Seq, u32)>),
+    /// The dispatcher knows no such consumer: it is being created or dropped.
+    NoConsumer,
+    /// More unfinished messages than a consumer keeps in memory.
+    TooMany,
+    /// The stream's table is locked: ask again.
+    NotNow,
+}
+
+/// A consumer as its dispatcher sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerStats {
+    pub consumer: ConsumerId,
+    pub counts: Counts,
+    /// Everything up to here is finished.
+    pub floor: Seq,
+    /// Rows up to here have been offered to the consumer.
+    pub cursor: Seq,
+    /// The lowest message that is not finished; 0 if there is none.
+    pub first_unfinished: Seq,
+    /// Sessions that wait for a message.
+    pub waiting: i64,
+}
+
+const NONE: i64 = i64::MIN;
+
+fn option(value: Option<i64>) -> i64 {
+    value.unwrap_or(NONE)
+}
+
+fn to_option(word: i64) -> Option<i64> {
+    (word != NONE).then_some(word)
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn to_count(word: i64) -> usize {
+    usize::try_from(word).unwrap_or(0)
+}
+
+fn id(word: i64) -> ConsumerId {
+    ConsumerId::try_from(word).unwrap_or(0)
+}
+
+impl Request {
+    pub(super) fn encode(&self) -> Vec<i64> {
+        let with = |head: [i64; 3], ids: &[i64]| [&head[..], ids].concat();
+        match self {
+            &Request::Receive { consumer, batch, ack_wait, until } => {
+                vec![1, consumer.into(), option(ack_wait), count(batch), until]
+            }
+            Request::Finish { consumer, rejected, ack_ids } => {
+                with([2, (*consumer).into(), (*rejected).into()], ack_ids)
+            }
+            Request::Nack { consumer, delay, ack_ids } => {
+                with([3, (*consumer).into(), option(*delay)], ack_ids)
+            }
+            Request::Redeliver { consumer, messages } => {
+                let words: Vec<i64> =
+                    messages.iter().flat_map(|&(seq, key)| [seq, key.cast_signed()]).collect();
+                with([4, (*consumer).into(), 0], &words)
+            }
+            Request::Extend { consumer, ack_wait, ack_ids } => {
+                with([5, (*consumer).into(), option(*ack_wait)], ack_ids)
+            }
+            Request::Gone { consumer, ack_ids } => with([6, (*consumer).into(), 0], ack_ids),
+            &Request::Stats { after } => vec![7, after.into(), 0],
+            &Request::InFlight { consumer, after } => vec![8, consumer.into(), after],
+        }
+    }
+
+    pub(super) fn decode(words: &[i64]) -> Option<Request> {
+        let [kind, consumer, arg, rest @ ..] = words else { return None };
+        let consumer = id(*consumer);
+        let ack_ids = || rest.to_vec();
+        Some(match kind {
+            1 => Request::Receive {
+                consumer,
+                ack_wait: to_option(*arg),
+                batch: to_count(*rest.first()?),
+                until: *rest.get(1)?,
+            },
+            2 => Request::Finish { consumer, rejected: *arg != 0, ack_ids: ack_ids() },
+            3 => Request::Nack { consumer, delay: to_option(*arg), ack_ids: ack_ids() },
+            4 => Request::Redeliver {
+                consumer,
+                messages: rest.as_chunks().0.iter().map(|&[s, k]| (s, k.cast_unsigned())).collect(),
+            },
+            5 => Request::Extend { consumer, ack_wait: to_option(*arg), ack_ids: ack_ids() },
+            6 => Request::Gone { consumer, ack_ids: ack_ids() },
+            7 => Request::Stats { after: consumer },
+            8 => Request::InFlight { consumer, after: *arg },
+            _ => return None,
+        })
+    }
+}
+
+/// Words that [`ConsumerStats`] takes.
+const STATS_WORDS: usize = 12;
+
+/// Consumers whose state fits into one answer.
+pub const STATS_PER_ANSWER: usize = 3 * MAX_BATCH / STATS_WORDS;
+
+/// Leases that fit into one answer.
+pub const LEASES_PER_ANSWER: usize = 3 * MAX_BATCH / LEASE_WORDS;
+const LEASE_WORDS: usize = 6;
+
+impl ConsumerStats {
+    fn words(&self) -> [i64; STATS_WORDS] {
+        let c = &self.counts;
+        [
+            self.consumer.into(),
+            count(c.ready),
+            count(c.in_flight),
+            count(c.delayed),
+            count(c.withheld),
+            c.acked_total,
+            c.redelivered_total,
+            c.dead_total,
+            self.floor,
+            self.cursor,
+            self.first_unfinished,
+            self.waiting,
+        ]
+    }
+
+    fn from_words(w: &[i64; STATS_WORDS]) -> ConsumerStats {
+        ConsumerStats {
+            consumer: id(w[0]),
+            counts: Counts {
+                ready: to_count(w[1]),
+                in_flight: to_count(w[2]),
+                delayed: to_count(w[3]),
+                withheld: to_count(w[4]),
+                acked_total: w[5],
+                redelivered_total: w[6],
+                dead_total: w[7],
+            },
+            floor: w[8],
+            cursor: w[9],
+            first_unfinished: w[10],
+            waiting: w[11],
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn encode(&self) -> Vec<i64> {
+        match self {
+            Answer::Deliveries { row, deliveries } => {
+                let mut words = Vec::with_capacity(2 + 3 * deliveries.len());
+                words.extend([1, *row]);
+                for d in deliveries {
+                    words.extend([d.ack_id, d.seq, d.deliveries.into()]);
+                }
+                words
+            }
+            Answer::Count(n) => vec![2, *n],
+            Answer::Stats(stats) => {
+                [3, 0].into_iter().chain(stats.iter().flat_map(ConsumerStats::words)).collect()
+            }
+            Answer::InFlight(leases) => {
+                let words = leases.iter().flat_map(|(lease, seq, deliveries)| {
+                    let Lease { ack_id, due, holder, pinned } = *lease;
+                    [ack_id, due, holder.into(), pinned.into(), *seq, (*deliveries).into()]
+                });
+                [4, 0].into_iter().chain(words).collect()
+            }
+            Answer::NoConsumer => vec![5, 0],
+            Answer::TooMany => vec![6, 0],
+            Answer::NotNow => vec![7, 0],
+        }
+    }
+
+    pub(super) fn decode(words: &[i64]) -> Option<Answer> {
+        let [kind, arg, rest @ ..] = words else { return None };
+        let number = |word: i64| u32::try_from(word).unwrap_or(u32::MAX);
+        Some(match kind {
+            1 => Answer::Deliveries {
+                row: *arg,
+                deliveries: (rest.as_chunks().0.iter())
+                    .map(|&[ack_id, seq, n]| Delivery { ack_id, seq, deliveries: number(n) })
+                    .collect(),
+            },
+            2 => Answer::Count(*arg),
+            3 => Answer::Stats(rest.as_chunks().0.iter().map(ConsumerStats::from_words).collect()),
+            4 => Answer::InFlight(
+                (rest.as_chunks::<LEASE_WORDS>().0.iter())
+                    .map(|&[ack_id, due, holder, pinned, seq, n]| {
+                        let holder = i32::try_from(holder).unwrap_or(0);
+                        (Lease { ack_id, due, holder, pinned: pinned != 0 }, seq, number(n))
+                    })
+                    .collect(),
+            ),
+            5 => Answer::NoConsumer,
+            6 => Answer::TooMany,
+            7 => Answer::NotNow,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ids() -> impl Strategy<Value = Vec<i64>> {
+        prop::collection::vec(any::<i64>(), 0..MAX_BATCH)
+    }
+
+    fn wait() -> impl Strategy<Value = Option<i64>> {
+        prop::option::of(0..i64::MAX)
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        let c = any::<i32>;
+        prop_oneof![
+            (c(), 1..MAX_BATCH, wait(), any::<i64>()).prop_map(
+                |(consumer, batch, ack_wait, until)| Request::Receive {
+                    consumer,
+                    batch,
+                    ack_wait,
+                    until
+                }
+            ),
+            (c(), any::<bool>(), ids()).prop_map(|(consumer, rejected, ack_ids)| Request::Finish {
+                consumer,
+                rejected,
+                ack_ids
+            }),
+            (c(), wait(), ids())
+                .prop_map(|(consumer, delay, ack_ids)| Request::Nack { consumer, delay, ack_ids }),
+            (c(), prop::collection::vec(any::<(i64, u64)>(), 0..MAX_BATCH))
+                .prop_map(|(consumer, messages)| Request::Redeliver { consumer, messages }),
+            (c(), wait(), ids()).prop_map(|(consumer, ack_wait, ack_ids)| Request::Extend {
+                consumer,
+                ack_wait,
+                ack_ids
+            }),
+            (c(), ids()).prop_map(|(consumer, ack_ids)| Request::Gone { consumer, ack_ids }),
+            c().prop_map(|after| Request::Stats { after }),
+            (c(), any::<i64>())
+                .prop_map(|(consumer, after)| Request::InFlight { consumer, after }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_arrives_as_it_was_posted(request in request()) {
+            let words = request.encode();
+            prop_assert!(words.len() <= MAX_WORDS);
+            prop_assert_eq!(Request::decode(&words), Some(request));
+        }
+
+        #[test]
+        fn deliveries_arrive_as_they_were_granted(row: i64, all in prop::collection::vec(any::<(i64, i64, u32)>(), 0..MAX_BATCH)) {
+            let deliveries =
+                all.into_iter().map(|(ack_id, seq, deliveries)| Delivery { ack_id, seq, deliveries });
+            let answer = Answer::Deliveries { row, deliveries: deliveries.collect() };
+            let words = answer.encode();
+            prop_assert!(words.len() <= MAX_WORDS);
+            prop_assert_eq!(Answer::decode(&words), Some(answer));
+        }
+
+        #[test]
+        fn foreign_words_are_no_panic(words in prop::collection::vec(any::<i64>(), 0..40)) {
+            let _ = (Request::decode(&words), Answer::decode(&words));
+        }
+    }
+}

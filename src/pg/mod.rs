@@ -1,0 +1,59 @@
+//! The only place where `unsafe` compiles: PostgreSQL's memory, locks, hooks and executor behind safe calls.
+
+pub mod array;
+pub mod call;
+pub mod catalog;
+pub mod database;
+pub mod datum;
+pub mod hooks;
+pub mod lwlock;
+pub mod mailbox;
+pub mod process;
+pub mod publish;
+pub mod relcache;
+pub mod role;
+pub mod scan;
+pub mod sequence;
+pub mod session;
+pub mod shmem;
+pub mod slot;
+pub mod spi;
+pub mod status;
+
+use crate::engine::settings::Micros;
+use pgrx::pg_sys;
+
+/// The time now.
+pub fn now() -> Micros {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// The number of this process among all that the server can have.
+fn process_number() -> Option<usize> {
+    // SAFETY: this process's own entry in shared memory, if it has one.
+    let proc = unsafe { pg_sys::MyProc.as_ref() }?;
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    let number = proc.pgprocno;
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: a plain integer, set together with MyProc.
+    let number = {
+        let _ = proc;
+        unsafe { pg_sys::MyProcNumber }
+    };
+    usize::try_from(number).ok()
+}
+
+/// Registers all that must be there before the server starts. Only preloading can: a session that loads the
+/// library by itself is told so.
+pub fn load() {
+    // SAFETY: a plain flag of the server.
+    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        pg_sys::panic::ErrorReport::from(crate::error::Error::NotPreloaded)
+            .report(pgrx::PgLogLevel::ERROR);
+    }
+    crate::guc::register();
+    shmem::register();
+    hooks::register();
+    process::register_launcher();
+}

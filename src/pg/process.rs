@@ -1,0 +1,199 @@
+//! Being a background worker: starting, transactions that survive an error, signals, the end.
+
+use super::shmem;
+use crate::error::Result;
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use std::ffi::CString;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+/// Has the postmaster start the launcher, once the server accepts writes, and again if it ever fails.
+pub fn register_launcher() {
+    BackgroundWorkerBuilder::new("sequin launcher")
+        .set_type("sequin launcher")
+        .set_library("sequin")
+        .set_function("sequin_launcher")
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(1)))
+        .enable_spi_access()
+        .load();
+}
+
+/// Starts a dispatcher; its end wakes the caller. `None` when the server has no worker process left.
+pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBackgroundWorker> {
+    BackgroundWorkerBuilder::new(&format!("sequin dispatcher for {name}"))
+        .set_type("sequin dispatcher")
+        .set_library("sequin")
+        .set_function("sequin_dispatcher")
+        .set_argument(Some(pg_sys::Datum::from(database)))
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(None)
+        // SAFETY: a plain value of this process.
+        .set_notify_pid(unsafe { pg_sys::MyProcPid })
+        .enable_spi_access()
+        .load_dynamic()
+        .ok()
+}
+
+/// The launcher's process begins here.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+extern "C-unwind" fn sequin_launcher(_arg: pg_sys::Datum) {
+    attach_signals();
+    // SAFETY: once, at the start of a worker: no database, just the shared catalogs.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+    if let Some(segment) = shmem::segment() {
+        segment.launcher.enter();
+        at_exit(leave_launcher, pg_sys::Datum::null());
+        crate::worker::launcher::run(segment);
+    }
+}
+
+/// A dispatcher's process begins here.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
+    attach_signals();
+    let oid = pg_sys::Oid::from(arg.value() as u32);
+    let Some(database) = super::database::Database::find(oid) else { return };
+    database.dispatcher.enter();
+    at_exit(leave_dispatcher, arg);
+    // SAFETY: once, at the start of a worker.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(oid, pg_sys::InvalidOid, 0);
+    }
+    crate::worker::dispatcher::run(database);
+}
+
+fn at_exit(f: unsafe extern "C-unwind" fn(i32, pg_sys::Datum), arg: pg_sys::Datum) {
+    // SAFETY: a function of this library, which is never unloaded.
+    unsafe { pg_sys::on_shmem_exit(Some(f), arg) };
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn leave_launcher(_code: i32, _arg: pg_sys::Datum) {
+    if let Some(segment) = shmem::segment() {
+        segment.launcher.leave();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn leave_dispatcher(_code: i32, arg: pg_sys::Datum) {
+    let oid = pg_sys::Oid::from(arg.value() as u32);
+    if let Some(database) = super::database::Database::find(oid) {
+        database.dispatcher.leave();
+    }
+    if let Some(segment) = shmem::segment() {
+        segment.launcher.wake();
+    }
+}
+
+/// SIGTERM asks to leave at the next step's end, so that what is in memory can be written first; every step
+/// is bounded, and waits for no lock longer than lock_timeout.
+fn attach_signals() {
+    unsafe extern "C-unwind" {
+        /// postmaster/interrupt.h; declared again because a signal handler must be the C function itself.
+        fn SignalHandlerForShutdownRequest(signal: i32);
+        fn SignalHandlerForConfigReload(signal: i32);
+    }
+    // SAFETY: the handlers are PostgreSQL's own and async-signal-safe.
+    unsafe {
+        pg_sys::pqsignal(pg_sys::SIGTERM.cast_signed(), Some(SignalHandlerForShutdownRequest));
+        pg_sys::pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// True once this worker has been asked to end.
+pub fn must_end() -> bool {
+    // SAFETY: a flag that the signal handler sets.
+    unsafe { std::ptr::read_volatile(&raw const pg_sys::ShutdownRequestPending) != 0 }
+}
+
+/// Sleeps until the latch is set or `time` is over; forever if `None`. Then does what signals asked for.
+pub fn wait(time: Option<Duration>) {
+    let timed = if time.is_some() { pg_sys::WL_TIMEOUT } else { 0 };
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | timed;
+    let millis = time.map_or(-1, |t| i64::try_from(t.as_micros().div_ceil(1000)).unwrap_or(i64::MAX));
+    // SAFETY: this process's own latch; no transaction is open.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, events.cast_signed(), millis, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+        if std::ptr::read_volatile(&raw const pg_sys::ConfigReloadPending) != 0 {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+    pgrx::check_for_interrupts!();
+}
+
+/// Sets a setting for this worker only.
+pub fn set(name: &str, value: &str) {
+    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return };
+    // SAFETY: names of settings that exist, with values that are right for them.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+        );
+    }
+}
+
+/// Runs `f` in a transaction of its own. An error, PostgreSQL's or ours, rolls it back and is returned as
+/// text; the worker goes on.
+pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    // SAFETY: no transaction is open, which is how workers are between steps.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+    }
+    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| match f() {
+        Ok(value) => {
+            // SAFETY: the transaction begun above.
+            unsafe { pg_sys::CommitTransactionCommand() };
+            Ok(value)
+        }
+        Err(error) => Err(error.to_string()),
+    }))
+    .catch_others(|caught| Err(describe(caught)))
+    .catch_rust_panic(|caught| Err(describe(caught)))
+    .execute();
+    // SAFETY: ends the transaction if the commit above hasn't; statistics are reported between transactions.
+    unsafe {
+        if result.is_err() {
+            pg_sys::AbortCurrentTransaction();
+        }
+        pg_sys::pgstat_report_stat(false);
+    }
+    result
+}
+
+fn describe(caught: CaughtError) -> String {
+    match caught {
+        CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. } => match report.detail() {
+            Some(detail) => format!("{} ({detail})", report.message()),
+            None => report.message().into(),
+        },
+    }
+}
+
+/// Shows in pg_stat_activity whether this worker is at work.
+pub fn show_activity(what: Option<&str>) {
+    let text = what.and_then(|text| CString::new(text).ok());
+    let state = match what {
+        Some(_) => pg_sys::BackendState::STATE_RUNNING,
+        None => pg_sys::BackendState::STATE_IDLE,
+    };
+    // SAFETY: the text is copied.
+    unsafe {
+        pg_sys::pgstat_report_activity(state, text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr()));
+    }
+}

@@ -1,0 +1,71 @@
+//! The trigger of every stream's table: before an INSERT or COPY takes its first seq, it notes in shared
+//! memory how low that can be. So the dispatcher knows which gaps may still fill.
+
+use super::{sequence, session};
+use crate::error::Result;
+use pgrx::pg_sys;
+
+/// Notes that this transaction publishes to the stream; costs next to nothing after the first time.
+pub fn announce(table: pg_sys::Oid) -> Result<()> {
+    if session::has_published(table) {
+        return Ok(());
+    }
+    let last = sequence::last_value(sequence::of_stream(table)?);
+    session::note_published(table, last + 1)
+}
+
+/// `sequin.on_publish()`, BEFORE INSERT FOR EACH STATEMENT.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn sequin_on_publish(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    if let Some(table) = trigger_table(fcinfo) {
+        if let Err(error) = announce(table) {
+            pg_sys::panic::ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
+        }
+    }
+    pg_sys::Datum::null()
+}
+
+/// `sequin.on_config_change()`, AFTER any change of sequin.streams or sequin.consumers, FOR EACH STATEMENT:
+/// has sessions forget what they have cached, and the dispatcher read the tables again, at commit.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn sequin_on_config_change(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    if let Some(table) = trigger_table(fcinfo) {
+        super::relcache::invalidate(table);
+        if let Err(error) = session::note_config_changed() {
+            pg_sys::panic::ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
+        }
+    }
+    pg_sys::Datum::null()
+}
+
+/// The table whose trigger is running; `None` if the function was called in another way.
+fn trigger_table(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Oid> {
+    // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData.
+    unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            return None;
+        }
+        let trigger = context.cast::<pg_sys::TriggerData>();
+        Some((*(*trigger).tg_relation).rd_id)
+    }
+}
+
+macro_rules! finfo {
+    ($name:ident) => {
+        /// Tells PostgreSQL's function manager the calling convention (PG_FUNCTION_INFO_V1).
+        #[unsafe(no_mangle)]
+        extern "C" fn $name() -> &'static pg_sys::Pg_finfo_record {
+            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+    };
+}
+finfo!(pg_finfo_sequin_on_publish);
+finfo!(pg_finfo_sequin_on_config_change);

@@ -1,0 +1,78 @@
+//! Who is asking, and doing something as the owner of sequin's own tables.
+
+use pgrx::pg_sys;
+
+/// The role whose rights count now.
+pub fn current() -> pg_sys::Oid {
+    // SAFETY: a plain value of this process.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// True if `member` has the rights of `role`.
+pub fn has_rights_of(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: looks both up in the catalog cache.
+    unsafe { pg_sys::has_privs_of_role(member, role) }
+}
+
+/// True if the current role owns a database, or is a superuser.
+pub fn owns_database(database: pg_sys::Oid) -> bool {
+    // SAFETY: looks the database up in the catalog cache.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return pg_sys::pg_database_ownercheck(database, current());
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        return pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, current());
+    }
+}
+
+/// True if the current role owns a table, or is a superuser.
+pub fn owns_table(table: pg_sys::Oid) -> bool {
+    // SAFETY: looks the table up in the catalog cache.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return pg_sys::pg_class_ownercheck(table, current());
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, current());
+    }
+}
+
+/// True if the current role may SELECT from a table.
+pub fn may_select(table: pg_sys::Oid) -> bool {
+    // SAFETY: looks the table up in the catalog cache.
+    let result =
+        unsafe { pg_sys::pg_class_aclcheck(table, current(), pg_sys::ACL_SELECT.into()) };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
+/// Runs `f` with the rights of the extension's owner. The statements that it runs name every object and
+/// operator in full, so that the caller's search_path can't slip others in.
+pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
+    let _back = SwitchedRole::to(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID));
+    f()
+}
+
+struct SwitchedRole {
+    role: pg_sys::Oid,
+    context: i32,
+}
+
+impl SwitchedRole {
+    fn to(role: pg_sys::Oid) -> SwitchedRole {
+        let mut old = SwitchedRole { role: pg_sys::InvalidOid, context: 0 };
+        // SAFETY: plain values of this process. An error in between is undone by the end of the
+        // (sub)transaction, which restores both (AbortTransaction, AbortSubTransaction).
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut old.role, &mut old.context);
+            let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed();
+            pg_sys::SetUserIdAndSecContext(role, old.context | local);
+        }
+        old
+    }
+}
+
+impl Drop for SwitchedRole {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) };
+    }
+}

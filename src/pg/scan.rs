@@ -1,0 +1,194 @@
+//! Reading a stream's table by seq, through its primary key, without the planner.
+//!
+//! A kept plan can flip to a sequential scan when statistics change (a stream that was empty when it was
+//! planned and has a million messages now), and each kind of read would need its own; an index scan by hand
+//! costs the same for ever. See access/genam.h, and systable_beginscan_ordered for the model.
+
+use super::datum::{Jsonb, Text, copy_varlena};
+use super::spi::OuterContext;
+use crate::engine::key::Seq;
+use crate::error::{Error, Result};
+use pgrx::datum::FromDatum;
+use pgrx::pg_sys;
+
+/// Columns of a stream's table, in the order that create_stream gives them.
+const SEQ: i32 = 1;
+const KEY: i32 = 2;
+const DATA: i32 = 3;
+const HEADERS: i32 = 4;
+const INSERTED_AT: i32 = 5;
+
+/// One message, while the scan stands on it.
+pub struct Message(*mut pg_sys::TupleTableSlot);
+
+impl Message {
+    fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
+        let mut is_null = false;
+        // SAFETY: the slot holds a tuple of a table that has these columns, as `open` has checked.
+        let datum = unsafe { pg_sys::slot_getattr(self.0, column, &mut is_null) };
+        (!is_null).then_some(datum)
+    }
+
+    pub fn seq(&self) -> Seq {
+        self.datum(SEQ).map_or(0, |datum| datum.value() as Seq)
+    }
+
+    pub fn key(&self) -> String {
+        // SAFETY: a text column; the value is copied.
+        let key = self.datum(KEY).and_then(|key| unsafe { String::from_datum(key, false) });
+        key.unwrap_or_default()
+    }
+
+    /// When it was inserted, in microseconds.
+    pub fn inserted_at(&self) -> i64 {
+        self.datum(INSERTED_AT).map_or(0, |datum| datum.value() as i64)
+    }
+
+    /// The key as it is, copied into `context`.
+    pub fn key_datum(&self, context: OuterContext) -> Option<Text> {
+        let datum = self.datum(KEY)?;
+        // SAFETY: a text column.
+        context.run(|| unsafe { Text::from_datum(copy_varlena(datum), false) })
+    }
+
+    /// The payload as it is, copied into `context`.
+    pub fn data(&self, context: OuterContext) -> Option<Jsonb> {
+        self.jsonb(DATA, context)
+    }
+
+    /// The headers as they are, copied into `context`.
+    pub fn headers(&self, context: OuterContext) -> Option<Jsonb> {
+        self.jsonb(HEADERS, context)
+    }
+
+    fn jsonb(&self, column: i32, context: OuterContext) -> Option<Jsonb> {
+        let datum = self.datum(column)?;
+        // SAFETY: jsonb columns.
+        context.run(|| unsafe { Jsonb::from_datum(copy_varlena(datum), false) })
+    }
+}
+
+/// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that are committed by
+/// now, in order. True if all were, false if `f` ended it by returning false.
+pub fn messages(
+    table: pg_sys::Oid,
+    ranges: &[(Seq, Seq)],
+    mut f: impl FnMut(&Message) -> bool,
+) -> Result<bool> {
+    let scan = Scan::open(table)?;
+    let mut all = true;
+    'ranges: for &(from, upto) in ranges {
+        scan.start(from, upto);
+        while scan.next() {
+            if !f(&Message(scan.slot)) {
+                all = false;
+                break 'ranges;
+            }
+        }
+    }
+    scan.close();
+    Ok(all)
+}
+
+struct Scan {
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+
+impl Scan {
+    /// An ERROR on the way leaves nothing behind: the transaction's resource owner closes it all.
+    fn open(oid: pg_sys::Oid) -> Result<Scan> {
+        // SAFETY: everything that is opened is closed by `close`, in the reverse order; the snapshot is
+        // registered for as long as the scan uses it.
+        unsafe {
+            let table = pg_sys::try_table_open(oid, LOCK);
+            if table.is_null() {
+                return Err(Error::Internal(format!("table {} is gone", oid.to_u32())));
+            }
+            let primary_key = primary_key(table);
+            if (*(*table).rd_att).natts < INSERTED_AT || primary_key == pg_sys::InvalidOid {
+                pg_sys::table_close(table, LOCK);
+                let facts = format!("table {} lacks a stream's columns or key", oid.to_u32());
+                return Err(Error::Internal(facts));
+            }
+            let index = pg_sys::index_open(primary_key, LOCK);
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                (*table).rd_att,
+                pg_sys::table_slot_callbacks(table),
+            );
+            let scan = begin(table, index, snapshot);
+            Ok(Scan { table, index, snapshot, scan, slot })
+        }
+    }
+
+    fn start(&self, from: Seq, upto: Seq) {
+        let key = |strategy: u32, procedure: u32, value: Seq| {
+            // SAFETY: zeroed is valid for a ScanKeyData that ScanKeyInit then fills in.
+            unsafe {
+                let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
+                let procedure = pg_sys::Oid::from(procedure);
+                let value = pg_sys::Datum::from(value);
+                pg_sys::ScanKeyInit(&mut key, 1, strategy as u16, procedure, value);
+                key
+            }
+        };
+        let mut keys = [
+            key(pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_INT8GE, from),
+            key(pg_sys::BTLessEqualStrategyNumber, pg_sys::F_INT8LE, upto),
+        ];
+        // SAFETY: as many keys as the scan was begun with; they are copied.
+        unsafe { pg_sys::index_rescan(self.scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0) };
+    }
+
+    fn next(&self) -> bool {
+        // SAFETY: the slot fits the table.
+        unsafe {
+            pg_sys::index_getnext_slot(
+                self.scan,
+                pg_sys::ScanDirection::ForwardScanDirection,
+                self.slot,
+            )
+        }
+    }
+
+    fn close(self) {
+        // SAFETY: pairs with `open`. The lock stays until the transaction ends, as always.
+        unsafe {
+            pg_sys::index_endscan(self.scan);
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::UnregisterSnapshot(self.snapshot);
+            pg_sys::index_close(self.index, LOCK);
+            pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+    }
+}
+
+unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
+    // SAFETY: an open relation.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::RelationGetPrimaryKeyIndex(table);
+        #[cfg(feature = "pg18")]
+        return pg_sys::RelationGetPrimaryKeyIndex(table, false);
+    }
+}
+
+unsafe fn begin(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: two open relations that belong together and a registered snapshot; two keys, no ordering.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::index_beginscan(table, index, snapshot, 2, 0);
+        #[cfg(feature = "pg18")]
+        return pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 2, 0);
+    }
+}

@@ -1,0 +1,267 @@
+//! This process's part in sequin: what its transaction has published, asked for and changed, and the
+//! callbacks that report its end. Registered once per process, on first use.
+//!
+//! A callback that raises after the commit record is written takes the server down, so those for commit and
+//! abort only store, lock and wake.
+
+use super::database::Database;
+use super::mailbox::{Answer, Request};
+use super::shmem::segment;
+use super::slot::Slot;
+use crate::engine::key::Seq;
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::cell::RefCell;
+
+/// What the open transaction has done.
+#[derive(Default)]
+struct Transaction {
+    /// Where each level of savepoints began to ask the dispatcher: (nest level, request number), ascending.
+    asked: Vec<(i32, u64)>,
+    published: Vec<pg_sys::Oid>,
+    changed_config: bool,
+    suspends: bool,
+}
+
+thread_local! {
+    static TRANSACTION: RefCell<Transaction> = RefCell::default();
+    static REGISTERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+fn with<R>(f: impl FnOnce(&mut Transaction) -> R) -> R {
+    TRANSACTION.with_borrow_mut(f)
+}
+
+/// This process's slot, ready for use.
+fn slot() -> Result<(usize, &'static Slot)> {
+    let (index, slot) = Slot::mine().ok_or(Error::NotPreloaded)?;
+    if !REGISTERED.get() {
+        slot.own();
+        // SAFETY: the callbacks are functions of this library, which is never unloaded.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(at_savepoint), std::ptr::null_mut());
+            pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::null());
+        }
+        REGISTERED.set(true);
+    }
+    Ok((index, slot))
+}
+
+/// The entry of this session's database. Made if there is none, which has the launcher start a dispatcher.
+pub fn database() -> Result<&'static Database> {
+    let segment = segment().ok_or(Error::NotPreloaded)?;
+    // SAFETY: a plain value of this process.
+    let database =
+        Database::find_or_add(unsafe { pg_sys::MyDatabaseId }).ok_or(Error::TooManyDatabases)?;
+    if !database.is_wanted() {
+        database.want(true);
+        segment.launcher.wake();
+    }
+    Ok(database)
+}
+
+/// True if the open transaction has published to the stream before.
+pub(super) fn has_published(stream: pg_sys::Oid) -> bool {
+    with(|t| t.published.contains(&stream))
+}
+
+/// Notes in shared memory that this transaction takes no seq of the stream below `bound`.
+pub(super) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<()> {
+    let (index, slot) = slot()?;
+    database()?.set_publishing(index, true);
+    slot.publish(stream, bound);
+    with(|t| t.published.push(stream));
+    Ok(())
+}
+
+/// Tells the dispatcher and the launcher, at commit, that the configuration has changed.
+pub fn note_config_changed() -> Result<()> {
+    slot()?;
+    database()?;
+    with(|t| t.changed_config = true);
+    Ok(())
+}
+
+/// Keeps the workers of a database away until this transaction ends.
+pub(super) fn suspend(database: pg_sys::Oid) -> Result<()> {
+    slot()?.1.suspend(Some(database));
+    with(|t| t.suspends = true);
+    Ok(())
+}
+
+/// Posts a request to this database's dispatcher and returns its number.
+pub(super) fn post(request: &Request) -> Result<u64> {
+    let (index, slot) = slot()?;
+    let database = database()?;
+    if matches!(request, Request::Finish { .. } | Request::Redeliver { .. }) {
+        slot.finishing();
+    }
+    let number = slot.post(request);
+    // SAFETY: reads the current transaction's state.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    with(|t| {
+        if t.asked.last().is_none_or(|&(deepest, _)| deepest < level) {
+            t.asked.push((level, number));
+        }
+    });
+    database.notify_request(index);
+    Ok(number)
+}
+
+/// The answer, once it is there.
+pub(super) fn take_answer() -> Option<Answer> {
+    Slot::mine()?.1.take_answer()
+}
+
+/// Posts the same request once more: its first dispatcher has gone, and a new one may not have seen it.
+pub(super) fn remind() {
+    if let (Ok((index, _)), Ok(database)) = (slot(), database()) {
+        database.notify_request(index);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_end(
+    event: pg_sys::XactEvent::Type,
+    _arg: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PARALLEL_PRE_COMMIT => before_commit(),
+        XACT_EVENT_PRE_PREPARE => refuse_prepare(),
+        XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT => end(true),
+        XACT_EVENT_ABORT | XACT_EVENT_PARALLEL_ABORT => end(false),
+        _ => {}
+    }
+}
+
+fn before_commit() {
+    let asked = with(|t| !t.asked.is_empty());
+    if asked && Slot::mine().is_some_and(|(_, slot)| !slot.may_commit()) {
+        pgrx::prelude::pg_sys::panic::ErrorReport::from(Error::DispatcherRestarted)
+            .report(pgrx::PgLogLevel::ERROR);
+    }
+}
+
+fn refuse_prepare() {
+    let involved = with(|t| !t.asked.is_empty() || !t.published.is_empty());
+    if involved {
+        pgrx::prelude::pg_sys::panic::ErrorReport::from(Error::CannotPrepare)
+            .report(pgrx::PgLogLevel::ERROR);
+    }
+}
+
+/// The transaction is over, and its commit, if it is one, visible to others (CallXactCallbacks comes after
+/// ProcArrayEndTransaction): only now may the slot let go of its bounds.
+fn end(committed: bool) {
+    let Transaction { asked, published, changed_config, suspends } = with(std::mem::take);
+    if asked.is_empty() && published.is_empty() && !changed_config && !suspends {
+        return;
+    }
+    let Some((index, slot)) = Slot::mine() else { return };
+    if suspends {
+        slot.suspend(None);
+        if let Some(segment) = segment() {
+            segment.launcher.wake();
+        }
+    }
+    // SAFETY: a plain value of this process.
+    let Some(database) = Database::find(unsafe { pg_sys::MyDatabaseId }) else { return };
+    if !published.is_empty() {
+        slot.end_publishing();
+        database.set_publishing(index, false);
+        published.iter().for_each(|&stream| database.notify_published(stream));
+    }
+    if changed_config && committed {
+        database.notify_config();
+        if let Some(segment) = segment() {
+            segment.launcher.wake();
+        }
+    }
+    if let Some(&(_, first)) = asked.first() {
+        let must_tell = if committed {
+            slot.commit();
+            true
+        } else {
+            slot.abort(first)
+        };
+        if slot.end() || must_tell {
+            database.notify_request(index);
+        }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_savepoint(
+    event: pg_sys::SubXactEvent::Type,
+    _sub: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    // SAFETY: reads the current transaction's state; the level is still that of the ending savepoint.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    match event {
+        SUBXACT_EVENT_COMMIT_SUB => with(|t| hand_up(&mut t.asked, level)),
+        SUBXACT_EVENT_ABORT_SUB => {
+            let Some(from) = with(|t| take_level(&mut t.asked, level)) else { return };
+            let (Some((index, slot)), Some(database)) =
+                // SAFETY: a plain value of this process.
+                (Slot::mine(), Database::find(unsafe { pg_sys::MyDatabaseId }))
+            else {
+                return;
+            };
+            if slot.abort(from) {
+                database.notify_request(index);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A savepoint was released: what it asked for belongs to the level above.
+fn hand_up(asked: &mut Vec<(i32, u64)>, level: i32) {
+    let Some((_, number)) = asked.pop_if(|&mut (l, _)| l >= level) else { return };
+    if asked.last().is_none_or(|&(above, _)| above < level - 1) {
+        asked.push((level - 1, number));
+    }
+}
+
+/// A savepoint was rolled back: the first request that is void, if it made any.
+fn take_level(asked: &mut Vec<(i32, u64)>, level: i32) -> Option<u64> {
+    asked.pop_if(|&mut (l, _)| l >= level).map(|(_, number)| number)
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    end(false);
+    if let Some((_, slot)) = Slot::mine() {
+        slot.disown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hand_up, take_level};
+
+    #[test]
+    fn a_released_savepoint_hands_its_requests_up() {
+        let mut asked = vec![(1, 10), (3, 12)];
+        hand_up(&mut asked, 3);
+        assert_eq!(asked, [(1, 10), (2, 12)]);
+        hand_up(&mut asked, 2);
+        assert_eq!(asked, [(1, 10)]);
+        hand_up(&mut asked, 2);
+        assert_eq!(asked, [(1, 10)]);
+    }
+
+    #[test]
+    fn a_rolled_back_savepoint_voids_what_it_asked_for_and_no_more() {
+        let mut asked = vec![(1, 10), (2, 12)];
+        assert_eq!(take_level(&mut asked, 3), None);
+        assert_eq!(take_level(&mut asked, 2), Some(12));
+        assert_eq!(take_level(&mut asked, 2), None);
+        assert_eq!(asked, [(1, 10)]);
+    }
+}

@@ -1,0 +1,171 @@
+//! The one piece of shared memory: a header, an entry for each database, a slot for each process.
+//!
+//! Allocated when the server starts, never grown. Zeroed memory is a valid start for all of it, so only the
+//! locks are initialised. See storage/ipc/ipci.c for when the two hooks run.
+
+use super::database::Database;
+use super::lwlock::Lock;
+use super::slot::Slot;
+use crate::guc;
+use pgrx::pg_sys;
+use std::mem::{align_of, size_of};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+/// What every process sees. Everything behind it lives as long as the server.
+#[repr(C)]
+pub struct Segment {
+    /// Held to give a database its entry, or to free one.
+    pub(super) registry: Lock,
+    /// The launcher.
+    pub launcher: super::status::Status,
+    databases: usize,
+    slots: usize,
+}
+
+static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The segment; `None` when the library isn't in shared_preload_libraries.
+pub fn segment() -> Option<&'static Segment> {
+    // SAFETY: set once by `startup` to a block that is never freed or moved; forked processes inherit it.
+    unsafe { SEGMENT.load(Ordering::Relaxed).as_ref() }
+}
+
+const fn round_up(size: usize, align: usize) -> usize {
+    size.div_ceil(align) * align
+}
+
+/// Words of a bitmap with a bit for each slot.
+fn words(slots: usize) -> usize {
+    slots.div_ceil(u64::BITS as usize)
+}
+
+/// Where the parts begin, in bytes from the start: databases, slots, bitmaps; and the size of it all.
+fn layout(databases: usize, slots: usize) -> (usize, usize, usize, usize) {
+    let at_databases = round_up(size_of::<Segment>(), align_of::<Database>().max(64));
+    let at_slots = round_up(at_databases + databases * size_of::<Database>(), 64);
+    let at_bitmaps = round_up(at_slots + slots * size_of::<Slot>(), 64);
+    let size = at_bitmaps + 2 * databases * words(slots) * size_of::<AtomicU64>();
+    (at_databases, at_slots, at_bitmaps, size)
+}
+
+impl Segment {
+    fn part<T>(&'static self, offset: usize, len: usize) -> &'static [T] {
+        let base = (&raw const *self).cast::<u8>();
+        // SAFETY: `layout` put `len` aligned values of T at this offset, inside the block; all bit patterns
+        // there are valid, and every field is an atomic or is only touched under a lock.
+        unsafe { std::slice::from_raw_parts(base.add(offset).cast::<T>(), len) }
+    }
+
+    /// The entries of databases, used and free.
+    pub fn databases(&'static self) -> &'static [Database] {
+        self.part(layout(self.databases, self.slots).0, self.databases)
+    }
+
+    /// The slots, one for each process that the server can have.
+    pub fn slots(&'static self) -> &'static [Slot] {
+        self.part(layout(self.databases, self.slots).1, self.slots)
+    }
+
+    /// Two bitmaps over the slots for each database: which = 0 or 1.
+    pub(super) fn bitmap(&'static self, database: usize, which: usize) -> &'static [AtomicU64] {
+        let words = words(self.slots);
+        let all = self.part(layout(self.databases, self.slots).2, 2 * self.databases * words);
+        &all[(2 * database + which) * words..][..words]
+    }
+}
+
+unsafe extern "C" {
+    /// postmaster/autovacuum.h; not bound by pgrx.
+    static autovacuum_max_workers: i32;
+}
+
+/// Processes the server can have: MaxBackends, and a few auxiliary ones that share the numbering.
+fn process_count() -> usize {
+    /// NUM_AUXILIARY_PROCS is 5 to 8 in the supported versions (storage/proc.h).
+    const AUXILIARY: usize = 16;
+    // SAFETY: plain integers, set before the hooks run (on PostgreSQL 14 computed from the settings, as
+    // InitializeMaxBackends does only after preloading there).
+    let backends = unsafe {
+        match pg_sys::MaxBackends {
+            0 => {
+                pg_sys::MaxConnections
+                    + autovacuum_max_workers
+                    + 1
+                    + pg_sys::max_worker_processes
+                    + pg_sys::max_wal_senders
+            }
+            known => known,
+        }
+    };
+    usize::try_from(backends).unwrap_or(0) + AUXILIARY
+}
+
+fn database_count() -> usize {
+    usize::try_from(guc::max_databases()).unwrap_or(1)
+}
+
+static mut NEXT_STARTUP: pg_sys::shmem_startup_hook_type = None;
+#[cfg(not(feature = "pg14"))]
+static mut NEXT_REQUEST: pg_sys::shmem_request_hook_type = None;
+
+/// Asks for the segment: from `_PG_init`, while the server preloads its libraries.
+pub fn register() {
+    // SAFETY: the postmaster is single-threaded here, and hooks are chained as they must be.
+    unsafe {
+        NEXT_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(startup);
+        #[cfg(not(feature = "pg14"))]
+        {
+            NEXT_REQUEST = pg_sys::shmem_request_hook;
+            pg_sys::shmem_request_hook = Some(request);
+        }
+        #[cfg(feature = "pg14")]
+        pg_sys::RequestAddinShmemSpace(layout(database_count(), process_count()).3);
+    }
+}
+
+#[cfg(not(feature = "pg14"))]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn request() {
+    // SAFETY: this hook is the only place where PostgreSQL 15 and later accept requests.
+    unsafe {
+        if let Some(next) = NEXT_REQUEST {
+            next();
+        }
+        pg_sys::RequestAddinShmemSpace(layout(database_count(), process_count()).3);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn startup() {
+    // SAFETY: ShmemInitStruct returns a block of the size asked for; AddinShmemInitLock guards the race
+    // between processes that EXEC_BACKEND builds would have.
+    unsafe {
+        if let Some(next) = NEXT_STARTUP {
+            next();
+        }
+        let (databases, slots) = (database_count(), process_count());
+        let size = layout(databases, slots).3;
+        let mut found = false;
+        let lock = super::lwlock::addin_shmem_init();
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let block = pg_sys::ShmemInitStruct(c"sequin".as_ptr(), size, &mut found);
+        if !found {
+            std::ptr::write_bytes(block.cast::<u8>(), 0, size);
+            let segment = block.cast::<Segment>();
+            (*segment).databases = databases;
+            (*segment).slots = slots;
+            let tranche = pg_sys::LWLockNewTrancheId();
+            let segment: &'static Segment = &*segment;
+            segment.registry.initialise(tranche);
+            segment.slots().iter().for_each(|slot| slot.initialise(tranche));
+            segment.databases().iter().for_each(|database| database.initialise(tranche));
+            TRANCHE.store(tranche, Ordering::Relaxed);
+        }
+        SEGMENT.store(block.cast(), Ordering::Relaxed);
+        pg_sys::LWLockRegisterTranche(TRANCHE.load(Ordering::Relaxed), c"sequin".as_ptr());
+        pg_sys::LWLockRelease(lock);
+    }
+}
+
+static TRANCHE: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);

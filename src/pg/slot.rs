@@ -1,0 +1,322 @@
+//! A process's slot: the streams its transaction has published to, and its mailbox to the dispatcher.
+//!
+//! The owner writes it, the dispatcher of its database reads it; a lock of the slot's own orders the two, and
+//! nobody else contends for it. The mailbox goes idle -> posted -> taken -> answered -> idle. What became of
+//! the transaction is left beside it, and is always collected before the next request is, so nothing of a
+//! later transaction can overtake it.
+
+use super::database::Database;
+use super::lwlock::Lock;
+use super::mailbox::{Answer, MAX_WORDS, Request};
+use super::shmem::{Segment, segment};
+use crate::engine::key::Seq;
+use crate::engine::settings::Micros;
+use crate::engine::tail::Publisher;
+use pgrx::pg_sys;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Streams one transaction can publish to before the slot says just "any stream". That is still right: all
+/// gaps in the database then wait for this transaction.
+const PUBLISHED: usize = 8;
+
+const IDLE: u32 = 0;
+const POSTED: u32 = 1;
+const TAKEN: u32 = 2;
+const ANSWERED: u32 = 3;
+
+#[repr(C)]
+pub struct Slot {
+    /// Where the mailbox is. Changed under the lock only; read without it to see whether to look.
+    state: AtomicU32,
+    latch: AtomicPtr<pg_sys::Latch>,
+    /// A database whose workers must stay away while this process drops, renames or copies it.
+    suspends: AtomicU32,
+    /// The number of the last request ever posted in this slot: never reused, whoever owns it.
+    number: AtomicU64,
+    inner: Lock<Inner>,
+}
+
+#[repr(C)]
+struct Inner {
+    pid: i32,
+    database: u32,
+    publishing: Publishing,
+    fate: Fate,
+    words: usize,
+    mail: [i64; MAX_WORDS],
+}
+
+#[repr(C)]
+struct Publishing {
+    /// Counts the slot's transactions, so that two of them are told apart.
+    transaction: u64,
+    since: Micros,
+    streams: usize,
+    bounds: [(u32, Seq); PUBLISHED],
+}
+
+/// What has become of the transaction, and what must not happen to it.
+#[repr(C)]
+struct Fate {
+    /// Requests from this number on were rolled back; 0: none.
+    aborted_from: u64,
+    committed: bool,
+    /// The transaction has written rows of sequin.acks on the word of a dispatcher.
+    finishes: bool,
+    /// It is past the point where it could be refused.
+    committing: bool,
+    /// That dispatcher is gone: the transaction must not commit.
+    doomed: bool,
+}
+
+/// What the dispatcher collects from a slot.
+#[derive(Debug)]
+pub struct Mail {
+    pub number: u64,
+    pub pid: i32,
+    /// Comes first: requests from this number on were rolled back.
+    pub aborted_from: Option<u64>,
+    /// Comes next: the transaction committed what it had asked for.
+    pub committed: bool,
+    /// Comes last.
+    pub request: Option<Request>,
+}
+
+/// One transaction that has published, as `sequin.stream_stats` shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenPublisher {
+    pub pid: i32,
+    pub since: Micros,
+}
+
+impl Slot {
+    pub(super) fn initialise(&self, tranche: i32) {
+        self.inner.initialise(tranche);
+    }
+
+    /// This process's slot, and its index.
+    pub fn mine() -> Option<(usize, &'static Slot)> {
+        let index = super::process_number()?;
+        Some((index, segment()?.slots().get(index)?))
+    }
+
+    // ---- the owner's side ----
+
+    /// Takes the slot over for this process.
+    pub(super) fn own(&self) {
+        // SAFETY: plain values of this process; its latch lies in shared memory.
+        let (pid, latch, database) =
+            unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch, pg_sys::MyDatabaseId) };
+        let mut inner = self.inner.lock();
+        inner.pid = pid;
+        inner.database = database.to_u32();
+        self.latch.store(latch, Ordering::Release);
+        self.state.store(IDLE, Ordering::Release);
+    }
+
+    /// Leaves the slot to the next process.
+    pub(super) fn disown(&self) {
+        let mut inner = self.inner.lock();
+        inner.pid = 0;
+        self.latch.store(std::ptr::null_mut(), Ordering::Release);
+        self.state.store(IDLE, Ordering::Release);
+        self.suspends.store(0, Ordering::Release);
+    }
+
+    /// Posts a request and returns its number.
+    pub(super) fn post(&self, request: &Request) -> u64 {
+        let words = request.encode();
+        let mut inner = self.inner.lock();
+        let len = words.len().min(MAX_WORDS);
+        inner.mail[..len].copy_from_slice(&words[..len]);
+        inner.words = len;
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        self.state.store(POSTED, Ordering::Release);
+        number
+    }
+
+    /// The answer, once it is there.
+    pub(super) fn take_answer(&self) -> Option<Answer> {
+        if self.state.load(Ordering::Acquire) != ANSWERED {
+            return None;
+        }
+        let inner = self.inner.lock();
+        self.state.store(IDLE, Ordering::Release);
+        let words = inner.mail[..inner.words].to_vec();
+        drop(inner);
+        Answer::decode(&words)
+    }
+
+    /// The transaction, or a part of it, rolled back all that it asked for from request `from` on. True if
+    /// the dispatcher must know.
+    pub(super) fn abort(&self, from: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let last = self.number.load(Ordering::Relaxed);
+        let unseen = self.state.load(Ordering::Relaxed) == POSTED;
+        self.state.store(IDLE, Ordering::Release);
+        if unseen && from == last {
+            return false;
+        }
+        inner.fate.aborted_from = match inner.fate.aborted_from {
+            0 => from,
+            earlier => earlier.min(from),
+        };
+        true
+    }
+
+    /// The transaction committed. Its acks, if any, can no longer be refused.
+    pub(super) fn commit(&self) {
+        let mut inner = self.inner.lock();
+        self.state.store(IDLE, Ordering::Release);
+        inner.fate.committed = true;
+    }
+
+    /// The transaction is about to write acks.
+    pub(super) fn finishing(&self) {
+        self.inner.lock().fate.finishes = true;
+    }
+
+    /// The transaction is about to commit. False if the dispatcher that it got its acks from is gone.
+    pub(super) fn may_commit(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.fate.committing = inner.fate.finishes && !inner.fate.doomed;
+        !inner.fate.doomed
+    }
+
+    /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
+    pub(super) fn end(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let was_committing = inner.fate.committing;
+        inner.fate.finishes = false;
+        inner.fate.committing = false;
+        inner.fate.doomed = false;
+        was_committing
+    }
+
+    /// Notes the lowest seq that this transaction can take in a stream.
+    pub(super) fn publish(&self, stream: pg_sys::Oid, bound: Seq) {
+        let mut inner = self.inner.lock();
+        let publishing = &mut inner.publishing;
+        if publishing.streams == 0 {
+            publishing.transaction += 1;
+            publishing.since = super::now();
+        }
+        match publishing.bounds.get_mut(publishing.streams) {
+            Some(free) => *free = (stream.to_u32(), bound),
+            None => publishing.bounds[PUBLISHED - 1] = (0, 1),
+        }
+        publishing.streams += 1;
+    }
+
+    /// The publishing transaction is over, and its commit is visible.
+    pub(super) fn end_publishing(&self) {
+        self.inner.lock().publishing.streams = 0;
+    }
+
+    /// Keeps the workers of a database away until the transaction ends; `None`: no longer.
+    pub(super) fn suspend(&self, database: Option<pg_sys::Oid>) {
+        self.suspends.store(database.map_or(0, |oid| oid.to_u32()), Ordering::SeqCst);
+    }
+
+    // ---- the dispatcher's side ----
+
+    /// Collects what the slot has for the dispatcher of `database`.
+    pub fn collect(&self, database: pg_sys::Oid) -> Option<Mail> {
+        let mut inner = self.inner.lock();
+        if inner.database != database.to_u32() {
+            return None;
+        }
+        let aborted_from = match std::mem::take(&mut inner.fate.aborted_from) {
+            0 => None,
+            from => Some(from),
+        };
+        let committed = std::mem::take(&mut inner.fate.committed);
+        let mut request = None;
+        if self.state.load(Ordering::Relaxed) == POSTED {
+            self.state.store(TAKEN, Ordering::Release);
+            request = Request::decode(&inner.mail[..inner.words]);
+        }
+        let number = self.number.load(Ordering::Relaxed);
+        Some(Mail { number, pid: inner.pid, aborted_from, committed, request })
+    }
+
+    /// Answers request `number`; false if it has been withdrawn meanwhile.
+    pub fn answer(&self, number: u64, answer: &Answer) -> bool {
+        let words = answer.encode();
+        {
+            let mut inner = self.inner.lock();
+            let is_current = self.number.load(Ordering::Relaxed) == number;
+            if !is_current || self.state.load(Ordering::Relaxed) != TAKEN {
+                return false;
+            }
+            let len = words.len().min(MAX_WORDS);
+            inner.mail[..len].copy_from_slice(&words[..len]);
+            inner.words = len;
+            self.state.store(ANSWERED, Ordering::Release);
+        }
+        let latch = self.latch.load(Ordering::Acquire);
+        if !latch.is_null() {
+            // SAFETY: latches of processes stay allocated; one that has changed hands is woken for nothing.
+            unsafe { pg_sys::SetLatch(latch) };
+        }
+        true
+    }
+
+    /// Leaves request `number` to the next dispatcher.
+    pub fn ask_again(&self, number: u64) {
+        let _inner = self.inner.lock();
+        let is_current = self.number.load(Ordering::Relaxed) == number;
+        if is_current && self.state.load(Ordering::Relaxed) == TAKEN {
+            self.state.store(POSTED, Ordering::Release);
+        }
+    }
+
+    /// A dispatcher starts, and knows nothing of what its predecessor promised: requests that it had taken
+    /// are to be asked again, and transactions that rely on its word must not commit. True if one of them is
+    /// just committing: its rows have to be waited for.
+    pub fn reset(&self, database: pg_sys::Oid) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.database != database.to_u32() {
+            return false;
+        }
+        if self.state.load(Ordering::Relaxed) == TAKEN {
+            self.state.store(POSTED, Ordering::Release);
+        }
+        inner.fate.doomed |= inner.fate.finishes && !inner.fate.committing;
+        inner.fate.committing
+    }
+
+    /// True while the workers of `database` must stay away from it.
+    pub fn is_suspending(&self, database: pg_sys::Oid) -> bool {
+        self.suspends.load(Ordering::SeqCst) == database.to_u32()
+    }
+}
+
+/// The transactions that have published to a stream and are open: what they may still take from it.
+pub fn publishers(database: &Database, stream: pg_sys::Oid) -> Vec<Publisher> {
+    let oid = stream.to_u32();
+    let bound_of = |(index, slot): (usize, &Slot)| {
+        let inner = slot.inner.lock();
+        let Publishing { transaction, streams, ref bounds, .. } = inner.publishing;
+        let used = &bounds[..streams.min(PUBLISHED)];
+        let bound = used.iter().filter(|&&(s, _)| s == oid || s == 0).map(|&(_, b)| b).min()?;
+        Some(Publisher { slot: u32::try_from(index).ok()?, transaction, bound })
+    };
+    database.publishing().filter_map(bound_of).collect()
+}
+
+/// The same transactions, for people.
+pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPublisher> {
+    let slots = segment().map_or(&[][..], Segment::slots);
+    let to_open = |publisher: Publisher| {
+        let inner = slots.get(publisher.slot as usize)?.inner.lock();
+        Some(OpenPublisher { pid: inner.pid, since: inner.publishing.since })
+    };
+    publishers(database, stream).into_iter().filter_map(to_open).collect()
+}
+
+/// True while some process keeps the workers of a database away.
+pub fn is_suspended(database: pg_sys::Oid) -> bool {
+    let slots = segment().map_or(&[][..], Segment::slots);
+    slots.iter().any(|slot| slot.is_suspending(database))
+}

@@ -1,0 +1,82 @@
+//! What a worker process says of itself in shared memory, for `sequin.workers` and for those who wake it.
+
+use super::lwlock::Lock;
+use pgrx::pg_sys;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, Ordering};
+
+/// The longest error message kept, in bytes.
+const ERROR_BYTES: usize = 256;
+
+/// One worker: who it is, since when, and the last thing that went wrong.
+#[repr(C)]
+pub struct Status {
+    pid: AtomicI32,
+    latch: AtomicPtr<pg_sys::Latch>,
+    since: AtomicI64,
+    error: Lock<Text>,
+}
+
+#[repr(C)]
+pub(super) struct Text {
+    len: usize,
+    bytes: [u8; ERROR_BYTES],
+}
+
+impl Status {
+    pub(super) fn initialise(&self, tranche: i32) {
+        self.error.initialise(tranche);
+    }
+
+    /// This process is the worker from now on.
+    pub fn enter(&self) {
+        // SAFETY: MyLatch is this process's own latch, which lies in shared memory and is never freed.
+        self.latch.store(unsafe { pg_sys::MyLatch }, Ordering::Relaxed);
+        self.since.store(super::now(), Ordering::Relaxed);
+        // SAFETY: a plain integer of this process.
+        self.pid.store(unsafe { pg_sys::MyProcPid }, Ordering::Release);
+    }
+
+    /// There is no such worker any more. The last error stays readable.
+    pub fn leave(&self) {
+        self.latch.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.since.store(super::now(), Ordering::Relaxed);
+        self.pid.store(0, Ordering::Release);
+    }
+
+    /// The worker's process; 0 when none runs.
+    pub fn pid(&self) -> i32 {
+        self.pid.load(Ordering::Acquire)
+    }
+
+    /// When it started, or ended.
+    pub fn since(&self) -> i64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the worker, if it runs.
+    pub fn wake(&self) {
+        let latch = self.latch.load(Ordering::Acquire);
+        if !latch.is_null() {
+            // SAFETY: latches of processes stay allocated; one that has changed hands is woken for nothing.
+            unsafe { pg_sys::SetLatch(latch) };
+        }
+    }
+
+    /// Remembers what went wrong; an empty text forgets it.
+    pub fn set_error(&self, message: &str) {
+        let mut end = message.len().min(ERROR_BYTES);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut text = self.error.lock();
+        text.bytes[..end].copy_from_slice(&message.as_bytes()[..end]);
+        text.len = end;
+    }
+
+    /// The last thing that went wrong.
+    pub fn error(&self) -> Option<String> {
+        let text = self.error.lock();
+        let bytes = &text.bytes[..text.len.min(ERROR_BYTES)];
+        (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned())
+    }
+}

@@ -1,0 +1,136 @@
+//! `sequin.checkpoints`: the state of each consumer. Rows are added and deleted, never updated: finding the
+//! newest costs the same however many dead ones a held horizon keeps.
+
+use super::statement;
+use crate::engine::consumer::Lease;
+use crate::engine::event::Item;
+use crate::engine::key::Seq;
+use crate::engine::ranges::RangeSet;
+use crate::engine::settings::Micros;
+use crate::engine::snapshot::{Hold, Snapshot};
+use crate::engine::stream::ConsumerId;
+use crate::error::{Error, Result};
+use crate::pg::spi::{Access, Row, arg};
+
+statement!(
+    INSERT,
+    "INSERT INTO sequin.checkpoints \
+        (consumer_id, id, generation, floor, done, seqs, keys, deliveries, ack_ids, due, \
+         acked_total, redelivered_total, dead_total) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    [
+        INT4OID, INT8OID, INT4OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID,
+        INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID, INT8OID
+    ]
+);
+statement!(
+    NEWEST,
+    "SELECT id, generation, floor, done, seqs, keys, deliveries, ack_ids, due, \
+        acked_total, redelivered_total, dead_total \
+     FROM sequin.checkpoints WHERE consumer_id = $1 ORDER BY consumer_id DESC, id DESC LIMIT 1",
+    [INT4OID]
+);
+statement!(
+    DELETE,
+    "DELETE FROM sequin.checkpoints WHERE consumer_id = $1 AND id = $2",
+    [INT4OID, INT8OID]
+);
+statement!(
+    ORPHANS,
+    "WITH gone AS (SELECT DISTINCT consumer_id FROM sequin.checkpoints k WHERE NOT EXISTS \
+            (SELECT FROM sequin.consumers c WHERE c.id = k.consumer_id)), \
+        c AS (DELETE FROM sequin.checkpoints WHERE consumer_id IN (SELECT consumer_id FROM gone)), \
+        o AS (DELETE FROM sequin.outbox WHERE consumer_id IN (SELECT consumer_id FROM gone)) \
+     DELETE FROM sequin.acks a WHERE NOT EXISTS \
+        (SELECT FROM sequin.consumers c WHERE c.id = a.consumer_id)",
+    []
+);
+
+/// A checkpoint as it was written.
+pub struct Checkpoint {
+    pub id: i64,
+    pub generation: i32,
+    pub snapshot: Snapshot,
+}
+
+/// Writes a consumer's state.
+pub fn insert(consumer: ConsumerId, id: i64, generation: i32, snapshot: &Snapshot) -> Result<()> {
+    let active: Vec<&(Item, Hold)> = snapshot.active.values().collect();
+    let (mut ack_ids, mut due) = (Vec::new(), Vec::new());
+    for (_, hold) in &active {
+        let (ack_id, until) = match hold {
+            Hold::InFlight(lease) => (lease.ack_id, lease.due),
+            Hold::Until(until) => (0, *until),
+        };
+        ack_ids.push(ack_id);
+        due.push(until);
+    }
+    let args = [
+        arg(consumer),
+        arg(id),
+        arg(generation),
+        arg(snapshot.floor),
+        arg(snapshot.done.to_pairs()),
+        arg(active.iter().map(|(item, _)| item.seq).collect::<Vec<Seq>>()),
+        arg(active.iter().map(|(item, _)| item.key.cast_signed()).collect::<Vec<i64>>()),
+        arg(active.iter().map(|(item, _)| item.deliveries.cast_signed()).collect::<Vec<i32>>()),
+        arg(ack_ids),
+        arg(due),
+        arg(snapshot.acked_total),
+        arg(snapshot.redelivered_total),
+        arg(snapshot.dead_total),
+    ];
+    INSERT.with(|s| s.execute(&args)).map(drop)
+}
+
+/// The newest checkpoint of a consumer, of whatever generation.
+pub fn newest(consumer: ConsumerId) -> Result<Option<Checkpoint>> {
+    NEWEST.with(|s| {
+        s.run(Access::Latest, &[arg(consumer)], |rows| rows.first().map(|row| read(&row)).transpose())
+    })
+}
+
+fn read(row: &Row) -> Result<Checkpoint> {
+    let seqs: Vec<Seq> = row.need(5)?;
+    let keys: Vec<i64> = row.need(6)?;
+    let deliveries: Vec<i32> = row.need(7)?;
+    let ack_ids: Vec<i64> = row.need(8)?;
+    let due: Vec<Micros> = row.need(9)?;
+    let active = (seqs.into_iter().zip(keys).zip(deliveries)).zip(ack_ids.into_iter().zip(due)).map(
+        |(((seq, key), n), (ack_id, due))| {
+            let item = Item { seq, key: key.cast_unsigned(), deliveries: n.cast_unsigned() };
+            let hold = match ack_id {
+                0 => Hold::Until(due),
+                _ => Hold::InFlight(Lease { ack_id, due, holder: 0, pinned: false }),
+            };
+            (seq, (item, hold))
+        },
+    );
+    let done: Vec<Seq> = row.need(4)?;
+    Ok(Checkpoint {
+        id: row.need(1)?,
+        generation: row.need(2)?,
+        snapshot: Snapshot {
+            floor: row.need(3)?,
+            done: ranges(&done)?,
+            active: active.collect(),
+            acked_total: row.need(10)?,
+            redelivered_total: row.need(11)?,
+            dead_total: row.need(12)?,
+        },
+    })
+}
+
+/// Pairs of first and last seq, as a table has them.
+pub fn ranges(pairs: &[Seq]) -> Result<RangeSet> {
+    RangeSet::from_pairs(pairs).map_err(|error| Error::Internal(error.to_string()))
+}
+
+pub fn delete(consumer: ConsumerId, id: i64) -> Result<()> {
+    DELETE.with(|s| s.execute(&[arg(consumer), arg(id)])).map(drop)
+}
+
+/// What the journals still have of consumers that are no more.
+pub fn delete_orphans() -> Result<()> {
+    ORPHANS.with(|s| s.execute(&[])).map(drop)
+}

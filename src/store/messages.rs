@@ -1,0 +1,182 @@
+//! The messages of a stream, `sequin_stream.NAME`: written as the caller, read by seq.
+
+use crate::engine::key::Seq;
+use crate::engine::stream::{Found, Row};
+use crate::error::Result;
+use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
+use crate::pg::spi::{Access, Arg, OuterContext, Plan, arg, connected};
+use crate::pg::{catalog, publish, scan, sequence};
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// The statements that publish to one stream.
+struct Inserts {
+    one: Plan,
+    many: Plan,
+}
+
+thread_local! {
+    /// By the table's OID: one that is dropped and made again has another.
+    static INSERTS: RefCell<HashMap<pg_sys::Oid, Rc<Inserts>>> = RefCell::default();
+}
+
+const ONE: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data, headers) \
+    OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4)";
+
+const MANY: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data, headers) \
+    OVERRIDING SYSTEM VALUE SELECT * FROM unnest($1, $2, $3, $4)";
+
+fn inserts(stream: &str, table: pg_sys::Oid) -> Result<Rc<Inserts>> {
+    if let Some(known) = INSERTS.with_borrow(|map| map.get(&table).cloned()) {
+        return Ok(known);
+    }
+    use pg_sys::{INT8ARRAYOID, INT8OID, JSONBARRAYOID, JSONBOID, TEXTARRAYOID, TEXTOID};
+    let planned = Rc::new(Inserts {
+        one: Plan::new(&ONE.replace("%stream%", stream), &[INT8OID, TEXTOID, JSONBOID, JSONBOID])?,
+        many: Plan::new(
+            &MANY.replace("%stream%", stream),
+            &[INT8ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID],
+        )?,
+    });
+    INSERTS.with_borrow_mut(|map| map.insert(table, Rc::clone(&planned)));
+    Ok(planned)
+}
+
+/// Inserts one message and returns its seq. Taken before the insert, so that publishing needs no right to
+/// read the table, as RETURNING would.
+pub fn insert(
+    stream: &str,
+    table: pg_sys::Oid,
+    key: Text,
+    data: Jsonb,
+    headers: Option<Jsonb>,
+) -> Result<Seq> {
+    publish::announce(table)?;
+    let seq = sequence::take(sequence::of_stream(table)?, 1)[0];
+    let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
+    connected(|| inserts(stream, table)?.one.execute(Access::Write, &args).map(drop))?;
+    Ok(seq)
+}
+
+/// Inserts `count` messages in one statement and returns their seqs, in the order given.
+pub fn insert_many(
+    stream: &str,
+    table: pg_sys::Oid,
+    count: usize,
+    keys: TextArray,
+    data: JsonbArray,
+    headers: Option<JsonbArray>,
+) -> Result<Vec<Seq>> {
+    publish::announce(table)?;
+    let seqs = sequence::take(sequence::of_stream(table)?, count);
+    let headers: Arg = headers.and_then(arg);
+    let args = [arg(seqs.clone()), arg(keys), arg(data), headers];
+    connected(|| inserts(stream, table)?.many.execute(Access::Write, &args).map(drop))?;
+    Ok(seqs)
+}
+
+/// A message as `receive` returns it.
+pub struct Payload {
+    pub seq: Seq,
+    pub key: Option<Text>,
+    pub data: Option<Jsonb>,
+    pub headers: Option<Jsonb>,
+    pub inserted_at: i64,
+}
+
+/// The messages with these seqs (ascending), as far as they are still there.
+pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
+    let context = OuterContext::current();
+    let mut found = Vec::with_capacity(seqs.len());
+    scan::messages(table, &runs(seqs), |message| {
+        found.push(Payload {
+            seq: message.seq(),
+            key: message.key_datum(context),
+            data: message.data(context),
+            headers: message.headers(context),
+            inserted_at: message.inserted_at(),
+        });
+        true
+    })?;
+    Ok(found)
+}
+
+/// The keys of the messages with these seqs, as far as they are there.
+pub fn keys(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Row>> {
+    rows(table, &runs(seqs), usize::MAX).map(|found| found.rows)
+}
+
+/// Up to `limit` messages in these ranges.
+pub fn rows(table: pg_sys::Oid, ranges: &[(Seq, Seq)], limit: usize) -> Result<Found> {
+    let mut rows = Vec::new();
+    let complete = scan::messages(table, ranges, |message| {
+        rows.push(Row { seq: message.seq(), key: message.key() });
+        rows.len() < limit
+    })?;
+    Ok(Found { rows, complete })
+}
+
+/// The first message at or after `seq`, with the time when it was inserted.
+pub fn first_from(table: pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
+    let mut first = None;
+    scan::messages(table, &[(seq, Seq::MAX)], |message| {
+        first = Some((message.seq(), message.inserted_at()));
+        false
+    })?;
+    Ok(first)
+}
+
+/// The first seq from which on all messages were inserted at or after `time`, or a little before it.
+///
+/// Messages take their seq and their time in nearly the same order, so this is a binary search; concurrent
+/// publishers may be swapped by as long as one of them was kept from running, hence the margin.
+pub fn first_at(table: pg_sys::Oid, time: i64) -> Result<Seq> {
+    const MARGIN: i64 = 1_000_000;
+    let (mut lo, mut hi) = (1, sequence::last_value(sequence::of_stream(table)?) + 1);
+    while lo < hi {
+        let middle = lo + (hi - lo) / 2;
+        match first_from(table, middle)? {
+            Some((seq, at)) if at < time - MARGIN => lo = seq + 1,
+            _ => hi = middle,
+        }
+    }
+    let mut first = None;
+    scan::messages(table, &[(lo, Seq::MAX)], |message| {
+        if message.inserted_at() >= time {
+            first = Some(message.seq());
+        }
+        first.is_none()
+    })?;
+    Ok(first.unwrap_or(hi.max(sequence::last_value(sequence::of_stream(table)?) + 1)))
+}
+
+/// The table of a stream that a dispatcher may read now: locked, unless somebody keeps it to himself.
+pub fn try_lock(stream: &str) -> Option<pg_sys::Oid> {
+    let table = catalog::stream_table(stream)?;
+    catalog::try_lock_for_reading(table).then_some(table)
+}
+
+/// Runs of neighbouring seqs as ranges: a batch is mostly one.
+fn runs(seqs: &[Seq]) -> Vec<(Seq, Seq)> {
+    let mut runs: Vec<(Seq, Seq)> = Vec::new();
+    for &seq in seqs {
+        match runs.last_mut() {
+            Some((_, end)) if *end + 1 == seq => *end = seq,
+            _ => runs.push((seq, seq)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs;
+
+    #[test]
+    fn neighbours_are_read_as_one_range() {
+        assert_eq!(runs(&[1, 2, 3, 7, 9, 10]), [(1, 3), (7, 7), (9, 10)]);
+        assert_eq!(runs(&[]), []);
+    }
+}

@@ -1,0 +1,105 @@
+//! `sequin.outbox`: the dispatcher's journal of deliveries, which it alone writes and reads.
+
+use super::statement;
+use crate::engine::event::{Change, Event, Item};
+use crate::engine::key::Seq;
+use crate::engine::stream::ConsumerId;
+use crate::error::Result;
+use crate::pg::spi::{Access, Row, arg, letter, timestamp};
+
+statement!(
+    INSERT,
+    "INSERT INTO sequin.outbox (consumer_id, id, generation, kind, ack_id, due, seqs, keys, deliveries) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    [
+        INT4OID, INT8OID, INT4OID, CHAROID, INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID,
+        INT4ARRAYOID
+    ]
+);
+statement!(
+    OF_CONSUMER,
+    "SELECT id, kind::text, ack_id, due, seqs, keys, deliveries FROM sequin.outbox \
+     WHERE consumer_id = $1 AND id > $2 AND generation = $3",
+    [INT4OID, INT8OID, INT4OID]
+);
+statement!(
+    DELETE,
+    "DELETE FROM sequin.outbox WHERE consumer_id = $1 AND id > $2 AND id <= $3",
+    [INT4OID, INT8OID, INT8OID]
+);
+
+/// An entry of the journal.
+pub fn insert(consumer: ConsumerId, generation: i32, event: &Event) -> Result<()> {
+    let (kind, ack_id, due, items): (u8, Option<i64>, Option<i64>, &[Item]) = match &event.change {
+        Change::Delivered { first_ack_id, due, items } => {
+            (b'd', Some(*first_ack_id), Some(*due), items)
+        }
+        Change::Returned { item, until } => (b'r', None, Some(*until), std::slice::from_ref(item)),
+        Change::Dead { item } => (b'x', None, None, std::slice::from_ref(item)),
+        Change::Extended { ack_id, due, .. } => (b'e', Some(*ack_id), Some(*due), &[]),
+        // A redelivery is a row of sequin.acks, never an entry here.
+        Change::Finished { .. } | Change::Redelivered { .. } => (b'f', None, None, &[]),
+    };
+    let seqs: Vec<Seq> = match &event.change {
+        Change::Extended { seq, .. } => vec![*seq],
+        Change::Finished { seqs } | Change::Redelivered { seqs } => seqs.clone(),
+        _ => items.iter().map(|item| item.seq).collect(),
+    };
+    let keys: Vec<i64> = items.iter().map(|item| item.key.cast_signed()).collect();
+    let deliveries: Vec<i32> = items.iter().map(|item| item.deliveries.cast_signed()).collect();
+    let args = [
+        arg(consumer),
+        arg(event.id),
+        arg(generation),
+        letter(kind),
+        ack_id.and_then(arg),
+        due.and_then(timestamp),
+        arg(seqs),
+        arg(keys),
+        arg(deliveries),
+    ];
+    INSERT.with(|s| s.execute(&args)).map(drop)
+}
+
+/// The entries after `id`, with their ids.
+pub fn of_consumer(consumer: ConsumerId, id: i64, generation: i32) -> Result<Vec<Event>> {
+    OF_CONSUMER.with(|s| {
+        s.run(Access::Latest, &[arg(consumer), arg(id), arg(generation)], |rows| {
+            let events: Result<Vec<Vec<Event>>> = rows.iter().map(|row| read(&row)).collect();
+            Ok(events?.into_iter().flatten().collect())
+        })
+    })
+}
+
+/// A row is one event, but none if it can't be read: then its messages come early again.
+fn read(row: &Row) -> Result<Vec<Event>> {
+    let id = row.need(1)?;
+    let kind: String = row.need(2)?;
+    let ack_id = row.get(3)?.unwrap_or(0);
+    let due = row.micros(4).unwrap_or(0);
+    let seqs: Vec<Seq> = row.need(5)?;
+    let keys: Vec<i64> = row.get(6)?.unwrap_or_default();
+    let deliveries: Vec<i32> = row.get(7)?.unwrap_or_default();
+    let items: Vec<Item> = (seqs.iter().zip(keys).zip(deliveries))
+        .map(|((&seq, key), n)| Item {
+            seq,
+            key: key.cast_unsigned(),
+            deliveries: n.cast_unsigned(),
+        })
+        .collect();
+    let first = items.first().copied();
+    let change = match (kind.as_str(), first, seqs.first()) {
+        ("d", ..) => Some(Change::Delivered { first_ack_id: ack_id, due, items }),
+        ("r", Some(item), _) => Some(Change::Returned { item, until: due }),
+        ("x", Some(item), _) => Some(Change::Dead { item }),
+        ("e", _, Some(&seq)) => Some(Change::Extended { ack_id, seq, due }),
+        ("f", ..) => Some(Change::Finished { seqs }),
+        _ => None,
+    };
+    Ok(change.map(|change| Event { id, change }).into_iter().collect())
+}
+
+/// Entries above `after` and up to `upto`, which are part of a checkpoint now.
+pub fn delete(consumer: ConsumerId, after: i64, upto: i64) -> Result<()> {
+    DELETE.with(|s| s.execute(&[arg(consumer), arg(after), arg(upto)])).map(drop)
+}

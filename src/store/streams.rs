@@ -1,0 +1,70 @@
+//! `sequin.streams`, and the tables of streams.
+
+use super::statement;
+use crate::error::{Error, Result};
+use crate::pg::spi::{Access, Plan, arg, connected};
+use crate::pg::{catalog, role};
+use pgrx::pg_sys;
+
+statement!(INSERT, "INSERT INTO sequin.streams (name) VALUES ($1)", [TEXTOID]);
+statement!(
+    DELETE,
+    "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1",
+    [TEXTOID]
+);
+statement!(
+    EXISTS,
+    "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1",
+    [TEXTOID]
+);
+statement!(LIST, "SELECT name FROM sequin.streams", []);
+
+/// The table of a stream that must exist.
+pub fn table(stream: &str) -> Result<pg_sys::Oid> {
+    catalog::stream_table(stream).ok_or_else(|| Error::NoStream(stream.into()))
+}
+
+pub fn exists(stream: &str) -> Result<bool> {
+    let found = |s: &crate::pg::spi::Statement| {
+        s.run(Access::Snapshot, &[arg(stream)], |rows| Ok(rows.len() > 0))
+    };
+    role::as_owner(|| EXISTS.with(found))
+}
+
+pub fn insert(stream: &str) -> Result<()> {
+    role::as_owner(|| INSERT.with(|s| s.execute(&[arg(stream)]))).map(drop)
+}
+
+/// Forgets a stream; false if it was not listed.
+pub fn delete(stream: &str) -> Result<bool> {
+    role::as_owner(|| DELETE.with(|s| s.execute(&[arg(stream)]))).map(|n| n > 0)
+}
+
+/// All streams that are committed by now: for the dispatcher.
+pub fn list() -> Result<Vec<String>> {
+    LIST.with(|s| {
+        s.run(Access::Latest, &[], |rows| rows.iter().map(|row| row.need::<String>(1)).collect())
+    })
+}
+
+/// Creates a stream's table as the current role, who becomes its owner.
+pub fn create_table(stream: &str, index_keys: bool) -> Result<()> {
+    run(&include_str!("../../sql/query/create_stream.sql").replace("%stream%", stream))?;
+    if index_keys {
+        run(&format!("CREATE INDEX \"{stream}_key_idx\" ON sequin_stream.\"{stream}\" (key)"))?;
+    }
+    Ok(())
+}
+
+/// Drops a stream's table, if it is still there.
+pub fn drop_table(stream: &str) -> Result<()> {
+    run(&format!("DROP TABLE IF EXISTS sequin_stream.\"{stream}\""))
+}
+
+/// Runs commands that are used once. Names of streams need no quoting beyond the double quotes.
+fn run(commands: &str) -> Result<()> {
+    for command in commands.split(";\n").filter(|command| !command.trim().is_empty()) {
+        connected(|| Plan::new(command, &[])?.execute(Access::Write, &[]).map(drop))?;
+    }
+    Ok(())
+}

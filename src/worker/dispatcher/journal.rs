@@ -1,0 +1,184 @@
+//! Writing down what happened: events to the outbox within milliseconds, checkpoints about once a second.
+//! All in transactions that commit asynchronously: a crash may lose the last moments, and their messages come
+//! early once more.
+
+use super::{ConsumerState, Dispatcher, LastCheckpoint};
+use crate::engine::event::{Change, Item};
+use crate::engine::settings::Micros;
+use crate::engine::snapshot::Snapshot;
+use crate::engine::stream::ConsumerId;
+use crate::error::Result;
+use crate::pg::{now, process};
+use crate::store::{acks, checkpoints, dead_letters, outbox};
+
+/// How long an event may stay unwritten: under load, what happens in that time shares one transaction.
+const WRITE_AFTER: Micros = 5_000;
+
+/// When a write that failed is tried again.
+const RETRY_AFTER: Micros = 200_000;
+
+/// How often consumers are looked through for checkpoints that are due.
+const CHECKPOINT_EVERY: Micros = 250_000;
+
+/// The least time between two checkpoints of a consumer.
+const CHECKPOINT_AFTER: Micros = 1_000_000;
+
+/// The most time, if anything has changed.
+const CHECKPOINT_AT_LAST: Micros = 60_000_000;
+
+/// A checkpoint is due once the journal since the last has at least this part of its size: so writing
+/// checkpoints costs at most a constant for each event, however much is in flight (I9).
+const SIZE_PER_EVENT: usize = 4;
+
+/// A cursor that moved so far without an event, over messages that don't match, is worth a checkpoint.
+const CURSOR_STEP: i64 = 100_000;
+
+const MAX_DELIVER: &str = "max_deliver reached";
+
+impl Dispatcher {
+    /// When something is to be written next.
+    pub(super) fn next_write(&self) -> Option<Micros> {
+        let events = self.unwritten_since.map(|since| since + WRITE_AFTER);
+        let checkpoint = (!self.unsaved.is_empty()).then_some(self.next_checkpoint);
+        events.into_iter().chain(checkpoint).min()
+    }
+
+    /// Writes what is due.
+    pub(super) fn write(&mut self) {
+        let now = now();
+        if self.unwritten_since.is_some_and(|since| since + WRITE_AFTER <= now) {
+            self.write_events();
+        }
+        if !self.unsaved.is_empty() && self.next_checkpoint <= now {
+            self.next_checkpoint = now + CHECKPOINT_EVERY;
+            let due: Vec<ConsumerId> =
+                self.unsaved.iter().copied().filter(|&id| self.is_due(id, now)).collect();
+            if !due.is_empty() {
+                self.write_checkpoints(&due);
+            }
+        }
+    }
+
+    /// Before this process ends: everything.
+    pub(super) fn stop(&mut self) {
+        self.after_changes();
+        self.write_events();
+        let all: Vec<ConsumerId> = self.unsaved.iter().copied().collect();
+        self.write_checkpoints(&all);
+    }
+
+    /// Has the next round write a checkpoint of this consumer.
+    pub(super) fn save_soon(&mut self, id: ConsumerId) {
+        self.unsaved.insert(id);
+        self.next_checkpoint = 0;
+        if let Some(state) = self.world.consumers.get_mut(&id) {
+            state.checkpoint.at = 0;
+        }
+    }
+
+    fn is_due(&self, id: ConsumerId, now: Micros) -> bool {
+        let Some(state) = self.world.consumers.get(&id) else { return false };
+        let LastCheckpoint { at, size, cursor, events, .. } = state.checkpoint;
+        let age = now.saturating_sub(at);
+        let changes = events + state.unwritten.len() + state.applied.len();
+        let moved = self.world.cursor(id).unwrap_or(cursor) - cursor;
+        age >= CHECKPOINT_AFTER
+            && (changes * SIZE_PER_EVENT >= size.max(1)
+                || moved >= CURSOR_STEP
+                || age >= CHECKPOINT_AT_LAST)
+    }
+
+    fn write_events(&mut self) {
+        let consumers = &self.world.consumers;
+        let written = process::transaction(|| {
+            for state in consumers.values().filter(|state| !state.unwritten.is_empty()) {
+                write_events_of(state)?;
+            }
+            Ok(())
+        });
+        match written {
+            Ok(()) => {
+                self.unwritten_since = None;
+                for state in self.world.consumers.values_mut() {
+                    state.checkpoint.events += state.unwritten.len();
+                    state.unwritten.clear();
+                }
+            }
+            Err(error) => {
+                self.fail("cannot write the journal", &error);
+                self.unwritten_since = Some(now() + RETRY_AFTER);
+            }
+        }
+    }
+
+    /// Each in a transaction of its own: a failure of one delays no other.
+    fn write_checkpoints(&mut self, ids: &[ConsumerId]) {
+        for &id in ids {
+            let cursor = self.world.cursor(id).unwrap_or(0);
+            let snapshot = self.world.stream_of(id).and_then(|stream| stream.snapshot(id));
+            let (Some(snapshot), Some(state)) = (snapshot, self.world.consumers.get_mut(&id)) else {
+                self.unsaved.remove(&id);
+                continue;
+            };
+            let new = self.ids.take(1);
+            let old = state.checkpoint.id;
+            let written = process::transaction(|| write_checkpoint(state, new, old, &snapshot));
+            state.checkpoint.at = now();
+            match written {
+                Ok(()) => {
+                    state.checkpoint = LastCheckpoint {
+                        id: new,
+                        at: now(),
+                        size: snapshot.size(),
+                        cursor,
+                        events: 0,
+                    };
+                    state.unwritten.clear();
+                    state.applied.clear();
+                    self.unsaved.remove(&id);
+                }
+                Err(error) => self.fail_consumer(id, "cannot write a checkpoint", &error),
+            }
+        }
+    }
+}
+
+fn write_events_of(state: &ConsumerState) -> Result<()> {
+    bury(state)?;
+    for event in &state.unwritten {
+        outbox::insert(state.config.id, state.config.generation, event)?;
+    }
+    Ok(())
+}
+
+/// Dead letters among the unwritten events, copied while their messages are still in the stream.
+fn bury(state: &ConsumerState) -> Result<()> {
+    let dead: Vec<Item> = (state.unwritten.iter())
+        .filter_map(|event| match event.change {
+            Change::Dead { item } => Some(item),
+            _ => None,
+        })
+        .collect();
+    if dead.is_empty() {
+        return Ok(());
+    }
+    dead_letters::bury(&state.config.name, &state.config.stream, &dead, Some(MAX_DELIVER))
+}
+
+/// The state, in place of all that the journals have of it. Events that are not written yet are part of it
+/// too, and need not be.
+fn write_checkpoint(state: &ConsumerState, new: i64, old: i64, snapshot: &Snapshot) -> Result<()> {
+    let id = state.config.id;
+    bury(state)?;
+    checkpoints::insert(id, new, state.config.generation, snapshot)?;
+    if old != 0 {
+        checkpoints::delete(id, old)?;
+    }
+    if state.checkpoint.events > 0 || old == 0 {
+        outbox::delete(id, old, new)?;
+    }
+    if !state.applied.is_empty() {
+        acks::delete(id, state.applied.clone())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! Bringing consumers in: settings from the tables, and a consumer's state from its checkpoint and journals
+//! the first time that somebody uses it.
+
+use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState};
+use crate::engine::event::Change;
+use crate::engine::filter::Filter;
+use crate::engine::snapshot::Snapshot;
+use crate::engine::stream::{ConsumerId, Stream};
+use crate::error::{Error, Result};
+use crate::pg::{catalog, now, process, sequence, slot};
+use crate::store::acks::Kind;
+use crate::store::consumers::Config;
+use crate::store::{acks, checkpoints, consumers, messages, outbox, streams};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What the journals say of a consumer.
+struct Restored {
+    snapshot: Snapshot,
+    checkpoint: LastCheckpoint,
+    /// Rows of sequin.acks that the snapshot contains now.
+    applied: Vec<i64>,
+    /// The highest id seen.
+    highest: i64,
+}
+
+/// Why a consumer can't be used now.
+pub(super) enum NotLoaded {
+    /// There is none, as far as is committed.
+    Unknown,
+    /// Later, perhaps: its table is locked, or something failed.
+    NotNow,
+    /// Its journal is from a later epoch than this dispatcher: from a dump that was restored meanwhile.
+    FromTheFuture,
+}
+
+impl Dispatcher {
+    /// Reads streams and consumers again, and applies what has changed.
+    pub(super) fn read_config(&mut self) -> Option<End> {
+        let read = process::transaction(|| {
+            if !catalog::has_extension() {
+                return Ok(None);
+            }
+            let tables = streams::list()?.into_iter().map(|s| (catalog::stream_table(&s), s));
+            Ok(Some((tables.collect::<Vec<_>>(), consumers::list()?)))
+        });
+        match read {
+            Ok(Some((streams, consumers))) => {
+                self.config_read = true;
+                for (table, name) in streams {
+                    let state = self.world.streams.entry(name).or_default();
+                    if state.table != table {
+                        *state = StreamState { table, ..StreamState::default() };
+                    }
+                }
+                self.apply(consumers);
+                None
+            }
+            Ok(None) => {
+                self.refuse_all();
+                Some(End::NoExtension)
+            }
+            Err(error) => {
+                self.fail("cannot read the configuration", &error);
+                self.config_read = false;
+                None
+            }
+        }
+    }
+
+    fn apply(&mut self, configs: Vec<Config>) {
+        let mut configs: BTreeMap<ConsumerId, Config> =
+            configs.into_iter().map(|config| (config.id, config)).collect();
+        let gone: Vec<ConsumerId> =
+            self.world.consumers.keys().filter(|id| !configs.contains_key(id)).copied().collect();
+        for &id in &gone {
+            self.forget(id);
+        }
+        if !gone.is_empty() {
+            if let Err(error) = process::transaction(checkpoints::delete_orphans) {
+                self.fail("cannot clean up after dropped consumers", &error);
+            }
+        }
+        while let Some((id, config)) = configs.pop_first() {
+            self.reconfigure(id, config);
+        }
+        // Streams that are made anew, or that nobody consumes, are read from the start when they are used.
+        for state in self.world.consumers.values_mut() {
+            let stream = self.world.streams.get(&state.config.stream);
+            state.loaded &= stream.is_some_and(|s| s.stream.is_some());
+        }
+    }
+
+    fn reconfigure(&mut self, id: ConsumerId, config: Config) {
+        let Some(state) = self.world.consumers.get_mut(&id) else {
+            self.world.consumers.insert(id, new_state(config));
+            return;
+        };
+        if state.config == config {
+            return;
+        }
+        let is_rewound = state.config.generation != config.generation;
+        let old = std::mem::replace(&mut state.config, config);
+        if !state.loaded {
+            return;
+        }
+        let (filters, settings) = (parse(&state.config.filters), state.config.settings.clone());
+        let start = Snapshot::start(
+            state.config.start_after,
+            checkpoints::ranges(&state.config.start_done).unwrap_or_default(),
+        );
+        if is_rewound {
+            state.unwritten.clear();
+        }
+        let Some(stream) = self.world.stream_of(id) else { return };
+        if is_rewound {
+            let totals = stream.snapshot(id).unwrap_or_default();
+            stream.put(id, filters, settings, start.with_totals(&totals));
+        } else if old.filters == state_filters(&filters) && is_mild(stream, id, &settings) {
+            if let Some(consumer) = stream.consumer_mut(id) {
+                consumer.set(settings);
+            }
+        } else if let Some(snapshot) = stream.snapshot(id) {
+            // What was loaded by the old filters or order is offered anew.
+            let events = stream.consumer_mut(id).map(|c| c.take_events()).unwrap_or_default();
+            stream.put(id, filters, settings, snapshot);
+            if let Some(state) = self.world.consumers.get_mut(&id) {
+                state.unwritten.extend(events);
+            }
+        }
+        if is_rewound {
+            self.save_soon(id);
+        }
+        self.world.touched.insert(id);
+    }
+
+    /// The consumer is dropped: those who wait for it are told.
+    fn forget(&mut self, id: ConsumerId) {
+        self.refuse_waiting(id);
+        if let Some(stream) = self.world.stream_of(id) {
+            stream.remove(id);
+        }
+        self.world.consumers.remove(&id);
+        self.unsaved.remove(&id);
+    }
+
+    /// Has the consumer's state in memory, reading it if need be.
+    pub(super) fn load(&mut self, id: ConsumerId) -> Result<(), NotLoaded> {
+        let state = self.world.consumers.get(&id).ok_or(NotLoaded::Unknown)?;
+        if state.loaded {
+            return Ok(());
+        }
+        let config = state.config.clone();
+        self.open_stream(&config.stream)?;
+        let restored = match process::transaction(|| restore(&config)) {
+            Ok(restored) => restored,
+            Err(error) => {
+                self.fail_consumer(id, "cannot read its state", &error);
+                return Err(NotLoaded::NotNow);
+            }
+        };
+        if !self.ids.are_above(restored.highest) {
+            return Err(NotLoaded::FromTheFuture);
+        }
+        let Some(stream) = self.world.stream_of(id) else { return Err(NotLoaded::NotNow) };
+        stream.put(id, parse(&config.filters), config.settings, restored.snapshot);
+        if let Some(state) = self.world.consumers.get_mut(&id) {
+            state.loaded = true;
+            state.checkpoint = restored.checkpoint;
+            state.applied = restored.applied;
+        }
+        self.world.touched.insert(id);
+        // Leases that ran out while nobody looked.
+        self.next_tick = 0;
+        self.tick();
+        Ok(())
+    }
+
+    /// Has the stream in memory, if its table can be read.
+    fn open_stream(&mut self, name: &str) -> Result<(), NotLoaded> {
+        let database = self.database;
+        let state = self.world.streams.entry(name.into()).or_default();
+        if state.stream.is_some() {
+            return Ok(());
+        }
+        let opened = process::transaction(|| {
+            let Some(table) = messages::try_lock(name) else { return Ok(None) };
+            let last = sequence::last_value(sequence::of_stream(table)?);
+            Ok(Some((table, Stream::new(last, &slot::publishers(database, table)))))
+        });
+        match opened {
+            Ok(Some((table, stream))) => {
+                state.table = Some(table);
+                state.stream = Some(stream);
+                state.retry_at = 0;
+                Ok(())
+            }
+            Ok(None) => {
+                self.retry_later(name);
+                Err(NotLoaded::NotNow)
+            }
+            Err(error) => {
+                self.retry_later(name);
+                self.fail("cannot open a stream", &error);
+                Err(NotLoaded::NotNow)
+            }
+        }
+    }
+
+    /// Remembers and logs what went wrong with one consumer.
+    pub(super) fn fail_consumer(&mut self, id: ConsumerId, what: &str, error: &str) {
+        if let Some(state) = self.world.consumers.get_mut(&id) {
+            state.last_error = Some(format!("{what}: {error}"));
+            let name = state.config.name.clone();
+            self.fail(&format!("consumer \"{name}\": {what}"), error);
+        }
+    }
+
+    /// Remembers and logs what went wrong.
+    pub(super) fn fail(&mut self, what: &str, error: &str) {
+        self.database.dispatcher.set_error(&format!("{what}: {error}"));
+        pgrx::warning!("sequin dispatcher: {what}: {error}");
+    }
+}
+
+fn new_state(config: Config) -> ConsumerState {
+    ConsumerState {
+        config,
+        loaded: false,
+        waiting: VecDeque::new(),
+        unwritten: Vec::new(),
+        applied: Vec::new(),
+        checkpoint: LastCheckpoint::default(),
+        last_error: None,
+    }
+}
+
+/// Filters were checked when they were set; one that a later version can't read matches nothing.
+fn parse(filters: &[String]) -> Vec<Filter> {
+    filters.iter().filter_map(|filter| Filter::parse(filter).ok()).collect()
+}
+
+fn state_filters(filters: &[Filter]) -> Vec<String> {
+    filters.iter().map(|filter| filter.as_str().into()).collect()
+}
+
+/// True if the consumer can take the settings as it is.
+fn is_mild(
+    stream: &Stream,
+    id: ConsumerId,
+    settings: &crate::engine::settings::Settings,
+) -> bool {
+    stream.consumer(id).is_some_and(|consumer| consumer.settings().ordered == settings.ordered)
+}
+
+/// Reads a consumer's checkpoint and replays what has been journalled since.
+fn restore(config: &Config) -> Result<Restored, Error> {
+    let id = config.id;
+    let newest = checkpoints::newest(id)?;
+    let mut checkpoint = LastCheckpoint { at: now(), ..LastCheckpoint::default() };
+    checkpoint.id = newest.as_ref().map_or(0, |newest| newest.id);
+    let mut snapshot =
+        Snapshot::start(config.start_after, checkpoints::ranges(&config.start_done)?);
+    match newest {
+        Some(newest) if newest.generation == config.generation => snapshot = newest.snapshot,
+        Some(older) => snapshot = snapshot.with_totals(&older.snapshot),
+        None => {}
+    }
+    acks::delete_before(id, config.generation)?;
+    let mut applied = Vec::new();
+    let mut journal: BTreeMap<i64, Change> = BTreeMap::new();
+    for event in outbox::of_consumer(id, checkpoint.id, config.generation)? {
+        journal.insert(event.id, event.change);
+        checkpoint.events += 1;
+    }
+    for (row, change, kind) in acks::of_consumer(id, config.generation)? {
+        if let Change::Finished { seqs } = &change {
+            let count = i64::try_from(seqs.len()).unwrap_or(0);
+            match kind {
+                Kind::Rejected => snapshot.dead_total += count,
+                _ => snapshot.acked_total += count,
+            }
+        }
+        applied.push(row);
+        journal.insert(row, change);
+    }
+    let last = journal.keys().next_back().copied().unwrap_or(0);
+    let in_flight = snapshot.highest_ack_id();
+    for (_, change) in journal {
+        snapshot.replay(change);
+    }
+    let highest = last.max(checkpoint.id).max(in_flight).max(snapshot.highest_ack_id());
+    checkpoint.size = snapshot.size();
+    Ok(Restored { snapshot, checkpoint, applied, highest })
+}

@@ -1,0 +1,328 @@
+//! The dispatcher of a database: all state of all consumers, in one process, in memory.
+//!
+//! A step takes what has come in (changed settings, ends of transactions, requests), gives out what is ready,
+//! and writes down what happened. `requests` serves the mailboxes, `reading` the streams' tables, `loading`
+//! brings consumers in and out, `journal` writes. Nothing here decides who may have which message when: that
+//! is `engine`.
+
+mod journal;
+mod loading;
+mod reading;
+mod requests;
+
+use crate::engine::claims::{Claims, Consumers};
+use crate::engine::consumer::{Consumer, Moment};
+use crate::engine::event::Event;
+use crate::engine::ids::Ids;
+use crate::engine::settings::Micros;
+use crate::engine::stream::{ConsumerId, Stream};
+use crate::pg::database::{Database, Published};
+use crate::pg::{now, process, slot};
+use crate::store::consumers::Config;
+use pgrx::pg_sys::Oid;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+/// A stream that somebody consumes.
+#[derive(Default)]
+struct StreamState {
+    table: Option<Oid>,
+    /// Made when the first of its consumers is used.
+    stream: Option<Stream>,
+    /// Its table was locked, or unreadable: not to be tried before.
+    retry_at: Micros,
+}
+
+/// A session that waits for messages.
+struct Waiter {
+    slot: usize,
+    number: u64,
+    pid: i32,
+    batch: usize,
+    ack_wait: Option<Micros>,
+    until: Micros,
+}
+
+/// A consumer, what waits for it, and what of it is not written yet.
+struct ConsumerState {
+    config: Config,
+    /// Its state has been read from the journals, and its stream has it.
+    loaded: bool,
+    waiting: VecDeque<Waiter>,
+    /// Events that are not in the outbox yet.
+    unwritten: Vec<Event>,
+    /// Rows of sequin.acks that have taken effect, and are in no checkpoint yet.
+    applied: Vec<i64>,
+    checkpoint: LastCheckpoint,
+    last_error: Option<String>,
+}
+
+/// The newest checkpoint of a consumer, and what has come since.
+#[derive(Debug, Clone, Copy, Default)]
+struct LastCheckpoint {
+    id: i64,
+    at: Micros,
+    size: usize,
+    cursor: i64,
+    /// Events in the outbox since.
+    events: usize,
+}
+
+/// A session with an open transaction, or waiting.
+struct Session {
+    pid: i32,
+    claims: Claims,
+    /// Where it waits.
+    waits_for: Option<ConsumerId>,
+}
+
+/// All streams and their consumers, by id: where claims find them.
+#[derive(Default)]
+struct World {
+    streams: HashMap<String, StreamState>,
+    consumers: BTreeMap<ConsumerId, ConsumerState>,
+    /// Consumers that something has happened to in this step.
+    touched: BTreeSet<ConsumerId>,
+}
+
+impl World {
+    /// Up to where a consumer has been offered rows.
+    fn cursor(&self, id: ConsumerId) -> Option<i64> {
+        let name = &self.consumers.get(&id)?.config.stream;
+        self.streams.get(name)?.stream.as_ref()?.cursor(id)
+    }
+
+    fn stream_of(&mut self, id: ConsumerId) -> Option<&mut Stream> {
+        let name = &self.consumers.get(&id)?.config.stream;
+        self.streams.get_mut(name)?.stream.as_mut()
+    }
+}
+
+impl Consumers for World {
+    fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        self.touched.insert(id);
+        self.stream_of(id)?.consumer_mut(id)
+    }
+}
+
+struct Dispatcher {
+    database: &'static Database,
+    ids: Ids,
+    world: World,
+    sessions: HashMap<usize, Session>,
+    /// Consumers that sessions wait for.
+    parked: BTreeSet<ConsumerId>,
+    /// Streams whose publishers wake this process.
+    listening: HashSet<Oid>,
+    /// No lease or delay ends before.
+    next_tick: Micros,
+    /// Consumers with something in memory that no checkpoint has.
+    unsaved: BTreeSet<ConsumerId>,
+    /// When the oldest unwritten event happened; `None` if all is written.
+    unwritten_since: Option<Micros>,
+    next_checkpoint: Micros,
+    /// Consumers that have had their turn and want to read on.
+    hungry: BTreeSet<ConsumerId>,
+    config_read: bool,
+}
+
+/// Why a dispatcher ends.
+enum End {
+    /// Asked to, by a signal or to make way: the launcher will start another when it may.
+    Asked,
+    /// The extension is gone.
+    NoExtension,
+    /// Its ids are used up, or older than those it found in a restored journal.
+    NeedsEpoch,
+}
+
+/// The longest sleep: leases are in memory and everything else wakes the latch, so this is only for missed
+/// wake-ups that should not exist.
+const HEARTBEAT: Micros = 60_000_000;
+
+/// Runs until the extension or the server goes away.
+pub fn run(database: &'static Database) {
+    for (name, value) in [
+        // A crash may lose the last moments of the journal, by design; acks are not written here.
+        ("synchronous_commit", "off"),
+        // Nothing here waits for anybody's lock for long (I10).
+        ("lock_timeout", "200ms"),
+        ("search_path", "pg_catalog, pg_temp"),
+        ("default_transaction_read_only", "off"),
+        ("default_transaction_isolation", "read committed"),
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("row_security", "off"),
+    ] {
+        process::set(name, value);
+    }
+    match start(database) {
+        Ok(Some(mut dispatcher)) => {
+            database.dispatcher.set_error("");
+            match dispatcher.live() {
+                End::NoExtension => leave_for_good(database),
+                End::Asked | End::NeedsEpoch => dispatcher.stop(),
+            }
+        }
+        Ok(None) => leave_for_good(database),
+        Err(error) => {
+            database.dispatcher.set_error(&error);
+            pgrx::warning!("sequin dispatcher cannot start: {error}");
+        }
+    }
+}
+
+fn leave_for_good(database: &Database) {
+    database.want(false);
+}
+
+/// Takes over from the predecessor: a new epoch, and the rows that are being committed on its word.
+fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
+    if process::must_end() || slot::is_suspended(database.oid()) {
+        return Err("asked to end before it had started".into());
+    }
+    if !process::transaction(|| Ok(crate::pg::catalog::has_extension()))? {
+        return Ok(None);
+    }
+    process::set("synchronous_commit", "on");
+    let epoch = process::transaction(crate::store::epoch::take)?;
+    process::set("synchronous_commit", "off");
+    let ids = Ids::new(epoch).ok_or("the epochs of sequin.epoch are used up")?;
+    requests::take_over(database);
+    process::transaction(crate::store::checkpoints::delete_orphans)?;
+    Ok(Some(Dispatcher {
+        database,
+        ids,
+        world: World::default(),
+        sessions: HashMap::new(),
+        parked: BTreeSet::new(),
+        listening: HashSet::new(),
+        next_tick: Micros::MAX,
+        unsaved: BTreeSet::new(),
+        unwritten_since: None,
+        next_checkpoint: 0,
+        hungry: BTreeSet::new(),
+        config_read: false,
+    }))
+}
+
+impl Dispatcher {
+    fn live(&mut self) -> End {
+        let mut slots = Vec::new();
+        loop {
+            if process::must_end() || slot::is_suspended(self.database.oid()) {
+                return End::Asked;
+            }
+            if let Some(end) = self.step(&mut slots) {
+                return end;
+            }
+            if self.ids.nearly_spent() {
+                return End::NeedsEpoch;
+            }
+            process::wait(Some(self.pause()));
+        }
+    }
+
+    /// One round: everything that has come in, then everything that follows from it.
+    fn step(&mut self, slots: &mut Vec<usize>) -> Option<End> {
+        if self.database.take_config_changed() || !self.config_read {
+            if let Some(end) = self.read_config() {
+                return Some(end);
+            }
+        }
+        let published = self.database.take_published();
+        self.database.take_requests(slots);
+        for &slot in slots.iter() {
+            if let Some(end) = self.serve_slot(slot) {
+                return Some(end);
+            }
+        }
+        self.tick();
+        self.fill_parked(&published);
+        self.after_changes();
+        self.write();
+        None
+    }
+
+    /// Ends leases and delays that are due.
+    fn tick(&mut self) {
+        let now = now();
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = Micros::MAX;
+        let mut moment = Moment { now, ids: &mut self.ids };
+        for stream in self.world.streams.values_mut().filter_map(|state| state.stream.as_mut()) {
+            for (id, consumer) in stream.consumers_mut() {
+                if consumer.next_due().is_some_and(|due| due <= now) {
+                    consumer.tick(&mut moment);
+                    self.world.touched.insert(id);
+                }
+                self.next_tick = self.next_tick.min(consumer.next_due().unwrap_or(Micros::MAX));
+            }
+        }
+    }
+
+    /// Gives sessions that wait what has become ready, or an empty answer when their time is over.
+    fn fill_parked(&mut self, published: &Published) {
+        let now = now();
+        let touched = std::mem::take(&mut self.world.touched);
+        let hungry = std::mem::take(&mut self.hungry);
+        for id in self.parked.clone() {
+            let Some(state) = self.world.consumers.get(&id) else { continue };
+            let table = self.world.streams.get(&state.config.stream).and_then(|s| s.table);
+            let has_news = touched.contains(&id)
+                || hungry.contains(&id)
+                || table.is_none_or(|table| published.contains(table))
+                || state.waiting.front().is_some_and(|waiter| waiter.until <= now)
+                || self.is_due_for_retry(&state.config.stream, now);
+            if has_news {
+                self.fill(id);
+            }
+        }
+        self.world.touched.extend(touched);
+        self.stop_listening(published);
+    }
+
+    fn is_due_for_retry(&self, stream: &str, now: Micros) -> bool {
+        self.world.streams.get(stream).is_some_and(|s| s.retry_at != 0 && s.retry_at <= now)
+    }
+
+    /// Collects events of consumers that something happened to, and learns of their next deadlines.
+    fn after_changes(&mut self) {
+        for id in std::mem::take(&mut self.world.touched) {
+            let Some(stream) = self.world.stream_of(id) else { continue };
+            let Some(consumer) = stream.consumer_mut(id) else { continue };
+            let due = consumer.next_due();
+            let events = consumer.take_events();
+            self.next_tick = self.next_tick.min(due.unwrap_or(Micros::MAX));
+            self.unsaved.insert(id);
+            if !events.is_empty() {
+                self.unwritten_since.get_or_insert_with(now);
+                if let Some(state) = self.world.consumers.get_mut(&id) {
+                    state.unwritten.extend(events);
+                }
+            }
+        }
+    }
+
+    /// How long there is nothing to do, unless the latch is set.
+    fn pause(&self) -> Duration {
+        if !self.hungry.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = now();
+        let parked = self.parked.iter().filter_map(|id| self.world.consumers.get(id));
+        let waits = parked.flat_map(|state| {
+            let until = state.waiting.iter().map(|waiter| waiter.until).min();
+            let retry = self.world.streams.get(&state.config.stream).map(|s| s.retry_at);
+            until.into_iter().chain(retry.filter(|&at| at != 0))
+        });
+        let next = waits
+            .chain([self.next_tick, now.saturating_add(HEARTBEAT)])
+            .chain(self.next_write())
+            .min()
+            .unwrap_or(now);
+        Duration::from_micros(next.saturating_sub(now).max(0).cast_unsigned())
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading the streams' tables: the tail for all who keep up with it, and for each who doesn't his own part.
+//! Only as much as somebody waits for: a stream that nobody receives from costs nothing.
+
+use super::requests::Outcome;
+use super::{Dispatcher, Waiter};
+use crate::engine::settings::Micros;
+use crate::engine::stream::{ConsumerId, Found};
+use crate::error::Result;
+use crate::pg::database::Published;
+use crate::pg::mailbox::Answer;
+use crate::pg::{now, process, sequence, slot};
+use crate::store::messages;
+use pgrx::pg_sys::Oid;
+
+/// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
+/// transaction around it, about 15 us, cheap.
+const READ_ROWS: usize = 2048;
+
+/// Ranges of holes looked at again at a time: an index descent, about 1 us, each.
+const READ_RANGES: usize = 1024;
+
+/// Reads for one consumer before the others have their turn.
+const READS_PER_TURN: usize = 4;
+
+/// When a locked table is tried again.
+const RETRY_LOCKED: Micros = 100_000;
+
+/// What a read brought.
+enum Progress {
+    /// There may be more: read on.
+    More,
+    /// All that is there has been offered.
+    AtTheEnd,
+    /// The table can't be read now.
+    NotNow,
+}
+
+impl Dispatcher {
+    /// Has at least `wanted` messages of the consumer deliverable, as far as there are any.
+    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize) {
+        for _ in 0..READS_PER_TURN {
+            let Some(consumer) = self.world.stream_of(id).and_then(|s| s.consumer(id)) else {
+                return;
+            };
+            let enough = consumer.deliverable() >= wanted.min(consumer.room());
+            if enough || consumer.settings().paused {
+                return;
+            }
+            match self.read_for(id) {
+                Progress::More => {}
+                Progress::AtTheEnd | Progress::NotNow => return,
+            }
+        }
+        self.hungry.insert(id);
+    }
+
+    fn read_for(&mut self, id: ConsumerId) -> Progress {
+        let Some(state) = self.world.consumers.get(&id) else { return Progress::AtTheEnd };
+        let name = state.config.stream.clone();
+        let Some(stream) = self.world.stream_of(id) else { return Progress::AtTheEnd };
+        if let Some((after, upto)) = stream.behind(id) {
+            return self.catch_up(id, &name, after, upto);
+        }
+        if stream.consumer(id).is_none_or(|consumer| consumer.is_full()) {
+            return Progress::AtTheEnd;
+        }
+        self.look(&name)
+    }
+
+    /// Reads on for a consumer that is behind the tail.
+    fn catch_up(&mut self, id: ConsumerId, name: &str, after: i64, upto: i64) -> Progress {
+        let read = process::transaction(|| {
+            let Some(table) = messages::try_lock(name) else { return Ok(None) };
+            messages::rows(table, &[(after + 1, upto)], READ_ROWS).map(Some)
+        });
+        match read {
+            Ok(Some(found)) => {
+                if let Some(stream) = self.world.stream_of(id) {
+                    stream.catch_up(id, &found, upto);
+                }
+                self.read_well(name);
+                Progress::More
+            }
+            other => self.read_failed(name, other.map(drop)),
+        }
+    }
+
+    /// Reads the tail of a stream, and old holes that may have filled: see `engine::tail` for why in this
+    /// order.
+    fn look(&mut self, name: &str) -> Progress {
+        let database = self.database;
+        let Some(state) = self.world.streams.get_mut(name) else { return Progress::AtTheEnd };
+        let Some(stream) = state.stream.as_mut() else { return Progress::AtTheEnd };
+        let read = process::transaction(|| {
+            let Some(table) = messages::try_lock(name) else { return Ok(None) };
+            let last = sequence::last_value(sequence::of_stream(table)?);
+            let open = slot::publishers(database, table);
+            let look = stream.look(last, open, READ_RANGES);
+            let late = read_rows(table, &look.recheck)?;
+            let scan = look.scan.filter(|_| late.complete).map(|(after, upto)| (after + 1, upto));
+            let new = read_rows(table, scan.as_slice())?;
+            Ok(Some((look, late, new)))
+        });
+        match read {
+            Ok(Some((look, late, new))) => {
+                let more = !late.complete || !new.complete || stream.tail().pending();
+                let given = stream.found(look, &late, &new);
+                self.world.touched.extend(given);
+                self.read_well(name);
+                if more { Progress::More } else { Progress::AtTheEnd }
+            }
+            other => self.read_failed(name, other.map(drop)),
+        }
+    }
+
+    fn read_well(&mut self, name: &str) {
+        if let Some(state) = self.world.streams.get_mut(name) {
+            state.retry_at = 0;
+        }
+    }
+
+    fn read_failed(&mut self, name: &str, read: Result<(), String>) -> Progress {
+        self.retry_later(name);
+        if let Err(error) = read {
+            self.fail(&format!("cannot read stream \"{name}\""), &error);
+        }
+        Progress::NotNow
+    }
+
+    /// A table that somebody has locked is tried again soon; the other streams don't notice.
+    pub(super) fn retry_later(&mut self, name: &str) {
+        if let Some(state) = self.world.streams.get_mut(name) {
+            state.retry_at = now() + RETRY_LOCKED;
+        }
+    }
+
+    // ---- those who wait ----
+
+    /// Has publishers to this stream wake the dispatcher: before the look that finds nothing.
+    pub(super) fn listen_to(&mut self, id: ConsumerId) {
+        let Some(state) = self.world.consumers.get(&id) else { return };
+        let table = self.world.streams.get(&state.config.stream).and_then(|s| s.table);
+        if table.is_some_and(|table| self.listening.insert(table)) {
+            self.database.listen(self.listening.iter().copied());
+        }
+    }
+
+    /// Stops listening to streams that were published to while nobody waits. Not as soon as nobody waits:
+    /// a worker that has got a message is mostly back at once.
+    pub(super) fn stop_listening(&mut self, published: &Published) {
+        if published.is_empty() || self.listening.is_empty() {
+            return;
+        }
+        let waited_for: Vec<Oid> = (self.parked.iter())
+            .filter_map(|id| self.world.consumers.get(id))
+            .filter_map(|state| self.world.streams.get(&state.config.stream)?.table)
+            .collect();
+        let before = self.listening.len();
+        self.listening
+            .retain(|&table| !published.contains(table) || waited_for.contains(&table));
+        if self.listening.len() != before {
+            self.database.listen(self.listening.iter().copied());
+        }
+    }
+
+    /// Gives those who wait for a consumer what there is, first come, first served.
+    pub(super) fn fill(&mut self, id: ConsumerId) {
+        while let Some(waiter) = self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop_front())
+        {
+            match self.grant(id, &waiter) {
+                Outcome::Answered => self.unpark(waiter.slot),
+                Outcome::Nothing if waiter.until <= now() => {
+                    self.answer(waiter.slot, waiter.number, &empty());
+                    self.unpark(waiter.slot);
+                }
+                Outcome::Nothing => {
+                    self.put_back(id, waiter);
+                    break;
+                }
+            }
+        }
+        self.end_waits(id);
+        if self.world.consumers.get(&id).is_none_or(|state| state.waiting.is_empty()) {
+            self.parked.remove(&id);
+        }
+    }
+
+    fn put_back(&mut self, id: ConsumerId, waiter: Waiter) {
+        if let Some(state) = self.world.consumers.get_mut(&id) {
+            state.waiting.push_front(waiter);
+        }
+    }
+
+    fn unpark(&mut self, slot: usize) {
+        if let Some(session) = self.sessions.get_mut(&slot) {
+            session.waits_for = None;
+        }
+    }
+
+    /// Answers those, also further back in the queue, whose time is over.
+    fn end_waits(&mut self, id: ConsumerId) {
+        let now = now();
+        let Some(state) = self.world.consumers.get_mut(&id) else { return };
+        let (over, waiting): (Vec<Waiter>, Vec<Waiter>) =
+            state.waiting.drain(..).partition(|waiter| waiter.until <= now);
+        state.waiting = waiting.into();
+        for waiter in over {
+            self.answer(waiter.slot, waiter.number, &empty());
+            self.unpark(waiter.slot);
+        }
+    }
+}
+
+fn read_rows(table: Oid, ranges: &[(i64, i64)]) -> Result<Found> {
+    match ranges {
+        [] => Ok(Found { rows: Vec::new(), complete: true }),
+        _ => messages::rows(table, ranges, READ_ROWS),
+    }
+}
+
+pub(super) fn empty() -> Answer {
+    Answer::Deliveries { row: 0, deliveries: Vec::new() }
+}

@@ -1,0 +1,345 @@
+//! Serving the sessions' mailboxes: first what became of their transactions, then what they ask.
+
+use super::loading::NotLoaded;
+use super::reading::empty;
+use super::{Dispatcher, End, Session, Waiter};
+use crate::engine::claims::{Claim, Claims, Consumers};
+use crate::engine::consumer::{Consumer, Delivery, LOOK_AHEAD, Moment};
+use crate::engine::key::{KeyId, Seq};
+use crate::engine::settings::Micros;
+use crate::engine::stream::ConsumerId;
+use crate::pg::database::Database;
+use crate::pg::mailbox::{
+    Answer, ConsumerStats, LEASES_PER_ANSWER, Request, STATS_PER_ANSWER,
+};
+use crate::pg::shmem::{Segment, segment};
+use crate::pg::slot::{Mail, Slot};
+use crate::pg::{now, process};
+use std::time::Duration;
+
+/// What became of a request for messages.
+pub(super) enum Outcome {
+    Answered,
+    Nothing,
+}
+
+fn slots() -> &'static [Slot] {
+    segment().map_or(&[][..], Segment::slots)
+}
+
+/// A dispatcher starts: what its predecessor has taken is asked again, transactions that rely on its word are
+/// doomed, and those that are just committing are waited for, so that their rows are read.
+pub(super) fn take_over(database: &Database) {
+    let oid = database.oid();
+    loop {
+        let mut committing = false;
+        for (n, slot) in slots().iter().enumerate() {
+            committing |= slot.reset(oid);
+            database.notify_request(n);
+        }
+        if !committing || process::must_end() {
+            return;
+        }
+        process::wait(Some(Duration::from_millis(10)));
+    }
+}
+
+impl Dispatcher {
+    /// Collects what a slot has, and serves it.
+    pub(super) fn serve_slot(&mut self, n: usize) -> Option<End> {
+        let Some(slot) = slots().get(n) else { return None };
+        let Some(mail) = slot.collect(self.database.oid()) else {
+            // The process that had the slot is gone, with its transaction.
+            self.end_session(n);
+            return None;
+        };
+        if self.sessions.get(&n).is_some_and(|session| session.pid != mail.pid) {
+            self.end_session(n);
+        }
+        self.settle(n, &mail);
+        let Some(request) = mail.request else { return None };
+        match self.serve(n, mail.number, mail.pid, request) {
+            Ok(answer) => {
+                if let Some(answer) = answer {
+                    slot.answer(mail.number, &answer);
+                }
+                None
+            }
+            Err(NotLoaded::Unknown) => {
+                slot.answer(mail.number, &Answer::NoConsumer);
+                None
+            }
+            Err(NotLoaded::NotNow) => {
+                slot.answer(mail.number, &Answer::NotNow);
+                None
+            }
+            Err(NotLoaded::FromTheFuture) => {
+                slot.ask_again(mail.number);
+                Some(End::NeedsEpoch)
+            }
+        }
+    }
+
+    /// What became of the session's transaction.
+    fn settle(&mut self, n: usize, mail: &Mail) {
+        if let Some(from) = mail.aborted_from {
+            self.abort(n, from);
+        }
+        if mail.committed {
+            if let Some(mut session) = self.sessions.remove(&n) {
+                let mut moment = Moment { now: now(), ids: &mut self.ids };
+                for applied in session.claims.commit(&mut self.world, &mut moment) {
+                    if let Some(state) = self.world.consumers.get_mut(&applied.consumer) {
+                        state.applied.push(applied.row);
+                    }
+                }
+            }
+        }
+    }
+
+    fn abort(&mut self, n: usize, from: u64) {
+        let Some(session) = self.sessions.get_mut(&n) else { return };
+        let mut moment = Moment { now: now(), ids: &mut self.ids };
+        session.claims.abort(from, &mut self.world, &mut moment);
+        let waits_for = session.waits_for.take();
+        if session.claims.is_empty() {
+            self.sessions.remove(&n);
+        }
+        if let Some(state) = waits_for.and_then(|id| self.world.consumers.get_mut(&id)) {
+            state.waiting.retain(|waiter| waiter.slot != n);
+        }
+    }
+
+    fn end_session(&mut self, n: usize) {
+        self.abort(n, 0);
+    }
+
+    fn session(&mut self, n: usize, pid: i32) -> &mut Session {
+        self.sessions.entry(n).or_insert_with(|| Session {
+            pid,
+            claims: Claims::default(),
+            waits_for: None,
+        })
+    }
+
+    /// `None`: it waits, or has been answered.
+    fn serve(
+        &mut self,
+        n: usize,
+        number: u64,
+        pid: i32,
+        request: Request,
+    ) -> Result<Option<Answer>, NotLoaded> {
+        match request {
+            Request::Receive { consumer, batch, ack_wait, until } => {
+                let waiter = Waiter { slot: n, number, pid, batch, ack_wait, until };
+                self.receive(consumer, waiter)?;
+                Ok(None)
+            }
+            Request::Finish { consumer, rejected, ack_ids } => {
+                let pinned = self.pin(consumer, ack_ids)?;
+                let row = self.ids.take(1);
+                self.claim(n, number, pid, consumer, row, pinned, |ack_ids| Claim::Finish {
+                    ack_ids,
+                    row,
+                    rejected,
+                });
+                Ok(None)
+            }
+            Request::Nack { consumer, delay, ack_ids } => {
+                let pinned = self.pin(consumer, ack_ids)?;
+                self.claim(n, number, pid, consumer, 0, pinned, |ack_ids| Claim::Nack {
+                    ack_ids,
+                    delay,
+                });
+                Ok(None)
+            }
+            Request::Redeliver { consumer, messages } => {
+                self.redeliver(n, number, pid, consumer, messages)
+            }
+            Request::Extend { consumer, ack_wait, ack_ids } => {
+                let (consumer, mut moment) = self.at(consumer)?;
+                let lease = ack_wait.unwrap_or(consumer.settings().ack_wait);
+                let live = ack_ids.into_iter().filter(|&id| consumer.extend(id, lease, &mut moment));
+                Ok(Some(Answer::Count(i64::try_from(live.count()).unwrap_or(0))))
+            }
+            Request::Gone { consumer, ack_ids } => {
+                let (consumer, mut moment) = self.at(consumer)?;
+                ack_ids.into_iter().for_each(|ack_id| consumer.gone(ack_id, &mut moment));
+                Ok(Some(Answer::Count(0)))
+            }
+            Request::Stats { after } => self.stats(after).map(Some),
+            Request::InFlight { consumer, after } => {
+                let (consumer, _) = self.at(consumer)?;
+                let leases = consumer.in_flight(after).take(LEASES_PER_ANSWER);
+                Ok(Some(Answer::InFlight(leases.collect())))
+            }
+        }
+    }
+
+    /// A consumer, loaded and up to date, and the moment.
+    fn at(&mut self, id: ConsumerId) -> Result<(&mut Consumer, Moment<'_>), NotLoaded> {
+        self.load(id)?;
+        let mut moment = Moment { now: now(), ids: &mut self.ids };
+        let consumer = self.world.consumer(id).ok_or(NotLoaded::Unknown)?;
+        // What is due has run out, whether or not anybody has looked.
+        consumer.tick(&mut moment);
+        Ok((consumer, moment))
+    }
+
+    /// Puts the session in the consumer's queue, and serves the queue.
+    fn receive(&mut self, id: ConsumerId, waiter: Waiter) -> Result<(), NotLoaded> {
+        self.at(id)?;
+        let (n, pid) = (waiter.slot, waiter.pid);
+        if waiter.until > now() {
+            self.listen_to(id);
+        }
+        self.session(n, pid).waits_for = Some(id);
+        if let Some(state) = self.world.consumers.get_mut(&id) {
+            state.waiting.push_back(waiter);
+        }
+        self.parked.insert(id);
+        self.fill(id);
+        Ok(())
+    }
+
+    /// Hands out up to a batch, if there is anything.
+    pub(super) fn grant(&mut self, id: ConsumerId, waiter: &Waiter) -> Outcome {
+        if self.is_behind_with_writing() {
+            return Outcome::Nothing;
+        }
+        self.load_messages(id, waiter.batch);
+        let mut moment = Moment { now: now(), ids: &mut self.ids };
+        let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
+        let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
+        let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
+        let Some(first) = deliveries.first() else { return Outcome::Nothing };
+        let claim = Claim::Received { first_ack_id: first.ack_id, count: deliveries.len() };
+        let answer = Answer::Deliveries { row: 0, deliveries };
+        self.session(waiter.slot, waiter.pid).claims.add(waiter.number, id, claim);
+        if !self.answer(waiter.slot, waiter.number, &answer) {
+            self.abort(waiter.slot, waiter.number);
+        }
+        Outcome::Answered
+    }
+
+    pub(super) fn answer(&self, slot: usize, number: u64, answer: &Answer) -> bool {
+        slots().get(slot).is_some_and(|slot| slot.answer(number, answer))
+    }
+
+    fn pin(&mut self, id: ConsumerId, ack_ids: Vec<i64>) -> Result<Vec<Delivery>, NotLoaded> {
+        let (consumer, _) = self.at(id)?;
+        Ok(ack_ids.into_iter().filter_map(|ack_id| consumer.pin(ack_id)).collect())
+    }
+
+    /// Enters the claim on what was pinned, and answers with it.
+    #[allow(clippy::too_many_arguments)]
+    fn claim(
+        &mut self,
+        n: usize,
+        number: u64,
+        pid: i32,
+        id: ConsumerId,
+        row: i64,
+        pinned: Vec<Delivery>,
+        claim: impl FnOnce(Vec<i64>) -> Claim,
+    ) {
+        if !pinned.is_empty() {
+            let claim = claim(pinned.iter().map(|delivery| delivery.ack_id).collect());
+            self.session(n, pid).claims.add(number, id, claim);
+        }
+        if !self.answer(n, number, &Answer::Deliveries { row, deliveries: pinned }) {
+            self.abort(n, number);
+        }
+    }
+
+    fn redeliver(
+        &mut self,
+        n: usize,
+        number: u64,
+        pid: i32,
+        id: ConsumerId,
+        messages: Vec<(Seq, KeyId)>,
+    ) -> Result<Option<Answer>, NotLoaded> {
+        let (consumer, _) = self.at(id)?;
+        if consumer.unfinished() + messages.len() > 2 * LOOK_AHEAD {
+            return Ok(Some(Answer::TooMany));
+        }
+        let Some(stream) = self.world.stream_of(id) else { return Ok(Some(empty())) };
+        let wanted: Vec<(Seq, KeyId)> = (messages.into_iter())
+            .filter(|&(seq, _)| stream.seen(id, seq))
+            .filter(|&(seq, _)| stream.consumer(id).is_some_and(|c| !c.is_unfinished(seq)))
+            .collect();
+        let row = self.ids.take(1);
+        let deliveries: Vec<Delivery> =
+            wanted.iter().map(|&(seq, _)| Delivery { ack_id: 0, seq, deliveries: 0 }).collect();
+        if !wanted.is_empty() {
+            let claim = Claim::Redeliver { messages: wanted, row };
+            self.session(n, pid).claims.add(number, id, claim);
+        }
+        if !self.answer(n, number, &Answer::Deliveries { row, deliveries }) {
+            self.abort(n, number);
+        }
+        Ok(None)
+    }
+
+    fn stats(&mut self, after: ConsumerId) -> Result<Answer, NotLoaded> {
+        let ids: Vec<ConsumerId> = (self.world.consumers.range(after.saturating_add(1)..))
+            .map(|(&id, _)| id)
+            .take(STATS_PER_ANSWER)
+            .collect();
+        let mut all = Vec::new();
+        for id in ids {
+            match self.load(id) {
+                Err(NotLoaded::FromTheFuture) => return Err(NotLoaded::FromTheFuture),
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+            let waiting = self.world.consumers.get(&id).map_or(0, |state| state.waiting.len());
+            let Some(stream) = self.world.stream_of(id) else { continue };
+            let (Some(consumer), Some(cursor)) = (stream.consumer(id), stream.cursor(id)) else {
+                continue;
+            };
+            all.push(ConsumerStats {
+                consumer: id,
+                counts: consumer.counts(),
+                floor: stream.floor(id).unwrap_or(0),
+                cursor,
+                first_unfinished: consumer.first_unfinished().unwrap_or(0),
+                waiting: i64::try_from(waiting).unwrap_or(0),
+            });
+        }
+        Ok(Answer::Stats(all))
+    }
+
+    // ---- consumers that go away ----
+
+    /// Tells those who wait for a consumer that there is none.
+    pub(super) fn refuse_waiting(&mut self, id: ConsumerId) {
+        let Some(state) = self.world.consumers.get_mut(&id) else { return };
+        for waiter in std::mem::take(&mut state.waiting) {
+            self.answer(waiter.slot, waiter.number, &Answer::NoConsumer);
+            if let Some(session) = self.sessions.get_mut(&waiter.slot) {
+                session.waits_for = None;
+            }
+        }
+        self.parked.remove(&id);
+    }
+
+    /// The extension is gone, and so is every consumer.
+    pub(super) fn refuse_all(&mut self) {
+        for id in self.world.consumers.keys().copied().collect::<Vec<_>>() {
+            self.refuse_waiting(id);
+        }
+    }
+
+    /// True while so much waits to be written that handing out more would only add to it.
+    fn is_behind_with_writing(&self) -> bool {
+        /// An event is some 50 bytes for each of its messages: a few MB.
+        const MAX_UNWRITTEN: usize = 20_000;
+        const PATIENCE: Micros = 1_000_000;
+        self.unwritten_since.is_some_and(|since| now() - since > PATIENCE)
+            && self.world.consumers.values().map(|state| state.unwritten.len()).sum::<usize>()
+                > MAX_UNWRITTEN
+    }
+}

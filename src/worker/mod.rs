@@ -1,0 +1,5 @@
+//! The background workers. A step of each is bounded; none holds a transaction, a lock or a snapshot while it
+//! waits (I10).
+
+pub mod dispatcher;
+pub mod launcher;
