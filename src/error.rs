@@ -28,6 +28,10 @@ pub enum Error {
     NoFilter,
     #[error("a consumer starts at one place")]
     TwoStarts,
+    #[error("a consumer is rewound to one place")]
+    TwoTargets,
+    #[error("row-level security would hide messages of stream \"{0}\" from this consumer")]
+    RowSecurity(String),
     #[error("stream \"{0}\" does not exist")]
     NoStream(String),
     #[error("stream \"{0}\" already exists")]
@@ -80,11 +84,12 @@ impl Error {
             | Error::Range { .. }
             | Error::ArrayLengths { .. }
             | Error::NoFilter
-            | Error::TwoStarts => ERRCODE_INVALID_PARAMETER_VALUE,
+            | Error::TwoStarts
+            | Error::TwoTargets => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NoStream(_) | Error::NoConsumer(_) => ERRCODE_UNDEFINED_OBJECT,
             Error::StreamExists(_) | Error::ConsumerExists(_) => ERRCODE_DUPLICATE_OBJECT,
             Error::StreamInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            Error::NotStreamOwner(_) | Error::NotConsumerOwner { .. } | Error::NoSelect(_) => {
+            Error::NotStreamOwner(_) | Error::NotConsumerOwner { .. } | Error::NoSelect(_) | Error::RowSecurity(_) => {
                 ERRCODE_INSUFFICIENT_PRIVILEGE
             }
             Error::NotYet(_) | Error::CannotPrepare => ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -109,6 +114,10 @@ impl Error {
             Error::Range { .. } | Error::ArrayLengths { .. } | Error::Internal(_) => return None,
             Error::NoFilter => "Use '{>}' to receive every message.".into(),
             Error::TwoStarts => "Pass only one of start_seq, start_time and new_only.".into(),
+            Error::TwoTargets => "Pass to_seq, or to_time, or neither for the beginning.".into(),
+            Error::RowSecurity(_) => {
+                "Receive as a role with BYPASSRLS, or select messages with the consumer's filters.".into()
+            }
             Error::NoStream(_) => {
                 "See sequin.streams for those there are, or create it with sequin.create_stream()."
                     .into()

@@ -38,6 +38,18 @@ pub(super) fn is_stream_table(table: pg_sys::Oid) -> bool {
     }
 }
 
+/// The size of a table with its indexes and TOAST, in bytes.
+pub fn table_bytes(table: pg_sys::Oid) -> i64 {
+    // SAFETY: the argument is that of pg_total_relation_size(regclass).
+    let bytes = unsafe {
+        pgrx::direct_function_call_as_datum(
+            pg_sys::pg_total_relation_size,
+            &[Some(pg_sys::Datum::from(table))],
+        )
+    };
+    bytes.map_or(0, |datum| datum.value() as i64)
+}
+
 /// The name of a role.
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: returns a copy of the name, or null for an OID that is no role.

@@ -94,6 +94,17 @@ opaque!(
     RegProc, "regproc", pg_sys::REGPROCOID
 );
 
+opaque!(
+    /// A timestamptz.
+    Timestamptz, "timestamptz", pg_sys::TIMESTAMPTZOID
+);
+
+impl From<i64> for Timestamptz {
+    fn from(micros: i64) -> Timestamptz {
+        Timestamptz(pg_sys::Datum::from(micros))
+    }
+}
+
 impl From<pg_sys::Oid> for RegClass {
     fn from(oid: pg_sys::Oid) -> RegClass {
         RegClass(pg_sys::Datum::from(oid))

@@ -29,15 +29,20 @@ pub enum Request {
     Stats { after: ConsumerId },
     /// Live deliveries with an ack_id above this one.
     InFlight { consumer: ConsumerId, after: i64 },
+    /// What has last gone wrong with a consumer.
+    LastError { consumer: ConsumerId },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Messages granted, or ack_ids pinned; `row` is the id for the row of sequin.acks, if one is due.
-    Deliveries { row: i64, deliveries: Vec<Delivery> },
+    /// Messages granted, or ack_ids pinned; `row` and `generation` are for the row of sequin.acks, if one is
+    /// due.
+    Deliveries { row: i64, generation: i32, deliveries: Vec<Delivery> },
     Count(i64),
     Stats(Vec<ConsumerStats>),
     InFlight(Vec<(Lease, Seq, u32)>),
+    /// A line of text, cut off where it is too long.
+    Text(String),
     /// The dispatcher knows no such consumer: it is being created or dropped.
     NoConsumer,
     /// More unfinished messages than a consumer keeps in memory.
@@ -59,6 +64,8 @@ pub struct ConsumerStats {
     pub first_unfinished: Seq,
     /// Sessions that wait for a message.
     pub waiting: i64,
+    /// Something has gone wrong with it: ask for its last error.
+    pub has_error: bool,
 }
 
 const NONE: i64 = i64::MIN;
@@ -107,6 +114,7 @@ impl Request {
             Request::Gone { consumer, ack_ids } => with([6, (*consumer).into(), 0], ack_ids),
             &Request::Stats { after } => vec![7, after.into(), 0],
             &Request::InFlight { consumer, after } => vec![8, consumer.into(), after],
+            &Request::LastError { consumer } => vec![9, consumer.into(), 0],
         }
     }
 
@@ -131,13 +139,17 @@ impl Request {
             6 => Request::Gone { consumer, ack_ids: ack_ids() },
             7 => Request::Stats { after: consumer },
             8 => Request::InFlight { consumer, after: *arg },
+            9 => Request::LastError { consumer },
             _ => return None,
         })
     }
 }
 
+/// Bytes of a text in an answer, one to a word: it is rare.
+const MAX_TEXT: usize = 1000;
+
 /// Words that [`ConsumerStats`] takes.
-const STATS_WORDS: usize = 12;
+const STATS_WORDS: usize = 13;
 
 /// Consumers whose state fits into one answer.
 pub const STATS_PER_ANSWER: usize = 3 * MAX_BATCH / STATS_WORDS;
@@ -162,6 +174,7 @@ impl ConsumerStats {
             self.cursor,
             self.first_unfinished,
             self.waiting,
+            self.has_error.into(),
         ]
     }
 
@@ -181,6 +194,7 @@ impl ConsumerStats {
             cursor: w[9],
             first_unfinished: w[10],
             waiting: w[11],
+            has_error: w[12] != 0,
         }
     }
 }
@@ -188,9 +202,9 @@ impl ConsumerStats {
 impl Answer {
     pub(super) fn encode(&self) -> Vec<i64> {
         match self {
-            Answer::Deliveries { row, deliveries } => {
-                let mut words = Vec::with_capacity(2 + 3 * deliveries.len());
-                words.extend([1, *row]);
+            Answer::Deliveries { row, generation, deliveries } => {
+                let mut words = Vec::with_capacity(3 + 3 * deliveries.len());
+                words.extend([1, *row, (*generation).into()]);
                 for d in deliveries {
                     words.extend([d.ack_id, d.seq, d.deliveries.into()]);
                 }
@@ -207,6 +221,10 @@ impl Answer {
                 });
                 [4, 0].into_iter().chain(words).collect()
             }
+            Answer::Text(text) => {
+                let bytes = &text.as_bytes()[..text.len().min(MAX_TEXT)];
+                [8, count(bytes.len())].into_iter().chain(bytes.iter().map(|&b| b.into())).collect()
+            }
             Answer::NoConsumer => vec![5, 0],
             Answer::TooMany => vec![6, 0],
             Answer::NotNow => vec![7, 0],
@@ -217,12 +235,16 @@ impl Answer {
         let [kind, arg, rest @ ..] = words else { return None };
         let number = |word: i64| u32::try_from(word).unwrap_or(u32::MAX);
         Some(match kind {
-            1 => Answer::Deliveries {
-                row: *arg,
-                deliveries: (rest.as_chunks().0.iter())
-                    .map(|&[ack_id, seq, n]| Delivery { ack_id, seq, deliveries: number(n) })
-                    .collect(),
-            },
+            1 => {
+                let (&generation, rest) = rest.split_first()?;
+                Answer::Deliveries {
+                    row: *arg,
+                    generation: id(generation),
+                    deliveries: (rest.as_chunks().0.iter())
+                        .map(|&[ack_id, seq, n]| Delivery { ack_id, seq, deliveries: number(n) })
+                        .collect(),
+                }
+            }
             2 => Answer::Count(*arg),
             3 => Answer::Stats(rest.as_chunks().0.iter().map(ConsumerStats::from_words).collect()),
             4 => Answer::InFlight(
@@ -236,6 +258,10 @@ impl Answer {
             5 => Answer::NoConsumer,
             6 => Answer::TooMany,
             7 => Answer::NotNow,
+            8 => {
+                let bytes: Vec<u8> = rest.iter().map(|&word| word as u8).collect();
+                Answer::Text(String::from_utf8_lossy(&bytes).into_owned())
+            }
             _ => return None,
         })
     }
@@ -295,10 +321,10 @@ mod tests {
         }
 
         #[test]
-        fn deliveries_arrive_as_they_were_granted(row: i64, all in prop::collection::vec(any::<(i64, i64, u32)>(), 0..MAX_BATCH)) {
+        fn deliveries_arrive_as_they_were_granted(row: i64, generation: i32, all in prop::collection::vec(any::<(i64, i64, u32)>(), 0..MAX_BATCH)) {
             let deliveries =
                 all.into_iter().map(|(ack_id, seq, deliveries)| Delivery { ack_id, seq, deliveries });
-            let answer = Answer::Deliveries { row, deliveries: deliveries.collect() };
+            let answer = Answer::Deliveries { row, generation, deliveries: deliveries.collect() };
             let words = answer.encode();
             prop_assert!(words.len() <= MAX_WORDS);
             prop_assert_eq!(Answer::decode(&words), Some(answer));

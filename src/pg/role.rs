@@ -36,6 +36,19 @@ pub fn owns_table(table: pg_sys::Oid) -> bool {
     }
 }
 
+/// True if the current role is a superuser.
+pub fn is_superuser() -> bool {
+    // SAFETY: looks the role up in the catalog cache.
+    unsafe { pg_sys::superuser() }
+}
+
+/// True if policies of row-level security would hide rows of a table from the current role.
+pub fn is_limited_by_policies(table: pg_sys::Oid) -> bool {
+    // SAFETY: looks the table up in the catalog cache; raises nothing when told so.
+    let state = unsafe { pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) };
+    state == pg_sys::CheckEnableRlsResult::RLS_ENABLED.cast_signed()
+}
+
 /// True if the current role may SELECT from a table.
 pub fn may_select(table: pg_sys::Oid) -> bool {
     // SAFETY: looks the table up in the catalog cache.

@@ -243,7 +243,8 @@ impl OuterContext {
         // SAFETY: the caller's context is still there, since its call hasn't returned. An ERROR in between
         // resets the current context anyway.
         unsafe {
-            let inner = std::mem::replace(&mut pg_sys::CurrentMemoryContext, self.0);
+            let inner = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.0;
             let result = f();
             pg_sys::CurrentMemoryContext = inner;
             result

@@ -18,9 +18,15 @@ const BURY: &str = "INSERT INTO sequin.dead_letters \
         deliver_count = excluded.deliver_count, reason = excluded.reason, dead_at = excluded.dead_at";
 
 statement!(
-    TAKE,
+    LOCK,
+    "SELECT seq FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
+     AND ($2 IS NULL OR seq OPERATOR(pg_catalog.=) ANY ($2)) ORDER BY seq FOR UPDATE",
+    [TEXTOID, INT8ARRAYOID]
+);
+statement!(
+    DELETE,
     "DELETE FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
-     AND ($2 IS NULL OR seq OPERATOR(pg_catalog.=) ANY ($2)) RETURNING seq",
+     AND seq OPERATOR(pg_catalog.=) ANY ($2)",
     [TEXTOID, INT8ARRAYOID]
 );
 
@@ -42,13 +48,17 @@ pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) 
     })
 }
 
-/// Takes these messages of a consumer, or all, out of the dead letters and returns their seqs.
-pub fn take(consumer: &str, seqs: Option<Vec<Seq>>) -> Result<Vec<Seq>> {
+/// The seqs of a consumer's dead letters, of these or of all; nobody else can redrive them meanwhile.
+pub fn lock(consumer: &str, seqs: Option<Vec<Seq>>) -> Result<Vec<Seq>> {
     role::as_owner(|| {
-        TAKE.with(|s| {
+        LOCK.with(|s| {
             s.run(Access::Write, &[arg(consumer), seqs.and_then(arg)], |rows| {
                 rows.iter().map(|row| row.need::<Seq>(1)).collect()
             })
         })
     })
+}
+
+pub fn delete(consumer: &str, seqs: Vec<Seq>) -> Result<()> {
+    role::as_owner(|| DELETE.with(|s| s.execute(&[arg(consumer), arg(seqs)]))).map(drop)
 }

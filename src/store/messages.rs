@@ -128,28 +128,57 @@ pub fn first_from(table: pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
     Ok(first)
 }
 
-/// The first seq from which on all messages were inserted at or after `time`, or a little before it.
+/// The seq after which all messages are that were inserted at or after `time`.
 ///
 /// Messages take their seq and their time in nearly the same order, so this is a binary search; concurrent
-/// publishers may be swapped by as long as one of them was kept from running, hence the margin.
-pub fn first_at(table: pg_sys::Oid, time: i64) -> Result<Seq> {
+/// publishers may be swapped by as long as one of them was kept from running, hence the margin. What is not
+/// committed yet lies in a gap, and is not cut off.
+pub fn last_before(table: pg_sys::Oid, time: i64) -> Result<Seq> {
     const MARGIN: i64 = 1_000_000;
     let (mut lo, mut hi) = (1, sequence::last_value(sequence::of_stream(table)?) + 1);
     while lo < hi {
         let middle = lo + (hi - lo) / 2;
         match first_from(table, middle)? {
-            Some((seq, at)) if at < time - MARGIN => lo = seq + 1,
+            Some((seq, at)) if at < time.saturating_sub(MARGIN) => lo = seq + 1,
             _ => hi = middle,
         }
     }
-    let mut first = None;
+    let mut before = lo - 1;
     scan::messages(table, &[(lo, Seq::MAX)], |message| {
-        if message.inserted_at() >= time {
-            first = Some(message.seq());
+        let is_before = message.inserted_at() < time;
+        if is_before {
+            before = message.seq();
         }
-        first.is_none()
+        is_before
     })?;
-    Ok(first.unwrap_or(hi.max(sequence::last_value(sequence::of_stream(table)?) + 1)))
+    Ok(before)
+}
+
+/// The seqs of up to `max` messages after a seq whose keys match a filter, ascending. `low` and `high` bound
+/// the keys, for the index: both, or `low` alone for a single key, or none.
+pub fn matching(
+    stream: &str,
+    filter: &str,
+    low: Option<String>,
+    high: Option<String>,
+    after: Seq,
+    max: i32,
+) -> Result<Vec<Seq>> {
+    use pg_sys::{INT4OID, INT8OID, TEXTOID};
+    let keys = match (&low, &high) {
+        (Some(_), Some(_)) => "key >= $3 AND key < $4 AND",
+        (Some(_), None) => "key = $3 AND",
+        _ => "",
+    };
+    let sql = format!(
+        "SELECT seq FROM sequin_stream.\"{stream}\" \
+         WHERE {keys} seq > $2 AND sequin.key_matches(key, $1) ORDER BY seq LIMIT $5"
+    );
+    let args = [arg(filter), arg(after), low.and_then(arg), high.and_then(arg), arg(max)];
+    connected(|| {
+        let plan = Plan::new(&sql, &[TEXTOID, INT8OID, TEXTOID, TEXTOID, INT4OID])?;
+        plan.execute(Access::Snapshot, &args)?.iter().map(|row| row.need::<Seq>(1)).collect()
+    })
 }
 
 /// The table of a stream that a dispatcher may read now: locked, unless somebody keeps it to himself.

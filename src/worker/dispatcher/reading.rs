@@ -219,5 +219,5 @@ fn read_rows(table: Oid, ranges: &[(i64, i64)]) -> Result<Found> {
 }
 
 pub(super) fn empty() -> Answer {
-    Answer::Deliveries { row: 0, deliveries: Vec::new() }
+    Answer::Deliveries { row: 0, generation: 0, deliveries: Vec::new() }
 }

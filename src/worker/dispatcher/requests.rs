@@ -169,6 +169,10 @@ impl Dispatcher {
                 Ok(Some(Answer::Count(0)))
             }
             Request::Stats { after } => self.stats(after).map(Some),
+            Request::LastError { consumer } => {
+                let error = self.world.consumers.get(&consumer).and_then(|s| s.last_error.clone());
+                Ok(Some(error.map_or(Answer::NoConsumer, Answer::Text)))
+            }
             Request::InFlight { consumer, after } => {
                 let (consumer, _) = self.at(consumer)?;
                 let leases = consumer.in_flight(after).take(LEASES_PER_ANSWER);
@@ -215,7 +219,7 @@ impl Dispatcher {
         let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
         let Some(first) = deliveries.first() else { return Outcome::Nothing };
         let claim = Claim::Received { first_ack_id: first.ack_id, count: deliveries.len() };
-        let answer = Answer::Deliveries { row: 0, deliveries };
+        let answer = Answer::Deliveries { row: 0, generation: 0, deliveries };
         self.session(waiter.slot, waiter.pid).claims.add(waiter.number, id, claim);
         if !self.answer(waiter.slot, waiter.number, &answer) {
             self.abort(waiter.slot, waiter.number);
@@ -244,13 +248,18 @@ impl Dispatcher {
         pinned: Vec<Delivery>,
         claim: impl FnOnce(Vec<i64>) -> Claim,
     ) {
+        let generation = self.generation(id);
         if !pinned.is_empty() {
             let claim = claim(pinned.iter().map(|delivery| delivery.ack_id).collect());
             self.session(n, pid).claims.add(number, id, claim);
         }
-        if !self.answer(n, number, &Answer::Deliveries { row, deliveries: pinned }) {
+        if !self.answer(n, number, &Answer::Deliveries { row, generation, deliveries: pinned }) {
             self.abort(n, number);
         }
+    }
+
+    fn generation(&self, id: ConsumerId) -> i32 {
+        self.world.consumers.get(&id).map_or(0, |state| state.config.generation)
     }
 
     fn redeliver(
@@ -270,14 +279,14 @@ impl Dispatcher {
             .filter(|&(seq, _)| stream.seen(id, seq))
             .filter(|&(seq, _)| stream.consumer(id).is_some_and(|c| !c.is_unfinished(seq)))
             .collect();
-        let row = self.ids.take(1);
+        let (row, generation) = (self.ids.take(1), self.generation(id));
         let deliveries: Vec<Delivery> =
             wanted.iter().map(|&(seq, _)| Delivery { ack_id: 0, seq, deliveries: 0 }).collect();
         if !wanted.is_empty() {
             let claim = Claim::Redeliver { messages: wanted, row };
             self.session(n, pid).claims.add(number, id, claim);
         }
-        if !self.answer(n, number, &Answer::Deliveries { row, deliveries }) {
+        if !self.answer(n, number, &Answer::Deliveries { row, generation, deliveries }) {
             self.abort(n, number);
         }
         Ok(None)
@@ -295,7 +304,9 @@ impl Dispatcher {
                 Err(_) => continue,
                 Ok(()) => {}
             }
-            let waiting = self.world.consumers.get(&id).map_or(0, |state| state.waiting.len());
+            let state = self.world.consumers.get(&id);
+            let waiting = state.map_or(0, |state| state.waiting.len());
+            let has_error = state.is_some_and(|state| state.last_error.is_some());
             let Some(stream) = self.world.stream_of(id) else { continue };
             let (Some(consumer), Some(cursor)) = (stream.consumer(id), stream.cursor(id)) else {
                 continue;
@@ -307,6 +318,7 @@ impl Dispatcher {
                 cursor,
                 first_unfinished: consumer.first_unfinished().unwrap_or(0),
                 waiting: i64::try_from(waiting).unwrap_or(0),
+                has_error,
             });
         }
         Ok(Answer::Stats(all))

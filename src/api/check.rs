@@ -1,0 +1,92 @@
+//! Checks of arguments, each in one place.
+
+use crate::engine::settings::Micros;
+use crate::error::{Error, Result};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+
+/// The longest name of a stream, consumer or source, in bytes: leaves room for what is derived from it, such
+/// as the names of indexes, within NAMEDATALEN.
+const MAX_NAME: usize = 48;
+
+/// The longest of all waits that a consumer's settings have: 366 days.
+const MAX_WAIT: Micros = 366 * 86_400_000_000;
+
+/// The longest long poll.
+const MAX_LONG_POLL: Micros = 3_600_000_000;
+
+/// A required argument.
+pub fn required<T>(value: Option<T>, name: &'static str) -> Result<T> {
+    value.ok_or(Error::Null(name))
+}
+
+/// A required name: of `what`, in the argument `argument`.
+pub fn name(value: Option<&str>, what: &'static str, argument: &'static str) -> Result<String> {
+    let value = required(value, argument)?;
+    let is_valid = (1..=MAX_NAME).contains(&value.len())
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_valid { Ok(value.into()) } else { Err(Error::Name(what, value.into())) }
+}
+
+/// A number within bounds.
+pub fn within<T: PartialOrd + ToString>(
+    value: T,
+    least: T,
+    most: T,
+    what: &'static str,
+    range: &'static str,
+) -> Result<T> {
+    if value >= least && value <= most {
+        return Ok(value);
+    }
+    Err(Error::Range { what, range, value: value.to_string() })
+}
+
+fn micros(interval: Interval) -> Micros {
+    Micros::try_from(interval.as_micros()).unwrap_or(Micros::MAX)
+}
+
+fn interval(
+    value: Interval,
+    least: Micros,
+    most: Micros,
+    what: &'static str,
+    range: &'static str,
+) -> Result<Micros> {
+    let micros = micros(value);
+    if (least..=most).contains(&micros) {
+        return Ok(micros);
+    }
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = micros as f64 / 1e6;
+    Err(Error::Range { what, range, value: format!("{seconds} s") })
+}
+
+/// A lease.
+pub fn ack_wait(value: Interval) -> Result<Micros> {
+    interval(value, 1000, MAX_WAIT, "ack_wait", "between 1 millisecond and 366 days")
+}
+
+/// A delay before a redelivery.
+pub fn delay(value: Interval, what: &'static str) -> Result<Micros> {
+    interval(value, 0, MAX_WAIT, what, "between 0 and 366 days")
+}
+
+/// How long `receive` may wait.
+pub fn long_poll(value: Interval) -> Result<Micros> {
+    interval(value, 0, MAX_LONG_POLL, "wait", "between 0 and 1 hour")
+}
+
+/// A point in time, in microseconds.
+pub fn time(value: TimestampWithTimeZone) -> Micros {
+    value.into_inner()
+}
+
+/// An argument that a later version will take.
+pub fn not_yet<T>(value: Option<T>, what: &'static str) -> Result<()> {
+    if value.is_some() { Err(Error::NotYet(what)) } else { Ok(()) }
+}
+
+/// An array without NULLs.
+pub fn elements<T>(values: Vec<Option<T>>, name: &'static str) -> Result<Vec<T>> {
+    values.into_iter().map(|value| value.ok_or(Error::NullElement(name))).collect()
+}

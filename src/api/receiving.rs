@@ -1,0 +1,218 @@
+//! Receiving, and what a worker says of a delivery.
+
+use super::check::{self, delay, required, within};
+use super::consumers::{mine, unexpected};
+use crate::engine::consumer::Delivery;
+use crate::engine::event::Item;
+use crate::engine::key::Seq;
+use crate::engine::settings::Micros;
+use crate::error::{Error, Result};
+use crate::pg::call::call;
+use crate::pg::datum::{Jsonb, Text, Timestamptz};
+use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
+use crate::pg::{now, role};
+use crate::store::acks::{self, Kind};
+use crate::store::consumers::Consumer;
+use crate::store::messages::{self, Payload};
+use crate::store::{dead_letters, streams};
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+type Message = (
+    i64,
+    i64,
+    Option<Text>,
+    Option<Jsonb>,
+    Option<Jsonb>,
+    i32,
+    Timestamptz,
+);
+
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn receive(
+    consumer: Option<&str>,
+    batch_size: default!(Option<i32>, "1"),
+    wait: default!(Option<Interval>, "'0'"),
+    ack_wait: default!(Option<Interval>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(ack_id, i64),
+            name!(seq, i64),
+            name!(key, Option<Text>),
+            name!(data, Option<Jsonb>),
+            name!(headers, Option<Jsonb>),
+            name!(deliver_count, i32),
+            name!(inserted_at, Timestamptz),
+        ),
+    >,
+    ErrorReport,
+> {
+    let consumer = mine(consumer, "consumer")?;
+    let batch = within(
+        required(batch_size, "batch_size")?,
+        1,
+        MAX_BATCH as i32,
+        "batch_size",
+        "between 1 and 1000",
+    )?;
+    let until = now() + check::long_poll(required(wait, "wait")?)?;
+    let ack_wait = ack_wait.map(check::ack_wait).transpose()?;
+    let messages = deliver(&consumer, batch.unsigned_abs() as usize, until, ack_wait)?;
+    Ok(TableIterator::new(messages))
+}
+
+/// Asks for messages until there are some, or the time is over.
+fn deliver(
+    consumer: &Consumer,
+    batch: usize,
+    until: Micros,
+    ack_wait: Option<Micros>,
+) -> Result<Vec<Message>> {
+    let table = streams::table(&consumer.stream)?;
+    if !role::may_select(table) {
+        return Err(Error::NoSelect(consumer.stream.clone()));
+    }
+    if role::is_limited_by_policies(table) {
+        return Err(Error::RowSecurity(consumer.stream.clone()));
+    }
+    let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
+    loop {
+        let deliveries = match call(&request)? {
+            Answer::Deliveries { deliveries, .. } => deliveries,
+            other => return Err(unexpected(consumer, &other)),
+        };
+        if deliveries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
+        let payloads = messages::payloads(table, &seqs)?;
+        let (messages, gone) = join(&deliveries, payloads);
+        if !gone.is_empty() {
+            // Somebody has deleted them from the table: nobody needs to ack them.
+            call(&Request::Gone { consumer: consumer.id, ack_ids: gone })?;
+        }
+        if !messages.is_empty() {
+            return Ok(messages);
+        }
+    }
+}
+
+/// Deliveries with their payloads, both ascending by seq, and the ack_ids of those that have none.
+fn join(deliveries: &[Delivery], payloads: Vec<Payload>) -> (Vec<Message>, Vec<i64>) {
+    let mut messages = Vec::with_capacity(payloads.len());
+    let mut gone = Vec::new();
+    let mut payloads = payloads.into_iter().peekable();
+    for delivery in deliveries {
+        let Some(found) = payloads.next_if(|payload| payload.seq == delivery.seq) else {
+            gone.push(delivery.ack_id);
+            continue;
+        };
+        messages.push((
+            delivery.ack_id,
+            delivery.seq,
+            found.key,
+            found.data,
+            found.headers,
+            delivery.deliveries.cast_signed(),
+            Timestamptz::from(found.inserted_at),
+        ));
+    }
+    (messages, gone)
+}
+
+#[pg_extern]
+fn ack(consumer: Option<&str>, ack_ids: Option<Vec<Option<i64>>>) -> Result<i32, ErrorReport> {
+    let consumer = mine(consumer, "consumer")?;
+    let mut count = 0;
+    for ack_ids in chunks(ack_ids)? {
+        count += finish(&consumer, ack_ids, Kind::Acked)?.len();
+    }
+    Ok(to_count(count))
+}
+
+#[pg_extern]
+fn nack(
+    consumer: Option<&str>,
+    ack_ids: Option<Vec<Option<i64>>>,
+    delay: default!(Option<Interval>, "NULL"),
+) -> Result<i32, ErrorReport> {
+    let consumer = mine(consumer, "consumer")?;
+    let delay = delay.map(|wait| self::delay(wait, "delay")).transpose()?;
+    let mut count = 0;
+    for ack_ids in chunks(ack_ids)? {
+        match call(&Request::Nack { consumer: consumer.id, delay, ack_ids })? {
+            Answer::Deliveries { deliveries, .. } => count += deliveries.len(),
+            other => return Err(unexpected(&consumer, &other))?,
+        }
+    }
+    Ok(to_count(count))
+}
+
+#[pg_extern]
+fn extend(
+    consumer: Option<&str>,
+    ack_ids: Option<Vec<Option<i64>>>,
+    ack_wait: default!(Option<Interval>, "NULL"),
+) -> Result<i32, ErrorReport> {
+    let consumer = mine(consumer, "consumer")?;
+    let ack_wait = ack_wait.map(check::ack_wait).transpose()?;
+    let mut count = 0;
+    for ack_ids in chunks(ack_ids)? {
+        match call(&Request::Extend { consumer: consumer.id, ack_wait, ack_ids })? {
+            Answer::Count(n) => count += usize::try_from(n).unwrap_or(0),
+            other => return Err(unexpected(&consumer, &other))?,
+        }
+    }
+    Ok(to_count(count))
+}
+
+#[pg_extern]
+fn reject(
+    consumer: Option<&str>,
+    ack_ids: Option<Vec<Option<i64>>>,
+    reason: default!(Option<&str>, "NULL"),
+) -> Result<i32, ErrorReport> {
+    let consumer = mine(consumer, "consumer")?;
+    let mut count = 0;
+    for ack_ids in chunks(ack_ids)? {
+        let finished = finish(&consumer, ack_ids, Kind::Rejected)?;
+        let items: Vec<Item> = finished
+            .iter()
+            .map(|d| Item { seq: d.seq, key: 0, deliveries: d.deliveries })
+            .collect();
+        if !items.is_empty() {
+            dead_letters::bury(&consumer.name, &consumer.stream, &items, reason)?;
+        }
+        count += items.len();
+    }
+    Ok(to_count(count))
+}
+
+/// Finishes the deliveries that are live, when this transaction commits.
+fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Delivery>> {
+    let rejected = kind == Kind::Rejected;
+    match call(&Request::Finish { consumer: consumer.id, rejected, ack_ids })? {
+        Answer::Deliveries { row, generation, deliveries } => {
+            if !deliveries.is_empty() {
+                let seqs = deliveries.iter().map(|delivery| delivery.seq).collect();
+                acks::insert(consumer.id, row, generation, kind, seqs)?;
+            }
+            Ok(deliveries)
+        }
+        other => Err(unexpected(consumer, &other)),
+    }
+}
+
+/// The ack_ids in parts that one exchange carries. A NULL among them names no delivery.
+fn chunks(ack_ids: Option<Vec<Option<i64>>>) -> Result<Vec<Vec<i64>>> {
+    let ack_ids: Vec<i64> = required(ack_ids, "ack_ids")?.into_iter().flatten().collect();
+    Ok(ack_ids.chunks(MAX_BATCH).map(<[i64]>::to_vec).collect())
+}
+
+fn to_count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,258 @@
+//! What the views show, and looking into streams and consumers.
+
+use super::check::{name, required, within};
+use super::consumers::{mine, unexpected};
+use crate::engine::filter::{Filter, KeyRange};
+use crate::engine::key::Seq;
+use crate::error::{Error, Result};
+use crate::pg::call::call;
+use crate::pg::database::Database;
+use crate::pg::datum::{Jsonb, Text, Timestamptz};
+use crate::pg::mailbox::{Answer, ConsumerStats, Request};
+use crate::pg::shmem::segment;
+use crate::pg::status::Status;
+use crate::pg::{catalog, sequence, session, slot};
+use crate::store::{messages, streams};
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn messages(
+    stream: Option<&str>,
+    filter: default!(Option<&str>, "'>'"),
+    after_seq: default!(Option<i64>, "0"),
+    max_messages: default!(Option<i32>, "100"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(seq, i64),
+            name!(key, Option<Text>),
+            name!(data, Option<Jsonb>),
+            name!(headers, Option<Jsonb>),
+            name!(inserted_at, Timestamptz),
+        ),
+    >,
+    ErrorReport,
+> {
+    let stream = name(stream, "stream", "stream")?;
+    let filter = Filter::parse(required(filter, "filter")?).map_err(Error::from)?;
+    let after = required(after_seq, "after_seq")?;
+    let max = required(max_messages, "max_messages")?;
+    let max = within(max, 0, 1_000_000, "max_messages", "between 0 and 1000000")?;
+    let table = streams::table(&stream)?;
+    let (low, high) = match filter.key_range() {
+        KeyRange::Exact(key) => (Some(key.to_owned()), None),
+        range @ KeyRange::Prefix(prefix) => {
+            (range.prefix_end().map(|_| prefix.to_owned()), range.prefix_end())
+        }
+    };
+    let seqs = messages::matching(&stream, filter.as_str(), low, high, after, max)?;
+    let rows = (messages::payloads(table, &seqs)?.into_iter())
+        .map(|p| (p.seq, p.key, p.data, p.headers, Timestamptz::from(p.inserted_at)));
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn in_flight(
+    consumer: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(ack_id, i64),
+            name!(seq, i64),
+            name!(key, Option<String>),
+            name!(deliver_count, i32),
+            name!(deadline, Timestamptz),
+            name!(pid, Option<i32>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let consumer = mine(consumer, "consumer")?;
+    let table = streams::table(&consumer.stream)?;
+    let mut rows = Vec::new();
+    let mut after = 0;
+    loop {
+        let leases = match call(&Request::InFlight { consumer: consumer.id, after })? {
+            Answer::InFlight(leases) => leases,
+            other => return Err(unexpected(&consumer, &other))?,
+        };
+        let Some((last, ..)) = leases.last() else { break };
+        after = last.ack_id;
+        let mut seqs: Vec<Seq> = leases.iter().map(|&(_, seq, _)| seq).collect();
+        seqs.sort_unstable();
+        let keys = messages::keys(table, &seqs)?;
+        for (lease, seq, deliveries) in leases {
+            let key = keys.binary_search_by_key(&seq, |row| row.seq).ok();
+            let key = key.and_then(|n| keys.get(n)).map(|row| row.key.clone());
+            let pid = Some(lease.holder).filter(|&pid| pid != 0);
+            let due = Timestamptz::from(lease.due);
+            rows.push((lease.ack_id, seq, key, deliveries.cast_signed(), due, pid));
+        }
+    }
+    Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(name = "_stream_stats")]
+#[allow(clippy::type_complexity)]
+fn stream_stats(
+    stream: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(messages, i64),
+            name!(bytes, i64),
+            name!(first_seq, Option<i64>),
+            name!(last_seq, i64),
+            name!(open_publishers, i32),
+            name!(oldest_publisher_pid, Option<i32>),
+            name!(oldest_publisher_since, Option<Timestamptz>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let Some(table) = catalog::stream_table(required(stream, "stream")?) else {
+        return Ok(TableIterator::new(Vec::new()));
+    };
+    let last = sequence::last_value(sequence::of_stream(table)?);
+    let first = messages::first_from(table, 1)?.map(|(seq, _)| seq);
+    let open = slot::open_publishers(session::database()?, table);
+    let oldest = open.iter().min_by_key(|publisher| publisher.since);
+    Ok(TableIterator::new(vec![(
+        first.map_or(0, |first| last - first + 1),
+        catalog::table_bytes(table),
+        first,
+        last,
+        i32::try_from(open.len()).unwrap_or(i32::MAX),
+        oldest.map(|publisher| publisher.pid),
+        oldest.map(|publisher| Timestamptz::from(publisher.since)),
+    )]))
+}
+
+#[pg_extern(name = "_last_seq")]
+fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
+    let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
+    Ok(Some(sequence::last_value(sequence::of_stream(table)?)))
+}
+
+#[pg_extern(name = "_inserted_at")]
+fn inserted_at(stream: Option<&str>, seq: Option<i64>) -> Result<Option<Timestamptz>, ErrorReport> {
+    let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
+    let Some(seq) = seq.filter(|&seq| seq > 0) else { return Ok(None) };
+    let first = messages::first_from(table, seq)?.filter(|&(found, _)| found == seq);
+    Ok(first.map(|(_, at)| Timestamptz::from(at)))
+}
+
+#[pg_extern(name = "_consumer_stats")]
+#[allow(clippy::type_complexity)]
+fn consumer_stats() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(consumer_id, i32),
+            name!(ready, i64),
+            name!(in_flight, i64),
+            name!(delayed, i64),
+            name!(withheld, i64),
+            name!(ack_floor, i64),
+            name!(cursor, i64),
+            name!(redelivered_total, i64),
+            name!(acked_total, i64),
+            name!(dead_total, i64),
+            name!(first_unfinished, i64),
+            name!(waiting, i64),
+            name!(last_error, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let mut rows = Vec::new();
+    for stats in all_consumers()? {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let error = match stats.has_error {
+            true => last_error(stats.consumer)?,
+            false => None,
+        };
+        rows.push((
+            stats.consumer,
+            count(stats.counts.ready),
+            count(stats.counts.in_flight),
+            count(stats.counts.delayed),
+            count(stats.counts.withheld),
+            stats.floor,
+            stats.cursor,
+            stats.counts.redelivered_total,
+            stats.counts.acked_total,
+            stats.counts.dead_total,
+            stats.first_unfinished,
+            stats.waiting,
+            error,
+        ));
+    }
+    Ok(TableIterator::new(rows))
+}
+
+/// What the dispatcher says of all consumers; nothing while none runs, rather than a wait for it.
+fn all_consumers() -> Result<Vec<ConsumerStats>> {
+    let mut all: Vec<ConsumerStats> = Vec::new();
+    let is_running = session::database()?.dispatcher.pid() != 0;
+    while is_running {
+        let after = all.last().map_or(0, |stats| stats.consumer);
+        match call(&Request::Stats { after })? {
+            Answer::Stats(page) if !page.is_empty() => all.extend(page),
+            _ => break,
+        }
+    }
+    Ok(all)
+}
+
+fn last_error(consumer: i32) -> Result<Option<String>> {
+    match call(&Request::LastError { consumer })? {
+        Answer::Text(text) => Ok(Some(text)),
+        _ => Ok(None),
+    }
+}
+
+#[pg_extern(name = "_workers")]
+#[allow(clippy::type_complexity)]
+fn workers() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(process, &'static str),
+            name!(database, Option<String>),
+            name!(pid, Option<i32>),
+            name!(state, &'static str),
+            name!(since, Timestamptz),
+            name!(last_error, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let segment = segment().ok_or(Error::NotPreloaded)?;
+    let row = |process: &'static str, database: Option<String>, status: &Status, wanted: bool| {
+        let pid = Some(status.pid()).filter(|&pid| pid != 0);
+        let state = match (pid, wanted) {
+            (Some(_), _) => "running",
+            (None, true) => "starting",
+            (None, false) => "stopped",
+        };
+        (process, database, pid, state, Timestamptz::from(status.since()), status.error())
+    };
+    let mut rows = vec![row("launcher", None, &segment.launcher, true)];
+    for entry in segment.databases().iter().filter(|entry| is_shown(entry)) {
+        let database = catalog::database_name(entry.oid());
+        rows.push(row("dispatcher", database, &entry.dispatcher, entry.is_wanted()));
+    }
+    Ok(TableIterator::new(rows))
+}
+
+fn is_shown(entry: &Database) -> bool {
+    entry.oid() != pgrx::pg_sys::Oid::INVALID && (entry.is_wanted() || entry.dispatcher.pid() != 0)
+}

@@ -1,0 +1,82 @@
+//! Streams.
+
+use super::check::{name, not_yet, required};
+use crate::error::{Error, Result};
+use crate::pg::datum::RegClass;
+use crate::pg::{catalog, role};
+use crate::store::{consumers, streams};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+#[pg_extern]
+fn create_stream(
+    name: Option<&str>,
+    one_message_per_key: default!(Option<bool>, "false"),
+    retain_for: default!(Option<Interval>, "NULL"),
+    retain_messages: default!(Option<i64>, "NULL"),
+    retain_bytes: default!(Option<i64>, "NULL"),
+    index_keys: default!(Option<bool>, "true"),
+) -> Result<RegClass, ErrorReport> {
+    let stream = self::name(name, "stream", "name")?;
+    let index_keys = required(index_keys, "index_keys")?;
+    let one_message_per_key = required(one_message_per_key, "one_message_per_key")?;
+    not_yet(one_message_per_key.then_some(()), "one_message_per_key")?;
+    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
+    if catalog::stream_table(&stream).is_some() || streams::exists(&stream)? {
+        return Err(Error::StreamExists(stream))?;
+    }
+    streams::create_table(&stream, index_keys)?;
+    streams::insert(&stream)?;
+    Ok(RegClass::from(streams::table(&stream)?))
+}
+
+#[pg_extern]
+fn alter_stream(
+    name: Option<&str>,
+    retain_for: Option<Interval>,
+    retain_messages: Option<i64>,
+    retain_bytes: Option<i64>,
+) -> Result<(), ErrorReport> {
+    let stream = self::name(name, "stream", "name")?;
+    must_own(&stream)?;
+    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
+    Ok(())
+}
+
+#[pg_extern]
+fn drop_stream(name: Option<&str>, force: default!(Option<bool>, "false")) -> Result<(), ErrorReport> {
+    let stream = self::name(name, "stream", "name")?;
+    let force = required(force, "force")?;
+    must_own(&stream)?;
+    let used_by = consumers::of_stream(&stream)?;
+    if !force && !used_by.is_empty() {
+        let consumers = used_by.join(", ");
+        return Err(Error::StreamInUse { stream, consumers })?;
+    }
+    for consumer in &used_by {
+        consumers::delete(consumer)?;
+    }
+    streams::delete(&stream)?;
+    streams::drop_table(&stream)?;
+    Ok(())
+}
+
+/// A stream whose table somebody has dropped by hand has no owner: only a superuser may clean up.
+fn must_own(stream: &str) -> Result<()> {
+    let may = match catalog::stream_table(stream) {
+        Some(table) => role::owns_table(table),
+        None if streams::exists(stream)? => role::is_superuser(),
+        None => return Err(Error::NoStream(stream.into())),
+    };
+    if may { Ok(()) } else { Err(Error::NotStreamOwner(stream.into())) }
+}
+
+fn retention_is_not_yet(
+    retain_for: Option<Interval>,
+    retain_messages: Option<i64>,
+    retain_bytes: Option<i64>,
+) -> Result<()> {
+    not_yet(retain_for, "retain_for")?;
+    not_yet(retain_messages, "retain_messages")?;
+    not_yet(retain_bytes, "retain_bytes")
+}
