@@ -38,3 +38,6 @@ LEFT JOIN LATERAL sequin._last_seq(c.stream) l(last_seq) ON true;
 CREATE VIEW sequin.workers AS
 SELECT w.process, w.database, w.pid, w.state, w.since, w.last_error
 FROM sequin._workers() w;
+
+-- Changes nothing, but runs the trigger: has the launcher start a dispatcher when CREATE EXTENSION commits.
+UPDATE sequin.streams SET name = name WHERE false;

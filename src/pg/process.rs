@@ -152,11 +152,16 @@ pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
+        // SPI wants an outer snapshot; reads that must see what is newest take one of their own.
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
     let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| match f() {
         Ok(value) => {
             // SAFETY: the transaction begun above.
-            unsafe { pg_sys::CommitTransactionCommand() };
+            unsafe {
+                pg_sys::PopActiveSnapshot();
+                pg_sys::CommitTransactionCommand();
+            }
             Ok(value)
         }
         Err(error) => Err(error.to_string()),
