@@ -6,6 +6,8 @@ SELECT sequin.create_consumer('events', 'audit', ack_wait => '1 min', max_ack_pe
 SELECT stream, name, filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered FROM sequin.consumers;
 SELECT sequin.alter_consumer('audit', max_ack_pending => 100, backoff => '{0 s}');
 SELECT stream, name, filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered FROM sequin.consumers;
+SELECT sequin.alter_consumer('audit', max_deliver => 0, backoff => '{}');
+SELECT max_deliver, backoff FROM sequin.consumers;
 
 -- Receive, and end the deliveries in every way.
 CREATE TEMPORARY TABLE got AS SELECT * FROM sequin.receive('audit', 4, wait => '10 s');
