@@ -34,6 +34,8 @@ pub enum Error {
     RowSecurity(String),
     #[error("stream \"{0}\" does not exist")]
     NoStream(String),
+    #[error("table \"{0}\" is not a stream any more")]
+    NotAStream(String),
     #[error("stream \"{0}\" already exists")]
     StreamExists(String),
     #[error("cannot drop stream \"{stream}\" because it has consumers")]
@@ -88,6 +90,7 @@ impl Error {
             | Error::TwoTargets => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NoStream(_) | Error::NoConsumer(_) => ERRCODE_UNDEFINED_OBJECT,
             Error::StreamExists(_) | Error::ConsumerExists(_) => ERRCODE_DUPLICATE_OBJECT,
+            Error::NotAStream(_) => ERRCODE_WRONG_OBJECT_TYPE,
             Error::StreamInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::NotStreamOwner(_) | Error::NotConsumerOwner { .. } | Error::NoSelect(_) | Error::RowSecurity(_) => {
                 ERRCODE_INSUFFICIENT_PRIVILEGE
@@ -120,6 +123,10 @@ impl Error {
             }
             Error::NoStream(_) => {
                 "See sequin.streams for those there are, or create it with sequin.create_stream()."
+                    .into()
+            }
+            Error::NotAStream(_) => {
+                "Its first columns must be seq, key, data, headers and inserted_at as sequin.create_stream() made them, with the primary key on seq."
                     .into()
             }
             Error::StreamExists(_) => "Choose another name, or drop the stream first.".into(),

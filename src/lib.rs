@@ -26,7 +26,8 @@ pub(crate) use pgrx::pg_sys::ffi;
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", finalize);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = [api]);
+pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"], finalize);
 
 /// Called by the server when it loads the library.
 #[pgrx::pg_guard]

@@ -23,10 +23,10 @@ pub fn database(name: &CStr) -> Option<pg_sys::Oid> {
     valid(unsafe { pg_sys::get_database_oid(name.as_ptr(), true) })
 }
 
-/// True if sequin is installed in this database.
-pub fn has_extension() -> bool {
+/// The extension, if it is installed in this database.
+pub fn extension() -> Option<pg_sys::Oid> {
     // SAFETY: reads pg_extension; raises nothing for a name that isn't there.
-    valid(unsafe { pg_sys::get_extension_oid(c"sequin".as_ptr(), true) }).is_some()
+    valid(unsafe { pg_sys::get_extension_oid(c"sequin".as_ptr(), true) })
 }
 
 /// True for a table in the schema of streams.
@@ -48,6 +48,17 @@ pub fn table_bytes(table: pg_sys::Oid) -> i64 {
         )
     };
     bytes.map_or(0, |datum| datum.value() as i64)
+}
+
+/// The name of a table.
+pub fn relation_name(table: pg_sys::Oid) -> String {
+    // SAFETY: returns a copy of the name, or null for an OID that is no relation.
+    let name = unsafe { pg_sys::get_rel_name(table) };
+    if name.is_null() {
+        return table.to_u32().to_string();
+    }
+    // SAFETY: a zero-terminated string in the current memory context.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }
 
 /// The name of a role.

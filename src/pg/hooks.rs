@@ -27,8 +27,23 @@ pub fn register() {
     }
 }
 
-#[pgrx::pg_guard]
-#[allow(clippy::too_many_arguments)]
+unsafe extern "C-unwind" {
+    /// tcop/utility.h. Declared again because pgrx's wrapper would catch an ERROR of the command and raise it
+    /// anew, without its position, its constraint's name, and any SQLSTATE that pgrx doesn't know.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        dest: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Every utility command of the server passes through here. No guard, and nothing to drop: an ERROR of the
+/// command jumps over this frame as over any C function's.
 unsafe extern "C-unwind" fn utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
@@ -42,24 +57,17 @@ unsafe extern "C-unwind" fn utility(
     // SAFETY: PostgreSQL passes a planned statement whose utilityStmt is the parsed command; the arguments
     // are handed on as they came.
     unsafe {
-        if let Some(name) = database_wanted_alone((*statement).utilityStmt) {
-            make_way(name);
-        }
-        match NEXT_UTILITY {
-            Some(next) => {
-                next(statement, text, read_only, context, params, environment, dest, completion);
-            }
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                read_only,
-                context,
-                params,
-                environment,
-                dest,
-                completion,
-            ),
-        }
+        before_utility((*statement).utilityStmt);
+        let next = NEXT_UTILITY.unwrap_or(standard_ProcessUtility);
+        next(statement, text, read_only, context, params, environment, dest, completion);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn before_utility(command: *mut pg_sys::Node) {
+    // SAFETY: a parsed command.
+    if let Some(name) = unsafe { database_wanted_alone(command) } {
+        make_way(name);
     }
 }
 
@@ -124,7 +132,7 @@ fn make_way(name: &CStr) {
     }
 }
 
-#[pgrx::pg_guard]
+/// Unguarded, like `utility`.
 unsafe extern "C-unwind" fn access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -132,23 +140,26 @@ unsafe extern "C-unwind" fn access(
     sub: c_int,
     arg: *mut c_void,
 ) {
-    // SAFETY: chains to the hook that was there before; the catalogs may be read here.
+    // SAFETY: chains to the hook that was there before.
     unsafe {
         if let Some(next) = NEXT_ACCESS {
             next(access, class, object, sub, arg);
         }
         if access == pg_sys::ObjectAccessType::OAT_DROP && sub == 0 {
-            let concerns_us = match class {
-                pg_sys::RelationRelationId => catalog::is_stream_table(object),
-                pg_sys::ExtensionRelationId => {
-                    pg_sys::get_extension_oid(c"sequin".as_ptr(), true) == object
-                }
-                _ => false,
-            };
-            if concerns_us {
-                // Without the library preloaded there is nobody to tell.
-                let _ = session::note_config_changed();
-            }
+            before_drop(class, object);
         }
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn before_drop(class: pg_sys::Oid, object: pg_sys::Oid) {
+    let concerns_us = match class {
+        pg_sys::RelationRelationId => catalog::is_stream_table(object),
+        pg_sys::ExtensionRelationId => catalog::extension() == Some(object),
+        _ => false,
+    };
+    if concerns_us {
+        // Fails only where no database can have a dispatcher, and so nobody is to be told.
+        let _ = session::note_config_changed();
     }
 }

@@ -52,6 +52,12 @@ pub fn load() {
         pg_sys::panic::ErrorReport::from(crate::error::Error::NotPreloaded)
             .report(pgrx::PgLogLevel::ERROR);
     }
+    // SAFETY: the postmaster has one thread. With one of these set, pgrx would put a backtrace into the DETAIL
+    // of every error that a client sees.
+    unsafe {
+        std::env::remove_var("RUST_BACKTRACE");
+        std::env::remove_var("RUST_LIB_BACKTRACE");
+    }
     crate::guc::register();
     shmem::register();
     hooks::register();

@@ -189,16 +189,3 @@ fn describe(caught: CaughtError) -> String {
         },
     }
 }
-
-/// Shows in pg_stat_activity whether this worker is at work.
-pub fn show_activity(what: Option<&str>) {
-    let text = what.and_then(|text| CString::new(text).ok());
-    let state = match what {
-        Some(_) => pg_sys::BackendState::STATE_RUNNING,
-        None => pg_sys::BackendState::STATE_IDLE,
-    };
-    // SAFETY: the text is copied.
-    unsafe {
-        pg_sys::pgstat_report_activity(state, text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr()));
-    }
-}

@@ -110,13 +110,15 @@ impl Scan {
             if table.is_null() {
                 return Err(Error::Internal(format!("table {} is gone", oid.to_u32())));
             }
-            let primary_key = primary_key(table);
-            if (*(*table).rd_att).natts < INSERTED_AT || primary_key == pg_sys::InvalidOid {
+            let index = match has_columns(table) {
+                true => open_primary_key(table),
+                false => std::ptr::null_mut(),
+            };
+            if index.is_null() {
                 pg_sys::table_close(table, LOCK);
-                let facts = format!("table {} lacks a stream's columns or key", oid.to_u32());
-                return Err(Error::Internal(facts));
+                let name = super::catalog::relation_name(oid);
+                return Err(Error::NotAStream(name));
             }
-            let index = pg_sys::index_open(primary_key, LOCK);
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
             let slot = pg_sys::MakeSingleTupleTableSlot(
                 (*table).rd_att,
@@ -169,13 +171,45 @@ impl Scan {
     }
 }
 
-unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
-    // SAFETY: an open relation.
+/// The columns that create_stream makes. Their owner can change them, and then they can't be read: datums of
+/// another type would be taken for pointers.
+const COLUMNS: [pg_sys::Oid; 5] = [
+    pg_sys::INT8OID,
+    pg_sys::TEXTOID,
+    pg_sys::JSONBOID,
+    pg_sys::JSONBOID,
+    pg_sys::TIMESTAMPTZOID,
+];
+
+unsafe fn has_columns(table: pg_sys::Relation) -> bool {
+    // SAFETY: an open relation, whose descriptor has natts attributes.
+    unsafe {
+        let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*table).rd_att);
+        COLUMNS.iter().enumerate().all(|(n, &column)| {
+            descriptor.get(n).is_some_and(|a| a.atttypid == column && !a.attisdropped)
+        })
+    }
+}
+
+/// The index of the primary key, if that is on `seq` alone; null otherwise.
+unsafe fn open_primary_key(table: pg_sys::Relation) -> pg_sys::Relation {
+    // SAFETY: an open relation; an index that is open has rd_index.
     unsafe {
         #[cfg(not(feature = "pg18"))]
-        return pg_sys::RelationGetPrimaryKeyIndex(table);
+        let oid = pg_sys::RelationGetPrimaryKeyIndex(table);
         #[cfg(feature = "pg18")]
-        return pg_sys::RelationGetPrimaryKeyIndex(table, false);
+        let oid = pg_sys::RelationGetPrimaryKeyIndex(table, false);
+        if oid == pg_sys::InvalidOid {
+            return std::ptr::null_mut();
+        }
+        let index = pg_sys::index_open(oid, LOCK);
+        let form = &*(*index).rd_index;
+        let first = form.indkey.values.as_slice(1).first().copied();
+        if form.indnkeyatts == 1 && first == Some(SEQ as i16) {
+            return index;
+        }
+        pg_sys::index_close(index, LOCK);
+        std::ptr::null_mut()
     }
 }
 

@@ -20,7 +20,6 @@ pub struct Consumer {
     pub name: String,
     pub stream: String,
     pub owner: pg_sys::Oid,
-    pub generation: i32,
     pub filters: Vec<String>,
 }
 
@@ -50,7 +49,7 @@ pub struct Given {
 
 statement!(
     FIND,
-    "SELECT id, stream, owner::pg_catalog.oid, generation, filters FROM sequin.consumers \
+    "SELECT id, stream, owner::pg_catalog.oid, filters FROM sequin.consumers \
      WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID]
 );
@@ -142,8 +141,7 @@ fn lookup(name: &str) -> Result<Option<Consumer>> {
             name: name.into(),
             stream: row.need(2)?,
             owner: row.need(3)?,
-            generation: row.need(4)?,
-            filters: row.need(5)?,
+            filters: row.need(4)?,
         })
     };
     let run = |s: &Statement| {

@@ -1,22 +1,20 @@
 //! `sequin.dead_letters`: messages that a consumer has given up on, with a copy of their payload.
 
-use super::statement;
+use super::{messages, statement, streams};
 use crate::engine::event::Item;
 use crate::engine::key::Seq;
 use crate::error::Result;
 use crate::pg::role;
-use crate::pg::spi::{Access, Plan, arg, connected};
+use crate::pg::spi::{Access, arg};
 
-/// `%stream%` is the stream's name: the payload comes from its table.
-const BURY: &str = "INSERT INTO sequin.dead_letters \
-        (consumer, seq, key, data, headers, deliver_count, reason) \
-     SELECT $1, m.seq, m.key, m.data, m.headers, d.n, $4 \
-     FROM pg_catalog.unnest($2) WITH ORDINALITY s(seq, i) \
-     JOIN pg_catalog.unnest($3) WITH ORDINALITY d(n, i) ON d.i OPERATOR(pg_catalog.=) s.i \
-     JOIN sequin_stream.\"%stream%\" m ON m.seq OPERATOR(pg_catalog.=) s.seq \
-     ON CONFLICT (consumer, seq) DO UPDATE SET \
-        deliver_count = excluded.deliver_count, reason = excluded.reason, dead_at = excluded.dead_at";
-
+statement!(
+    INSERT,
+    "INSERT INTO sequin.dead_letters (consumer, seq, key, data, headers, deliver_count, reason) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7) \
+     ON CONFLICT (consumer, seq) DO UPDATE SET deliver_count = excluded.deliver_count, \
+        reason = excluded.reason, dead_at = excluded.dead_at",
+    [TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID, INT4OID, TEXTOID]
+);
 statement!(
     LOCK,
     "SELECT seq FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
@@ -30,22 +28,26 @@ statement!(
     [TEXTOID, INT8ARRAYOID]
 );
 
-/// Copies messages into the dead letters. Rare, so it is planned each time.
+/// Copies messages into the dead letters, as far as they are still in the stream.
 pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) -> Result<()> {
-    use pgrx::pg_sys::{INT4ARRAYOID, INT8ARRAYOID, TEXTOID};
-    let sql = BURY.replace("%stream%", stream);
-    let args = [
-        arg(consumer),
-        arg(items.iter().map(|item| item.seq).collect::<Vec<Seq>>()),
-        arg(items.iter().map(|item| item.deliveries.cast_signed()).collect::<Vec<i32>>()),
-        reason.and_then(arg),
-    ];
-    role::as_owner(|| {
-        connected(|| {
-            let plan = Plan::new(&sql, &[TEXTOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID])?;
-            plan.execute(Access::Write, &args).map(drop)
-        })
-    })
+    let mut items = items.to_vec();
+    items.sort_unstable_by_key(|item| item.seq);
+    let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();
+    for message in messages::payloads(streams::table(stream)?, &seqs)? {
+        let item = items.binary_search_by_key(&message.seq, |item| item.seq).ok();
+        let deliveries = item.and_then(|n| items.get(n)).map_or(0, |item| item.deliveries);
+        let args = [
+            arg(consumer),
+            arg(message.seq),
+            message.key.and_then(arg),
+            message.data.and_then(arg),
+            message.headers.and_then(arg),
+            arg(deliveries.cast_signed()),
+            reason.and_then(arg),
+        ];
+        role::as_owner(|| INSERT.with(|s| s.execute(&args)))?;
+    }
+    Ok(())
 }
 
 /// The seqs of a consumer's dead letters, of these or of all; nobody else can redrive them meanwhile.

@@ -2,7 +2,7 @@
 //! All in transactions that commit asynchronously: a crash may lose the last moments, and their messages come
 //! early once more.
 
-use super::{ConsumerState, Dispatcher, LastCheckpoint};
+use super::{ConsumerState, Dispatcher, LastCheckpoint, World};
 use crate::engine::event::{Change, Item};
 use crate::engine::settings::Micros;
 use crate::engine::snapshot::Snapshot;
@@ -51,8 +51,10 @@ impl Dispatcher {
         }
         if !self.unsaved.is_empty() && self.next_checkpoint <= now {
             self.next_checkpoint = now + CHECKPOINT_EVERY;
+            let world = &self.world;
+            self.unsaved.retain(|&id| world.has_changed(id));
             let due: Vec<ConsumerId> =
-                self.unsaved.iter().copied().filter(|&id| self.is_due(id, now)).collect();
+                self.unsaved.iter().copied().filter(|&id| self.world.is_due(id, now)).collect();
             if !due.is_empty() {
                 self.write_checkpoints(&due);
             }
@@ -74,18 +76,6 @@ impl Dispatcher {
         if let Some(state) = self.world.consumers.get_mut(&id) {
             state.checkpoint.at = 0;
         }
-    }
-
-    fn is_due(&self, id: ConsumerId, now: Micros) -> bool {
-        let Some(state) = self.world.consumers.get(&id) else { return false };
-        let LastCheckpoint { at, size, cursor, events, .. } = state.checkpoint;
-        let age = now.saturating_sub(at);
-        let changes = events + state.unwritten.len() + state.applied.len();
-        let moved = self.world.cursor(id).unwrap_or(cursor) - cursor;
-        age >= CHECKPOINT_AFTER
-            && (changes * SIZE_PER_EVENT >= size.max(1)
-                || moved >= CURSOR_STEP
-                || age >= CHECKPOINT_AT_LAST)
     }
 
     fn write_events(&mut self) {
@@ -140,6 +130,31 @@ impl Dispatcher {
                 Err(error) => self.fail_consumer(id, "cannot write a checkpoint", &error),
             }
         }
+    }
+}
+
+impl World {
+    /// Changes since the last checkpoint, and how far the cursor has moved.
+    fn changes(&self, id: ConsumerId) -> Option<(usize, i64)> {
+        let state = self.consumers.get(&id)?;
+        let changes = state.checkpoint.events + state.unwritten.len() + state.applied.len();
+        Some((changes, self.cursor(id)? - state.checkpoint.cursor))
+    }
+
+    /// True if a checkpoint would say something new.
+    fn has_changed(&self, id: ConsumerId) -> bool {
+        let is_forced = self.consumers.get(&id).is_some_and(|state| state.checkpoint.at == 0);
+        is_forced || self.changes(id).is_some_and(|changes| changes != (0, 0))
+    }
+
+    fn is_due(&self, id: ConsumerId, now: Micros) -> bool {
+        let Some(state) = self.consumers.get(&id) else { return false };
+        let (changes, moved) = self.changes(id).unwrap_or_default();
+        let age = now.saturating_sub(state.checkpoint.at);
+        age >= CHECKPOINT_AFTER
+            && (changes * SIZE_PER_EVENT >= state.checkpoint.size.max(1)
+                || moved >= CURSOR_STEP
+                || age >= CHECKPOINT_AT_LAST)
     }
 }
 

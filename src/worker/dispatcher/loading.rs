@@ -37,7 +37,7 @@ impl Dispatcher {
     /// Reads streams and consumers again, and applies what has changed.
     pub(super) fn read_config(&mut self) -> Option<End> {
         let read = process::transaction(|| {
-            if !catalog::has_extension() {
+            if catalog::extension().is_none() {
                 return Ok(None);
             }
             let tables = streams::list()?.into_iter().map(|s| (catalog::stream_table(&s), s));
@@ -163,9 +163,10 @@ impl Dispatcher {
         }
         let Some(stream) = self.world.stream_of(id) else { return Err(NotLoaded::NotNow) };
         stream.put(id, parse(&config.filters), config.settings, restored.snapshot);
+        let cursor = stream.cursor(id).unwrap_or(0);
         if let Some(state) = self.world.consumers.get_mut(&id) {
             state.loaded = true;
-            state.checkpoint = restored.checkpoint;
+            state.checkpoint = LastCheckpoint { cursor, ..restored.checkpoint };
             state.applied = restored.applied;
         }
         self.world.touched.insert(id);

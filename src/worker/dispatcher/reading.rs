@@ -129,17 +129,18 @@ impl Dispatcher {
 
     /// A table that somebody has locked is tried again soon; the other streams don't notice.
     pub(super) fn retry_later(&mut self, name: &str) {
+        let at = now() + RETRY_LOCKED;
         if let Some(state) = self.world.streams.get_mut(name) {
-            state.retry_at = now() + RETRY_LOCKED;
+            state.retry_at = at;
         }
+        self.next_wait = self.next_wait.min(at);
     }
 
     // ---- those who wait ----
 
     /// Has publishers to this stream wake the dispatcher: before the look that finds nothing.
     pub(super) fn listen_to(&mut self, id: ConsumerId) {
-        let Some(state) = self.world.consumers.get(&id) else { return };
-        let table = self.world.streams.get(&state.config.stream).and_then(|s| s.table);
+        let table = self.world.table_of(id);
         if table.is_some_and(|table| self.listening.insert(table)) {
             self.database.listen(self.listening.iter().copied());
         }
@@ -151,10 +152,8 @@ impl Dispatcher {
         if published.is_empty() || self.listening.is_empty() {
             return;
         }
-        let waited_for: Vec<Oid> = (self.parked.iter())
-            .filter_map(|id| self.world.consumers.get(id))
-            .filter_map(|state| self.world.streams.get(&state.config.stream)?.table)
-            .collect();
+        let waited_for: Vec<Oid> =
+            self.parked.iter().filter_map(|&id| self.world.table_of(id)).collect();
         let before = self.listening.len();
         self.listening
             .retain(|&table| !published.contains(table) || waited_for.contains(&table));
@@ -169,7 +168,7 @@ impl Dispatcher {
         {
             match self.grant(id, &waiter) {
                 Outcome::Answered => self.unpark(waiter.slot),
-                Outcome::Nothing if waiter.until <= now() => {
+                Outcome::Nothing if waiter.until <= now() && !self.hungry.contains(&id) => {
                     self.answer(waiter.slot, waiter.number, &empty());
                     self.unpark(waiter.slot);
                 }
@@ -186,6 +185,7 @@ impl Dispatcher {
     }
 
     fn put_back(&mut self, id: ConsumerId, waiter: Waiter) {
+        self.next_wait = self.next_wait.min(waiter.until);
         if let Some(state) = self.world.consumers.get_mut(&id) {
             state.waiting.push_front(waiter);
         }
@@ -197,8 +197,12 @@ impl Dispatcher {
         }
     }
 
-    /// Answers those, also further back in the queue, whose time is over.
+    /// Answers those, also further back in the queue, whose time is over. Not before all that is there has been
+    /// looked at: an empty answer says that there is nothing.
     fn end_waits(&mut self, id: ConsumerId) {
+        if self.hungry.contains(&id) {
+            return;
+        }
         let now = now();
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
         let (over, waiting): (Vec<Waiter>, Vec<Waiter>) =

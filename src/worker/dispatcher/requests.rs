@@ -197,6 +197,7 @@ impl Dispatcher {
         let (n, pid) = (waiter.slot, waiter.pid);
         if waiter.until > now() {
             self.listen_to(id);
+            self.next_wait = self.next_wait.min(waiter.until);
         }
         self.session(n, pid).waits_for = Some(id);
         if let Some(state) = self.world.consumers.get_mut(&id) {
