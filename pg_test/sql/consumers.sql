@@ -20,7 +20,7 @@ SELECT sequin.ack('audit', array(SELECT ack_id FROM got WHERE key = 'a')) AS ack
 SELECT key, deadline > now() + '50 min' AS extended FROM sequin.in_flight('audit') ORDER BY key;
 SELECT consumer, seq - :first_seq AS seq, key, data, headers, deliver_count, reason FROM sequin.dead_letters;
 SELECT key, deliver_count FROM sequin.receive('audit', 10, wait => '10 s');
-SELECT sequin.ack('audit', '{}') AS none, sequin.ack('audit', '{-1,0,42,9223372036854775807}') AS unknown;
+SELECT sequin.ack('audit', '{}') AS none, sequin.ack('audit', '{-1,0,42,NULL,9223372036854775807}') AS unknown;
 SELECT sequin.ack('audit', array(SELECT ack_id FROM sequin.in_flight('audit'))) AS acked;
 SELECT ready, in_flight, delayed, withheld, acked_total, dead_total, lag FROM sequin.consumer_stats WHERE consumer = 'audit';
 
