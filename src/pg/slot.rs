@@ -14,6 +14,7 @@ use crate::engine::settings::Micros;
 use crate::engine::tail::Publisher;
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Streams one transaction can publish to before the slot says just "any stream". That is still right: all
 /// gaps in the database then wait for this transaction.
@@ -58,6 +59,8 @@ struct Publishing {
 /// What has become of the transaction, and what must not happen to it.
 #[repr(C)]
 struct Fate {
+    /// Whose dispatcher has to be told: that of the process that had the slot when it was written.
+    database: u32,
     /// Requests from this number on were rolled back; 0: none.
     aborted_from: u64,
     committed: bool,
@@ -70,9 +73,10 @@ struct Fate {
 }
 
 /// What the dispatcher collects from a slot.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Mail {
     pub number: u64,
+    /// The process that has the slot now; 0 if none does, or one in another database.
     pub pid: i32,
     /// Comes first: requests from this number on were rolled back.
     pub aborted_from: Option<u64>,
@@ -107,11 +111,34 @@ impl Slot {
         // SAFETY: plain values of this process; its latch lies in shared memory.
         let (pid, latch, database) =
             unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch, pg_sys::MyDatabaseId) };
+        self.await_collection(database);
         let mut inner = self.inner.lock();
         inner.pid = pid;
         inner.database = database.to_u32();
         self.latch.store(latch, Ordering::Release);
         self.state.store(IDLE, Ordering::Release);
+    }
+
+    /// Has the dispatcher of another database collect what the last owner left for it. One that is alive does
+    /// so within milliseconds; one that isn't has forgotten what it is about.
+    fn await_collection(&self, database: pg_sys::Oid) {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (left_for, is_empty) = {
+                let fate = &self.inner.lock().fate;
+                (pg_sys::Oid::from(fate.database), fate.aborted_from == 0 && !fate.committed)
+            };
+            if is_empty || left_for == database {
+                return;
+            }
+            let is_alive = Database::find(left_for).is_some_and(|d| d.dispatcher.pid() != 0);
+            if !is_alive || Instant::now() > until {
+                return;
+            }
+            super::call::sleep(Duration::from_millis(1));
+            pgrx::check_for_interrupts!();
+        }
     }
 
     /// Leaves the slot to the next process.
@@ -157,6 +184,7 @@ impl Slot {
         if unseen && from == last {
             return false;
         }
+        inner.fate.database = inner.database;
         inner.fate.aborted_from = match inner.fate.aborted_from {
             0 => from,
             earlier => earlier.min(from),
@@ -168,6 +196,7 @@ impl Slot {
     pub(super) fn commit(&self) {
         let mut inner = self.inner.lock();
         self.state.store(IDLE, Ordering::Release);
+        inner.fate.database = inner.database;
         inner.fate.committed = true;
     }
 
@@ -221,23 +250,23 @@ impl Slot {
     // ---- the dispatcher's side ----
 
     /// Collects what the slot has for the dispatcher of `database`.
-    pub fn collect(&self, database: pg_sys::Oid) -> Option<Mail> {
+    pub fn collect(&self, database: pg_sys::Oid) -> Mail {
         let mut inner = self.inner.lock();
-        if inner.database != database.to_u32() {
-            return None;
-        }
-        let aborted_from = match std::mem::take(&mut inner.fate.aborted_from) {
-            0 => None,
-            from => Some(from),
-        };
-        let committed = std::mem::take(&mut inner.fate.committed);
-        let mut request = None;
-        if self.state.load(Ordering::Relaxed) == POSTED {
-            self.state.store(TAKEN, Ordering::Release);
-            request = Request::decode(&inner.mail[..inner.words]);
-        }
         let number = self.number.load(Ordering::Relaxed);
-        Some(Mail { number, pid: inner.pid, aborted_from, committed, request })
+        let mut mail = Mail { number, ..Mail::default() };
+        if inner.fate.database == database.to_u32() {
+            let from = std::mem::take(&mut inner.fate.aborted_from);
+            mail.aborted_from = (from != 0).then_some(from);
+            mail.committed = std::mem::take(&mut inner.fate.committed);
+        }
+        if inner.database == database.to_u32() {
+            mail.pid = inner.pid;
+            if self.state.load(Ordering::Relaxed) == POSTED {
+                self.state.store(TAKEN, Ordering::Release);
+                mail.request = Request::decode(&inner.mail[..inner.words]);
+            }
+        }
+        mail
     }
 
     /// Answers request `number`; false if it has been withdrawn meanwhile.

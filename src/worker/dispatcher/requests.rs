@@ -48,15 +48,12 @@ impl Dispatcher {
     /// Collects what a slot has, and serves it.
     pub(super) fn serve_slot(&mut self, n: usize) -> Option<End> {
         let Some(slot) = slots().get(n) else { return None };
-        let Some(mail) = slot.collect(self.database.oid()) else {
-            // The process that had the slot is gone, with its transaction.
-            self.end_session(n);
-            return None;
-        };
-        if self.sessions.get(&n).is_some_and(|session| session.pid != mail.pid) {
-            self.end_session(n);
-        }
+        let mail = slot.collect(self.database.oid());
+        // First what the process did that had the slot before, if another has it now.
         self.settle(n, &mail);
+        if self.sessions.get(&n).is_some_and(|session| session.pid != mail.pid) {
+            self.abort(n, 0);
+        }
         let Some(request) = mail.request else { return None };
         match self.serve(n, mail.number, mail.pid, request) {
             Ok(answer) => {
@@ -108,10 +105,6 @@ impl Dispatcher {
         if let Some(state) = waits_for.and_then(|id| self.world.consumers.get_mut(&id)) {
             state.waiting.retain(|waiter| waiter.slot != n);
         }
-    }
-
-    fn end_session(&mut self, n: usize) {
-        self.abort(n, 0);
     }
 
     fn session(&mut self, n: usize, pid: i32) -> &mut Session {
