@@ -1,0 +1,432 @@
+-- What users read with \df+, \d+ and \dn+. For each function: arguments with units and ranges, NULLs, result,
+-- effects, rights, errors with SQLSTATE, an example. Run after all functions and views exist.
+
+COMMENT ON SCHEMA sequin IS 'Message streams: the functions, views and own tables of the extension sequin';
+COMMENT ON SCHEMA sequin_stream IS
+$$One table for each stream, made by sequin.create_stream(). CREATE on this schema is the right to create streams.
+DROP EXTENSION sequin CASCADE drops the schema with every message in it.$$;
+
+-- ---- keys and filters ----
+
+COMMENT ON FUNCTION sequin.key_matches(text, text) IS
+$$True if the key matches the filter.
+
+key     1 to 16 tokens joined by ".", at most 255 bytes. A token is one or more characters other than
+        ".", "*", ">", white space and control characters.
+filter  a key in which a whole token may be "*" (exactly one token) and the last may be ">" (one or
+        more tokens). ">" matches every key; "a.b.>" does not match "a.b".
+
+NULL: neither may be NULL.
+Immutable and parallel safe. Upper and lower case differ.
+Errors: 22023 not a key, or not a filter; 22004 NULL.
+
+Example: SELECT sequin.key_matches('order.17.paid', 'order.*.paid');$$;
+
+-- ---- streams ----
+
+COMMENT ON FUNCTION sequin.create_stream(text, boolean, interval, bigint, bigint, boolean) IS
+$$Creates a stream: the table sequin_stream.NAME (seq, key, data, headers, inserted_at). Returns the table.
+
+name                 1 to 48 of A-Z a-z 0-9 _; case is kept. Unique in the database.
+index_keys           true: an index on key, which sequin.messages() uses. Delivering needs none.
+one_message_per_key  only false in this version.
+retain_for, retain_messages, retain_bytes
+                     only NULL in this version: messages stay until you DELETE them.
+
+NULL: name, index_keys and one_message_per_key may not be NULL.
+The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
+as you like; do not change seq, do not drop its trigger, and do not TRUNCATE ... RESTART IDENTITY.
+Takes effect at commit.
+Right: CREATE on schema sequin_stream.
+Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 0A000 not in this version.
+
+Example: SELECT sequin.create_stream('orders');$$;
+
+COMMENT ON FUNCTION sequin.alter_stream(text, interval, bigint, bigint) IS
+$$Sets how long a stream keeps its messages. Retention is not in this version: all three must be NULL, and
+nothing is changed.
+
+name             the stream
+retain_for       NULL
+retain_messages  NULL
+retain_bytes     NULL
+
+There are no defaults: pass all four arguments.
+Right: the owner of the stream's table.
+Errors: 42704 no such stream, 42501 not the owner, 22004 name is NULL, 42602 bad name, 0A000 not in this
+version.
+
+Example: SELECT sequin.alter_stream('orders', NULL, NULL, NULL);$$;
+
+COMMENT ON FUNCTION sequin.drop_stream(text, boolean) IS
+$$Drops a stream: its table, with all messages.
+
+name   the stream
+force  false: an error if the stream has consumers. true: drops them too, whoever owns them, with their
+       dead letters.
+
+NULL: neither may be NULL.
+Waits for transactions that use the table, as DROP TABLE does. Views on the table are not dropped: an error.
+Right: the owner of the stream's table; a superuser if the table has been dropped by hand.
+Errors: 42704 no such stream, 2BP01 it has consumers, or something depends on the table, 42501 not the owner,
+22004 NULL, 42602 bad name.
+
+Example: SELECT sequin.drop_stream('orders', force => true);$$;
+
+-- ---- publishing ----
+
+COMMENT ON FUNCTION sequin.publish(text, text, jsonb, jsonb, timestamptz, text) IS
+$$Publishes one message. Returns its seq, its number in the stream.
+
+stream      the stream
+key         what filters match, and what order is kept by; see sequin.key_matches()
+data        the message, any JSON; the JSON value null is allowed
+headers     more JSON beside it, or NULL
+deliver_at  only NULL in this version
+dedup_id    only NULL in this version
+
+NULL: stream, key and data may not be NULL.
+It is an INSERT into sequin_stream.NAME in your transaction: a consumer gets the message once that commits,
+and never if it rolls back. An INSERT or COPY of (key, data, headers) does the same. A seq that was rolled
+back is not used again, so seqs have gaps. PREPARE TRANSACTION is refused after this.
+Right: INSERT on the stream's table.
+Errors: 42704 no such stream, 22023 bad key, 42501 no right, 22004 NULL, 42602 bad name,
+25006 read-only transaction or standby, 0A000 not in this version.
+
+Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
+
+COMMENT ON FUNCTION sequin.publish_many(text, text[], jsonb[], jsonb[]) IS
+$$Publishes many messages in one statement. Returns their seqs, one row each, in the order given.
+
+stream   the stream
+keys     a key for each message
+data     a JSON value for each message
+headers  one for each message, each of which may be NULL; or NULL for no headers at all
+
+All arrays must have the same length. Empty arrays publish nothing and return no rows.
+NULL: stream, keys and data may not be NULL, and keys and data may not contain NULL.
+Effects and rights as for sequin.publish(). Call it in FROM. Batches of 100 or more cost the least per message.
+Errors: 22023 arrays of different length, or a bad key: then none is published; 42704 no such stream,
+42501 no right, 22004 NULL, 42602 bad name, 25006 read-only transaction or standby.
+
+Example: SELECT * FROM sequin.publish_many('orders', '{order.1.new,order.2.new}', '{1,2}');$$;
+
+-- ---- consumers ----
+
+COMMENT ON FUNCTION sequin.create_consumer(text, text, text[], interval, integer, integer, interval[], boolean,
+    bigint, timestamptz, boolean, text, regproc) IS
+$$Creates a consumer of a stream: a name, a place in the stream, and what is in flight. Any number of workers
+receive from it at the same time. It belongs to the current role.
+
+name             1 to 48 of A-Z a-z 0-9 _; unique in the database
+filters          one or more, see sequin.key_matches(); a message that matches any of them is delivered
+ack_wait         how long a worker has for a message: 1 ms to 366 days
+max_ack_pending  the most messages in flight at a time: 1 to 65536
+max_deliver      deliveries after which a message becomes a dead letter: 1 or more; NULL: never
+backoff          waits after the 1st, 2nd, .. failed delivery, each 0 to 366 days; the last repeats;
+                 NULL or empty: at once. A delivery fails by nack without a delay, or by its deadline.
+ordered          true: a message waits until all earlier ones of its key are finished, so a batch holds one
+                 message of a key. false: no order.
+start_seq        from this seq on, 1 or more;  start_time  from the first message inserted at or after it;
+new_only         what commits from now on.  At most one of the three; none: the whole stream.
+condition, transform  only NULL in this version
+
+NULL: only where it is said, and for start_seq and start_time.
+Active once its transaction has committed.  Right: SELECT on the stream's table.
+Errors: 42704 no such stream, 42710 exists, 42602 bad name, 22023 bad value, 22004 NULL, 42501 no right,
+0A000 not in this version.
+
+Example: SELECT sequin.create_consumer('orders', 'billing', filters => '{order.*.paid}', max_deliver => 5);$$;
+
+COMMENT ON FUNCTION sequin.alter_consumer(text, text[], interval, integer, integer, interval[], boolean, text,
+    regproc) IS
+$$Changes settings of a consumer. NULL leaves a setting as it is.
+
+name             the consumer; may not be NULL
+filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered
+                 as for sequin.create_consumer(); max_deliver => 0 takes the limit away, and
+                 backoff => '{}' the waits
+condition, transform  only NULL in this version
+
+Takes effect at commit, for what is delivered after that: deadlines that run stay, and what is in flight
+stays in flight. What the old filters have passed over is not brought back: see sequin.rewind() and
+sequin.redeliver(). A message that has been delivered max_deliver times already becomes a dead letter
+instead of its next delivery.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22023 bad value, 22004 NULL, 42501 not the owner, 0A000 not in this version.
+
+Example: SELECT sequin.alter_consumer('billing', ack_wait => '5 min', backoff => '{1 s,10 s,1 min}');$$;
+
+COMMENT ON FUNCTION sequin.drop_consumer(text) IS
+$$Drops a consumer, with its place in the stream and its dead letters. The stream and its messages stay.
+
+name  the consumer; may not be NULL
+
+Takes effect at commit. ack_ids of its messages mean nothing any more; a receive that waits for it fails.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 42501 not the owner, 22004 NULL.
+
+Example: SELECT sequin.drop_consumer('billing');$$;
+
+COMMENT ON FUNCTION sequin.pause_consumer(text) IS
+$$Stops delivering to a consumer, until sequin.resume_consumer(). Pausing a paused one changes nothing.
+
+name  the consumer; may not be NULL
+
+Takes effect at commit. receive returns no rows, or waits. What is in flight may still be acked, and its
+deadlines run on. Publishers notice nothing.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 42501 not the owner, 22004 NULL.
+
+Example: SELECT sequin.pause_consumer('billing');$$;
+
+COMMENT ON FUNCTION sequin.resume_consumer(text) IS
+$$Delivers to a paused consumer again. Resuming one that is not paused changes nothing.
+
+name  the consumer; may not be NULL
+
+Takes effect at commit, also for a receive that already waits.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 42501 not the owner, 22004 NULL.
+
+Example: SELECT sequin.resume_consumer('billing');$$;
+
+COMMENT ON FUNCTION sequin.rewind(text, bigint, timestamptz) IS
+$$Moves a consumer to another place in its stream, backwards or forwards. Costs the same for any distance.
+
+consumer  the consumer; may not be NULL
+to_seq    to this seq, 1 or more; may lie beyond the last
+to_time   to the first message inserted at or after this time (inserted_at)
+          neither: to the beginning; not both
+
+Takes effect at commit. Everything from there on is delivered again, the first time with deliver_count 1.
+What was delivered and not acked is void: its ack_ids are dead. Dead letters and totals stay.
+To repeat only some messages use sequin.redeliver().
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22023 to_seq below 1, or both given, 22004 NULL, 42501 not the owner.
+
+Example: SELECT sequin.rewind('billing', to_time => now() - interval '1 hour');$$;
+
+COMMENT ON FUNCTION sequin.redeliver(text, bigint[]) IS
+$$Delivers finished messages once more: just these. Returns how many that will be.
+
+consumer  the consumer; may not be NULL
+seqs      seqs in any order, from any query; NULLs among them are ignored; may not be NULL itself
+
+Left out of the count: a seq that is not in the stream, does not match the filters, has not been reached by
+the consumer yet, or is not finished.
+Takes effect at commit. deliver_count starts from 1 again, and order per key is kept.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 54000 more than 131072 unfinished messages
+would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
+
+Example: SELECT sequin.redeliver('billing', array(SELECT seq FROM sequin.messages('orders', 'order.17.>')));$$;
+
+-- ---- receiving ----
+
+COMMENT ON FUNCTION sequin.receive(text, integer, interval, interval) IS
+$$Hands out up to batch_size messages, each leased to you until its deadline. Ascending by seq.
+
+consumer    the consumer
+batch_size  1 to 1000
+wait        how long to wait while there is nothing: 0 to 1 hour. Returns with the first messages, not with a
+            full batch; no rows: the time is over. Workers that wait are served first come, first served.
+ack_wait    the lease: 1 ms to 366 days; NULL: the consumer's own
+
+NULL: only ack_wait may be NULL.
+Result: ack_id (for ack, nack, extend, reject; used once, ever), seq, key, data, headers (may be NULL),
+deliver_count (1 the first time), inserted_at (when it was inserted, not when that committed).
+Redeliveries go first. If your transaction rolls back, the messages go back at once, and the delivery
+counts. Once it has committed they come back at their deadline, unless you ack, nack, extend or reject.
+Sees messages committed by now, also in REPEATABLE READ. Call it in FROM: all rows are leased, also those
+that a LIMIT cuts off. While it waits, its statement holds a snapshot as any running statement does: wait for
+minutes rather than an hour.
+Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
+Errors: 42704 no such consumer, 22023 out of range, 22004 NULL, 42501 no right, 55000 consumer not committed
+or dropped, or no dispatcher for 15 s, 25006 standby.
+
+Example: SELECT * FROM sequin.receive('billing', batch_size => 10, wait => '20 s');$$;
+
+COMMENT ON FUNCTION sequin.ack(text, bigint[]) IS
+$$Finishes messages: they are not delivered to this consumer again. Returns how many acks took effect.
+
+consumer  the consumer; may not be NULL
+ack_ids   from receive, any number; NULLs among them are ignored; may not be NULL itself
+
+An ack_id that is unknown, past its deadline, or used already is left out of the count; it is no error. So
+a result below the number you passed says that others may be working on those messages.
+Takes effect at commit, and not if you roll back. Until then the deadline is held off. In one transaction
+with receive and your own changes, each message is processed exactly once.
+Writes one row, whatever the number of ack_ids.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 40001 at COMMIT if the dispatcher was
+restarted in between (run the transaction again), 55000 no dispatcher, 25006 read-only transaction or standby.
+
+Example: SELECT sequin.ack('billing', array(SELECT ack_id FROM sequin.in_flight('billing')));$$;
+
+COMMENT ON FUNCTION sequin.nack(text, bigint[], interval) IS
+$$Gives messages back: they are delivered again. Returns how many nacks took effect.
+
+consumer  the consumer; may not be NULL
+ack_ids   from receive, any number; NULLs among them are ignored; may not be NULL itself
+delay     not before this time has passed: 0 to 366 days; NULL: the consumer's backoff, or at once
+
+Unknown, late and used ack_ids are left out of the count. A message that has been delivered max_deliver times
+becomes a dead letter instead. With ordered, later messages of its key wait for it.
+Takes effect at commit, and not if you roll back. Should the dispatcher be restarted before that, the nack is
+lost and the deadline counts.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22023 bad delay, 22004 NULL, 42501 not the owner, 55000 no dispatcher,
+25006 standby.
+
+Example: SELECT sequin.nack('billing', '{1099511627777}', delay => '30 s');$$;
+
+COMMENT ON FUNCTION sequin.extend(text, bigint[], interval) IS
+$$Gives messages in flight a new deadline. Returns how many have one.
+
+consumer  the consumer; may not be NULL
+ack_ids   from receive, any number; NULLs among them are ignored; may not be NULL itself
+ack_wait  counted from now: 1 ms to 366 days; NULL: the consumer's own. May bring the deadline nearer.
+
+Unknown, late and used ack_ids are left out of the count: their messages are not yours any more.
+Takes effect at once, and a rollback does not undo it.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22023 bad ack_wait, 22004 NULL, 42501 not the owner, 55000 no dispatcher,
+25006 standby.
+
+Example: SELECT sequin.extend('billing', '{1099511627777}', ack_wait => '5 min');$$;
+
+COMMENT ON FUNCTION sequin.reject(text, bigint[], text) IS
+$$Gives up on messages: straight to sequin.dead_letters, whatever max_deliver is. Returns how many.
+
+consumer  the consumer; may not be NULL
+ack_ids   from receive, any number; NULLs among them are ignored; may not be NULL itself
+reason    a text for whoever looks at the dead letter, or NULL
+
+Unknown, late and used ack_ids are left out of the count. The dead letter is a copy; a message that was
+deleted from the stream meanwhile is counted and leaves none. Later messages of the key go on.
+Takes effect at commit, and not if you roll back.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 40001 at COMMIT (run it again),
+55000 no dispatcher, 25006 read-only transaction or standby.
+
+Example: SELECT sequin.reject('billing', '{1099511627777}', 'no such customer');$$;
+
+COMMENT ON FUNCTION sequin.redrive(text, bigint[]) IS
+$$Takes dead letters back into their consumer, as if they had never been delivered. Returns how many.
+
+consumer  the consumer; may not be NULL
+seqs      those of sequin.dead_letters to take; NULL: all; NULLs among them are ignored
+
+A dead letter whose message has been deleted from the stream stays where it is, and is not counted. Filters
+are not asked.
+Takes effect at commit. Waits for another redrive of the same dead letters.
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 not the owner, 54000 more than 131072 unfinished
+messages would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
+
+Example: SELECT sequin.redrive('billing');$$;
+
+-- ---- looking ----
+
+COMMENT ON FUNCTION sequin.messages(text, text, bigint, integer) IS
+$$Shows messages of a stream, ascending by seq. Leases nothing and changes nothing.
+
+stream        the stream
+filter        only keys that match; see sequin.key_matches()
+after_seq     only above this seq, to read on from the last one shown
+max_messages  at most so many: 0 to 1000000
+
+NULL: none may be NULL.
+Result: seq, key, data, headers (may be NULL), inserted_at.
+Tokens before the first wildcard use the index on key, if the stream has one.
+Right: SELECT on the stream's table. Policies of row-level security apply.
+Errors: 42704 no such stream, 22023 bad filter or number, 22004 NULL, 42501 no right, 42602 bad name.
+
+Example: SELECT * FROM sequin.messages('orders', 'order.17.>', max_messages => 10);$$;
+
+COMMENT ON FUNCTION sequin.in_flight(text) IS
+$$Shows what a consumer has delivered and not finished, ascending by ack_id. Changes nothing.
+
+consumer  the consumer; may not be NULL
+
+Result: ack_id, seq, key (NULL if the message has been deleted), deliver_count, deadline (may be past while
+an open transaction has acked the message), pid (the process that received it; NULL if the dispatcher has
+been restarted since).
+Right: member of the role that owns the consumer.
+Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 55000 consumer not committed, or no
+dispatcher, 25006 standby.
+
+Example: SELECT seq, key, deadline - now() AS time_left FROM sequin.in_flight('billing');$$;
+
+COMMENT ON VIEW sequin.stream_stats IS
+'One row for each stream. Everybody may read it. NULLs where the table was dropped by hand.';
+COMMENT ON COLUMN sequin.stream_stats.messages IS 'last_seq - first_seq + 1: an upper bound, gaps of rolled-back transactions count';
+COMMENT ON COLUMN sequin.stream_stats.bytes IS 'Size on disk of the table, its indexes and TOAST, in bytes';
+COMMENT ON COLUMN sequin.stream_stats.first_seq IS 'Lowest seq there is; NULL if there is none';
+COMMENT ON COLUMN sequin.stream_stats.last_seq IS 'Highest seq ever taken, committed or not; 0 if none';
+COMMENT ON COLUMN sequin.stream_stats.published_total IS 'The same as last_seq: gaps of rolled-back transactions count';
+COMMENT ON COLUMN sequin.stream_stats.open_publishers IS 'Open transactions that have published to the stream';
+COMMENT ON COLUMN sequin.stream_stats.oldest_publisher_pid IS 'The process of the one that published first; NULL if there is none';
+COMMENT ON COLUMN sequin.stream_stats.oldest_publisher_since IS 'When it first published in its transaction';
+
+COMMENT ON VIEW sequin.consumer_stats IS
+'One row for each consumer. Everybody may read it. Numbers come from the dispatcher and are NULL while none runs.';
+COMMENT ON COLUMN sequin.consumer_stats.ready IS 'Messages loaded that could be delivered now';
+COMMENT ON COLUMN sequin.consumer_stats.in_flight IS 'Delivered, not finished, deadline not past';
+COMMENT ON COLUMN sequin.consumer_stats.delayed IS 'Waiting for a nack''s delay or the backoff to end';
+COMMENT ON COLUMN sequin.consumer_stats.withheld IS 'Waiting for an earlier message of their key';
+COMMENT ON COLUMN sequin.consumer_stats.ack_floor IS 'All that matches up to this seq is finished';
+COMMENT ON COLUMN sequin.consumer_stats.lag IS 'Seqs of the stream beyond what the consumer has loaded; it loads when somebody receives';
+COMMENT ON COLUMN sequin.consumer_stats.redelivered_total IS 'Deliveries with a deliver_count above 1';
+COMMENT ON COLUMN sequin.consumer_stats.acked_total IS 'Acks that took effect';
+COMMENT ON COLUMN sequin.consumer_stats.dead_total IS 'Messages that became dead letters, by max_deliver or reject';
+COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished';
+COMMENT ON COLUMN sequin.consumer_stats.waiting IS 'Calls of receive that wait';
+COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, or unknown: no dispatcher, or the stream''s table is gone';
+COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it in the dispatcher';
+
+COMMENT ON VIEW sequin.workers IS
+'The background processes: the launcher of the server and a dispatcher for each database. Everybody may read it.';
+COMMENT ON COLUMN sequin.workers.process IS 'launcher or dispatcher';
+COMMENT ON COLUMN sequin.workers.database IS 'NULL for the launcher';
+COMMENT ON COLUMN sequin.workers.state IS 'running, starting, or stopped';
+COMMENT ON COLUMN sequin.workers.since IS 'When it started, or ended';
+COMMENT ON COLUMN sequin.workers.last_error IS 'What last went wrong, at most 256 bytes; the server log has all of it';
+
+-- ---- tables ----
+
+COMMENT ON TABLE sequin.streams IS 'The streams. Change it by sequin.create_stream() and drop_stream() only.';
+COMMENT ON TABLE sequin.consumers IS 'The consumers and their settings. Change it by the functions only.';
+COMMENT ON COLUMN sequin.consumers.owner IS 'The role whose members may use it';
+COMMENT ON COLUMN sequin.consumers.id IS 'What the journals call it';
+COMMENT ON COLUMN sequin.consumers.generation IS 'Counts rewinds';
+COMMENT ON COLUMN sequin.consumers.start_after IS 'Where it started, or was rewound to: after this seq';
+COMMENT ON COLUMN sequin.consumers.start_done IS 'Seqs above start_after that it skips, as pairs of first and last';
+
+COMMENT ON TABLE sequin.dead_letters IS
+$$Messages that a consumer has given up on, with a copy of their data: see sequin.reject(), sequin.redrive() and
+max_deliver. Members of the consumer's owner see its rows. They go when the consumer is dropped.$$;
+COMMENT ON COLUMN sequin.dead_letters.deliver_count IS 'How often it had been delivered';
+COMMENT ON COLUMN sequin.dead_letters.reason IS 'From sequin.reject(), or "max_deliver reached"';
+
+COMMENT ON TABLE sequin.outbox IS 'Journal of deliveries since the last checkpoint. Written by the dispatcher.';
+COMMENT ON COLUMN sequin.outbox.kind IS 'd delivered, r returned, e extended, f finished, x dead';
+COMMENT ON TABLE sequin.acks IS 'One row for each call of ack, reject, redeliver or redrive that is in no checkpoint yet.';
+COMMENT ON COLUMN sequin.acks.kind IS 'a acked, x rejected, r redelivered';
+COMMENT ON TABLE sequin.checkpoints IS 'The state of each consumer, about once a second while it changes. Written by the dispatcher.';
+COMMENT ON COLUMN sequin.checkpoints.done IS 'Finished above floor, as pairs of first and last seq';
+COMMENT ON COLUMN sequin.checkpoints.ack_ids IS '0: not in flight, may be delivered again from due on';
+COMMENT ON COLUMN sequin.checkpoints.due IS 'Deadlines, in microseconds since 2000-01-01 UTC';
+COMMENT ON SEQUENCE sequin.epoch IS 'Each start of a dispatcher takes one; it makes ack_ids unique for ever.';
+
+-- ---- internal ----
+
+COMMENT ON FUNCTION sequin.check_key(text) IS 'Internal: the CHECK constraint of streams'' tables';
+COMMENT ON FUNCTION sequin.on_publish() IS 'Internal: the trigger of streams'' tables; without it messages get lost';
+COMMENT ON FUNCTION sequin.on_config_change() IS 'Internal: tells sessions and workers that streams or consumers have changed';
+COMMENT ON FUNCTION sequin._stream_stats(text) IS 'Internal: behind sequin.stream_stats';
+COMMENT ON FUNCTION sequin._consumer_stats() IS 'Internal: behind sequin.consumer_stats';
+COMMENT ON FUNCTION sequin._last_seq(text) IS 'Internal: behind sequin.consumer_stats';
+COMMENT ON FUNCTION sequin._inserted_at(text, bigint) IS 'Internal: behind sequin.consumer_stats';
+COMMENT ON FUNCTION sequin._workers() IS 'Internal: behind sequin.workers';
