@@ -77,6 +77,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Raises it as an ERROR, where PostgreSQL has called us and takes no Result.
+    pub fn raise(self) {
+        ErrorReport::from(self).report(pgrx::PgLogLevel::ERROR);
+    }
+
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
             Error::Null(_) | Error::NullElement(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -92,9 +97,10 @@ impl Error {
             Error::StreamExists(_) | Error::ConsumerExists(_) => ERRCODE_DUPLICATE_OBJECT,
             Error::NotAStream(_) => ERRCODE_WRONG_OBJECT_TYPE,
             Error::StreamInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            Error::NotStreamOwner(_) | Error::NotConsumerOwner { .. } | Error::NoSelect(_) | Error::RowSecurity(_) => {
-                ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            Error::NotStreamOwner(_)
+            | Error::NotConsumerOwner { .. }
+            | Error::NoSelect(_)
+            | Error::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::NotYet(_) | Error::CannotPrepare => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::TooManyRedelivered(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NotPreloaded | Error::ConsumerUncommitted(_) | Error::NoDispatcher(_) => {

@@ -18,6 +18,8 @@ mod guc;
 #[allow(unsafe_code)]
 mod pg;
 mod store;
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
 mod worker;
 
 /// What a declaration of a server's function that pgrx doesn't bind needs at the crate's root.
@@ -26,11 +28,33 @@ pub(crate) use pgrx::pg_sys::ffi;
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = [api]);
-pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"], finalize);
+pgrx::extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = [
+        api::stats::stream_stats,
+        api::stats::consumer_stats,
+        api::stats::last_seq,
+        api::stats::inserted_at,
+        api::stats::workers
+    ]
+);
+pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
 /// Called by the server when it loads the library.
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {
     pg::load();
+}
+
+/// What `cargo pgrx test` asks for.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'sequin'"]
+    }
 }

@@ -18,7 +18,6 @@ use pgrx::prelude::*;
 use std::rc::Rc;
 
 #[pg_extern]
-#[allow(clippy::too_many_arguments)]
 fn create_consumer(
     stream: Option<&str>,
     name: Option<&str>,
@@ -50,14 +49,14 @@ fn create_consumer(
     not_yet(transform, "transform")?;
     let starts = [start_seq.is_some(), start_time.is_some(), new_only];
     if starts.into_iter().filter(|&given| given).count() > 1 {
-        return Err(Error::TwoStarts)?;
+        return Err(Error::TwoStarts.into());
     }
     let table = streams::table(&stream)?;
     if !role::may_select(table) {
-        return Err(Error::NoSelect(stream))?;
+        return Err(Error::NoSelect(stream).into());
     }
     if consumers::exists(&name)? {
-        return Err(Error::ConsumerExists(name))?;
+        return Err(Error::ConsumerExists(name).into());
     }
     let start = match (start_seq, start_time) {
         (Some(seq), _) => at(after_seq(seq, "start_seq")?),
@@ -69,7 +68,6 @@ fn create_consumer(
 }
 
 #[pg_extern]
-#[allow(clippy::too_many_arguments)]
 fn alter_consumer(
     name: Option<&str>,
     filters: default!(Option<Vec<Option<String>>>, "NULL"),
@@ -84,8 +82,7 @@ fn alter_consumer(
     let consumer = mine(name, "name")?;
     not_yet(condition, "condition")?;
     not_yet(transform, "transform")?;
-    let given =
-        given(filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered, 0)?;
+    let given = given(filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered, 0)?;
     Ok(consumers::alter(&consumer.name, given)?)
 }
 
@@ -112,7 +109,7 @@ fn rewind(
 ) -> Result<(), ErrorReport> {
     let consumer = mine(consumer, "consumer")?;
     let after = match (to_seq, to_time) {
-        (Some(_), Some(_)) => return Err(Error::TwoTargets)?,
+        (Some(_), Some(_)) => return Err(Error::TwoTargets.into()),
         (Some(seq), None) => after_seq(seq, "to_seq")?,
         (None, Some(time)) => {
             messages::last_before(streams::table(&consumer.stream)?, check::time(time))?
@@ -123,10 +120,7 @@ fn rewind(
 }
 
 #[pg_extern]
-fn redeliver(
-    consumer: Option<&str>,
-    seqs: Option<Vec<Option<i64>>>,
-) -> Result<i32, ErrorReport> {
+fn redeliver(consumer: Option<&str>, seqs: Option<Vec<Option<i64>>>) -> Result<i32, ErrorReport> {
     let consumer = mine(consumer, "consumer")?;
     let seqs = required(seqs, "seqs")?.into_iter().flatten().collect();
     let wanted = wanted_again(&consumer, seqs, true)?;

@@ -19,18 +19,9 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-type Message = (
-    i64,
-    i64,
-    Option<Text>,
-    Option<Jsonb>,
-    Option<Jsonb>,
-    i32,
-    Timestamptz,
-);
+type Message = (i64, i64, Option<Text>, Option<Jsonb>, Option<Jsonb>, i32, Timestamptz);
 
 #[pg_extern]
-#[allow(clippy::type_complexity)]
 fn receive(
     consumer: Option<&str>,
     batch_size: default!(Option<i32>, "1"),
@@ -146,7 +137,7 @@ fn nack(
     for ack_ids in chunks(ack_ids)? {
         match call(&Request::Nack { consumer: consumer.id, delay, ack_ids })? {
             Answer::Deliveries { deliveries, .. } => count += deliveries.len(),
-            other => return Err(unexpected(&consumer, &other))?,
+            other => return Err(unexpected(&consumer, &other).into()),
         }
     }
     Ok(to_count(count))
@@ -164,7 +155,7 @@ fn extend(
     for ack_ids in chunks(ack_ids)? {
         match call(&Request::Extend { consumer: consumer.id, ack_wait, ack_ids })? {
             Answer::Count(n) => count += usize::try_from(n).unwrap_or(0),
-            other => return Err(unexpected(&consumer, &other))?,
+            other => return Err(unexpected(&consumer, &other).into()),
         }
     }
     Ok(to_count(count))

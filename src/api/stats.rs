@@ -18,7 +18,6 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 #[pg_extern]
-#[allow(clippy::type_complexity)]
 fn messages(
     stream: Option<&str>,
     filter: default!(Option<&str>, "'>'"),
@@ -56,7 +55,6 @@ fn messages(
 }
 
 #[pg_extern]
-#[allow(clippy::type_complexity)]
 fn in_flight(
     consumer: Option<&str>,
 ) -> Result<
@@ -80,7 +78,7 @@ fn in_flight(
     loop {
         let leases = match call(&Request::InFlight { consumer: consumer.id, after })? {
             Answer::InFlight(leases) => leases,
-            other => return Err(unexpected(&consumer, &other))?,
+            other => return Err(unexpected(&consumer, &other).into()),
         };
         let Some((last, ..)) = leases.last() else { break };
         after = last.ack_id;
@@ -99,7 +97,6 @@ fn in_flight(
 }
 
 #[pg_extern(name = "_stream_stats")]
-#[allow(clippy::type_complexity)]
 fn stream_stats(
     stream: Option<&str>,
 ) -> Result<
@@ -150,7 +147,6 @@ fn inserted_at(stream: Option<&str>, seq: Option<i64>) -> Result<Option<Timestam
 }
 
 #[pg_extern(name = "_consumer_stats")]
-#[allow(clippy::type_complexity)]
 fn consumer_stats() -> Result<
     TableIterator<
         'static,
@@ -201,15 +197,16 @@ fn consumer_stats() -> Result<
 /// What the dispatcher says of all consumers; nothing while none runs, rather than a wait for it.
 fn all_consumers() -> Result<Vec<ConsumerStats>> {
     let mut all: Vec<ConsumerStats> = Vec::new();
-    let is_running = session::database()?.dispatcher.pid() != 0;
-    while is_running {
+    if session::database()?.dispatcher.pid() == 0 {
+        return Ok(all);
+    }
+    loop {
         let after = all.last().map_or(0, |stats| stats.consumer);
         match call(&Request::Stats { after })? {
             Answer::Stats(page) if !page.is_empty() => all.extend(page),
-            _ => break,
+            _ => return Ok(all),
         }
     }
-    Ok(all)
 }
 
 fn last_error(consumer: i32) -> Result<Option<String>> {
@@ -220,7 +217,6 @@ fn last_error(consumer: i32) -> Result<Option<String>> {
 }
 
 #[pg_extern(name = "_workers")]
-#[allow(clippy::type_complexity)]
 fn workers() -> Result<
     TableIterator<
         'static,

@@ -23,7 +23,7 @@ fn create_stream(
     not_yet(one_message_per_key.then_some(()), "one_message_per_key")?;
     retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
     if catalog::stream_table(&stream).is_some() || streams::exists(&stream)? {
-        return Err(Error::StreamExists(stream))?;
+        return Err(Error::StreamExists(stream).into());
     }
     streams::create_table(&stream, index_keys)?;
     streams::insert(&stream)?;
@@ -44,14 +44,17 @@ fn alter_stream(
 }
 
 #[pg_extern]
-fn drop_stream(name: Option<&str>, force: default!(Option<bool>, "false")) -> Result<(), ErrorReport> {
+fn drop_stream(
+    name: Option<&str>,
+    force: default!(Option<bool>, "false"),
+) -> Result<(), ErrorReport> {
     let stream = self::name(name, "stream", "name")?;
     let force = required(force, "force")?;
     must_own(&stream)?;
     let used_by = consumers::of_stream(&stream)?;
     if !force && !used_by.is_empty() {
         let consumers = used_by.join(", ");
-        return Err(Error::StreamInUse { stream, consumers })?;
+        return Err(Error::StreamInUse { stream, consumers }.into());
     }
     for consumer in &used_by {
         consumers::delete(consumer)?;

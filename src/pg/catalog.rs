@@ -83,9 +83,7 @@ pub fn database_name(database: pg_sys::Oid) -> Option<String> {
 /// Locks a table for reading if nobody holds it exclusively; the transaction's end unlocks it.
 pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
     // SAFETY: takes a lock without waiting.
-    unsafe {
-        pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed())
-    }
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) }
 }
 
 /// The databases that one can connect to and that aren't templates. Inside a transaction of a worker that

@@ -37,7 +37,11 @@ pub enum Request {
 pub enum Answer {
     /// Messages granted, or ack_ids pinned; `row` and `generation` are for the row of sequin.acks, if one is
     /// due.
-    Deliveries { row: i64, generation: i32, deliveries: Vec<Delivery> },
+    Deliveries {
+        row: i64,
+        generation: i32,
+        deliveries: Vec<Delivery>,
+    },
     Count(i64),
     Stats(Vec<ConsumerStats>),
     InFlight(Vec<(Lease, Seq, u32)>),
@@ -296,8 +300,11 @@ mod tests {
                 rejected,
                 ack_ids
             }),
-            (c(), wait(), ids())
-                .prop_map(|(consumer, delay, ack_ids)| Request::Nack { consumer, delay, ack_ids }),
+            (c(), wait(), ids()).prop_map(|(consumer, delay, ack_ids)| Request::Nack {
+                consumer,
+                delay,
+                ack_ids
+            }),
             (c(), prop::collection::vec(any::<(i64, u64)>(), 0..MAX_BATCH))
                 .prop_map(|(consumer, messages)| Request::Redeliver { consumer, messages }),
             (c(), wait(), ids()).prop_map(|(consumer, ack_wait, ack_ids)| Request::Extend {
@@ -307,8 +314,7 @@ mod tests {
             }),
             (c(), ids()).prop_map(|(consumer, ack_ids)| Request::Gone { consumer, ack_ids }),
             c().prop_map(|after| Request::Stats { after }),
-            (c(), any::<i64>())
-                .prop_map(|(consumer, after)| Request::InFlight { consumer, after }),
+            (c(), any::<i64>()).prop_map(|(consumer, after)| Request::InFlight { consumer, after }),
         ]
     }
 

@@ -49,8 +49,7 @@ fn process_number() -> Option<usize> {
 pub fn load() {
     // SAFETY: a plain flag of the server.
     if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
-        pg_sys::panic::ErrorReport::from(crate::error::Error::NotPreloaded)
-            .report(pgrx::PgLogLevel::ERROR);
+        crate::error::Error::NotPreloaded.raise();
     }
     // SAFETY: the postmaster has one thread. With one of these set, pgrx would put a backtrace into the DETAIL
     // of every error that a client sees.

@@ -118,7 +118,8 @@ pub fn must_end() -> bool {
 pub fn wait(time: Option<Duration>) {
     let timed = if time.is_some() { pg_sys::WL_TIMEOUT } else { 0 };
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH | timed;
-    let millis = time.map_or(-1, |t| i64::try_from(t.as_micros().div_ceil(1000)).unwrap_or(i64::MAX));
+    let millis =
+        time.map_or(-1, |t| i64::try_from(t.as_micros().div_ceil(1000)).unwrap_or(i64::MAX));
     // SAFETY: this process's own latch; no transaction is open.
     unsafe {
         pg_sys::WaitLatch(pg_sys::MyLatch, events.cast_signed(), millis, pg_sys::PG_WAIT_EXTENSION);

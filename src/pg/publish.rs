@@ -17,14 +17,8 @@ pub fn announce(table: pg_sys::Oid) -> Result<()> {
 /// `sequin.on_publish()`, BEFORE INSERT FOR EACH STATEMENT.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn sequin_on_publish(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
-    if let Some(table) = trigger_table(fcinfo) {
-        if let Err(error) = announce(table) {
-            pg_sys::panic::ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
-        }
-    }
+unsafe extern "C-unwind" fn sequin_on_publish(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    raise(trigger_table(fcinfo).map_or(Ok(()), announce));
     pg_sys::Datum::null()
 }
 
@@ -37,11 +31,15 @@ unsafe extern "C-unwind" fn sequin_on_config_change(
 ) -> pg_sys::Datum {
     if let Some(table) = trigger_table(fcinfo) {
         super::relcache::invalidate(table);
-        if let Err(error) = session::note_config_changed() {
-            pg_sys::panic::ErrorReport::from(error).report(pgrx::PgLogLevel::ERROR);
-        }
+        raise(session::note_config_changed());
     }
     pg_sys::Datum::null()
+}
+
+fn raise(result: Result<()>) {
+    if let Err(error) = result {
+        error.raise();
+    }
 }
 
 /// The table whose trigger is running; `None` if the function was called in another way.

@@ -52,8 +52,9 @@ pub fn is_limited_by_policies(table: pg_sys::Oid) -> bool {
 /// True if the current role may SELECT from a table.
 pub fn may_select(table: pg_sys::Oid) -> bool {
     // SAFETY: looks the table up in the catalog cache.
-    let result =
-        unsafe { pg_sys::pg_class_aclcheck(table, current(), pg_sys::ACL_SELECT.into()) };
+    let result = unsafe {
+        pg_sys::pg_class_aclcheck(table, current(), pg_sys::ACL_SELECT as pg_sys::AclMode)
+    };
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 

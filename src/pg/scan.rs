@@ -173,13 +173,8 @@ impl Scan {
 
 /// The columns that create_stream makes. Their owner can change them, and then they can't be read: datums of
 /// another type would be taken for pointers.
-const COLUMNS: [pg_sys::Oid; 5] = [
-    pg_sys::INT8OID,
-    pg_sys::TEXTOID,
-    pg_sys::JSONBOID,
-    pg_sys::JSONBOID,
-    pg_sys::TIMESTAMPTZOID,
-];
+const COLUMNS: [pg_sys::Oid; 5] =
+    [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::JSONBOID, pg_sys::JSONBOID, pg_sys::TIMESTAMPTZOID];
 
 unsafe fn has_columns(table: pg_sys::Relation) -> bool {
     // SAFETY: an open relation, whose descriptor has natts attributes.

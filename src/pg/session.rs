@@ -122,10 +122,7 @@ pub(super) fn remind() {
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn at_end(
-    event: pg_sys::XactEvent::Type,
-    _arg: *mut std::ffi::c_void,
-) {
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     use pg_sys::XactEvent::*;
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PARALLEL_PRE_COMMIT => before_commit(),
@@ -139,16 +136,14 @@ unsafe extern "C-unwind" fn at_end(
 fn before_commit() {
     let asked = with(|t| !t.asked.is_empty());
     if asked && Slot::mine().is_some_and(|(_, slot)| !slot.may_commit()) {
-        pgrx::prelude::pg_sys::panic::ErrorReport::from(Error::DispatcherRestarted)
-            .report(pgrx::PgLogLevel::ERROR);
+        Error::DispatcherRestarted.raise();
     }
 }
 
 fn refuse_prepare() {
     let involved = with(|t| !t.asked.is_empty() || !t.published.is_empty());
     if involved {
-        pgrx::prelude::pg_sys::panic::ErrorReport::from(Error::CannotPrepare)
-            .report(pgrx::PgLogLevel::ERROR);
+        Error::CannotPrepare.raise();
     }
 }
 

@@ -19,8 +19,19 @@ statement!(
          acked_total, redelivered_total, dead_total) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     [
-        INT4OID, INT8OID, INT4OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID,
-        INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID, INT8OID
+        INT4OID,
+        INT8OID,
+        INT4OID,
+        INT8OID,
+        INT8ARRAYOID,
+        INT8ARRAYOID,
+        INT8ARRAYOID,
+        INT4ARRAYOID,
+        INT8ARRAYOID,
+        INT8ARRAYOID,
+        INT8OID,
+        INT8OID,
+        INT8OID
     ]
 );
 statement!(
@@ -86,7 +97,9 @@ pub fn insert(consumer: ConsumerId, id: i64, generation: i32, snapshot: &Snapsho
 /// The newest checkpoint of a consumer, of whatever generation.
 pub fn newest(consumer: ConsumerId) -> Result<Option<Checkpoint>> {
     NEWEST.with(|s| {
-        s.run(Access::Latest, &[arg(consumer)], |rows| rows.first().map(|row| read(&row)).transpose())
+        s.run(Access::Latest, &[arg(consumer)], |rows| {
+            rows.first().map(|row| read(&row)).transpose()
+        })
     })
 }
 
@@ -96,16 +109,16 @@ fn read(row: &Row) -> Result<Checkpoint> {
     let deliveries: Vec<i32> = row.need(7)?;
     let ack_ids: Vec<i64> = row.need(8)?;
     let due: Vec<Micros> = row.need(9)?;
-    let active = (seqs.into_iter().zip(keys).zip(deliveries)).zip(ack_ids.into_iter().zip(due)).map(
-        |(((seq, key), n), (ack_id, due))| {
+    let active = (seqs.into_iter().zip(keys).zip(deliveries))
+        .zip(ack_ids.into_iter().zip(due))
+        .map(|(((seq, key), n), (ack_id, due))| {
             let item = Item { seq, key: key.cast_unsigned(), deliveries: n.cast_unsigned() };
             let hold = match ack_id {
                 0 => Hold::Until(due),
                 _ => Hold::InFlight(Lease { ack_id, due, holder: 0, pinned: false }),
             };
             (seq, (item, hold))
-        },
-    );
+        });
     let done: Vec<Seq> = row.need(4)?;
     Ok(Checkpoint {
         id: row.need(1)?,

@@ -70,8 +70,17 @@ statement!(
          start_after, start_done) \
      VALUES ($1, $2, $3::pg_catalog.regrole, $4, $5, $6, $7, $8, $9, $10, $11)",
     [
-        TEXTOID, TEXTOID, OIDOID, TEXTARRAYOID, INTERVALOID, INT4OID, INT4OID, INTERVALARRAYOID,
-        BOOLOID, INT8OID, INT8ARRAYOID
+        TEXTOID,
+        TEXTOID,
+        OIDOID,
+        TEXTARRAYOID,
+        INTERVALOID,
+        INT4OID,
+        INT4OID,
+        INTERVALARRAYOID,
+        BOOLOID,
+        INT8OID,
+        INT8ARRAYOID
     ]
 );
 statement!(
@@ -96,11 +105,7 @@ statement!(
      WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID, INT8OID]
 );
-statement!(
-    DELETE,
-    "DELETE FROM sequin.consumers WHERE name OPERATOR(pg_catalog.=) $1",
-    [TEXTOID]
-);
+statement!(DELETE, "DELETE FROM sequin.consumers WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
 statement!(
     OF_STREAM,
     "SELECT name FROM sequin.consumers WHERE stream OPERATOR(pg_catalog.=) $1 ORDER BY name",

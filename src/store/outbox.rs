@@ -12,7 +12,14 @@ statement!(
     "INSERT INTO sequin.outbox (consumer_id, id, generation, kind, ack_id, due, seqs, keys, deliveries) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     [
-        INT4OID, INT8OID, INT4OID, CHAROID, INT8OID, TIMESTAMPTZOID, INT8ARRAYOID, INT8ARRAYOID,
+        INT4OID,
+        INT8OID,
+        INT4OID,
+        CHAROID,
+        INT8OID,
+        TIMESTAMPTZOID,
+        INT8ARRAYOID,
+        INT8ARRAYOID,
         INT4ARRAYOID
     ]
 );

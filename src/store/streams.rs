@@ -7,11 +7,7 @@ use crate::pg::{catalog, role};
 use pgrx::pg_sys;
 
 statement!(INSERT, "INSERT INTO sequin.streams (name) VALUES ($1)", [TEXTOID]);
-statement!(
-    DELETE,
-    "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1",
-    [TEXTOID]
-);
+statement!(DELETE, "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
 statement!(
     EXISTS,
     "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1",

@@ -106,7 +106,8 @@ impl Dispatcher {
         for &id in ids {
             let cursor = self.world.cursor(id).unwrap_or(0);
             let snapshot = self.world.stream_of(id).and_then(|stream| stream.snapshot(id));
-            let (Some(snapshot), Some(state)) = (snapshot, self.world.consumers.get_mut(&id)) else {
+            let (Some(snapshot), Some(state)) = (snapshot, self.world.consumers.get_mut(&id))
+            else {
                 self.unsaved.remove(&id);
                 continue;
             };

@@ -75,10 +75,10 @@ impl Dispatcher {
         for &id in &gone {
             self.forget(id);
         }
-        if !gone.is_empty() {
-            if let Err(error) = process::transaction(checkpoints::delete_orphans) {
-                self.fail("cannot clean up after dropped consumers", &error);
-            }
+        if !gone.is_empty()
+            && let Err(error) = process::transaction(checkpoints::delete_orphans)
+        {
+            self.fail("cannot clean up after dropped consumers", &error);
         }
         while let Some((id, config)) = configs.pop_first() {
             self.reconfigure(id, config);
@@ -245,11 +245,7 @@ fn state_filters(filters: &[Filter]) -> Vec<String> {
 }
 
 /// True if the consumer can take the settings as it is.
-fn is_mild(
-    stream: &Stream,
-    id: ConsumerId,
-    settings: &crate::engine::settings::Settings,
-) -> bool {
+fn is_mild(stream: &Stream, id: ConsumerId, settings: &crate::engine::settings::Settings) -> bool {
     stream.consumer(id).is_some_and(|consumer| consumer.settings().ordered == settings.ordered)
 }
 

@@ -235,10 +235,10 @@ impl Dispatcher {
 
     /// One round: everything that has come in, then everything that follows from it.
     fn step(&mut self, slots: &mut Vec<usize>) -> Option<End> {
-        if self.database.take_config_changed() || !self.config_read {
-            if let Some(end) = self.read_config() {
-                return Some(end);
-            }
+        if (self.database.take_config_changed() || !self.config_read)
+            && let Some(end) = self.read_config()
+        {
+            return Some(end);
         }
         let published = self.database.take_published();
         self.database.take_requests(slots);

@@ -155,8 +155,7 @@ impl Dispatcher {
         let waited_for: Vec<Oid> =
             self.parked.iter().filter_map(|&id| self.world.table_of(id)).collect();
         let before = self.listening.len();
-        self.listening
-            .retain(|&table| !published.contains(table) || waited_for.contains(&table));
+        self.listening.retain(|&table| !published.contains(table) || waited_for.contains(&table));
         if self.listening.len() != before {
             self.database.listen(self.listening.iter().copied());
         }
@@ -164,7 +163,8 @@ impl Dispatcher {
 
     /// Gives those who wait for a consumer what there is, first come, first served.
     pub(super) fn fill(&mut self, id: ConsumerId) {
-        while let Some(waiter) = self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop_front())
+        while let Some(waiter) =
+            self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop_front())
         {
             match self.grant(id, &waiter) {
                 Outcome::Answered => self.unpark(waiter.slot),

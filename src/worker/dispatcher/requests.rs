@@ -9,9 +9,7 @@ use crate::engine::key::{KeyId, Seq};
 use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use crate::pg::database::Database;
-use crate::pg::mailbox::{
-    Answer, ConsumerStats, LEASES_PER_ANSWER, Request, STATS_PER_ANSWER,
-};
+use crate::pg::mailbox::{Answer, ConsumerStats, LEASES_PER_ANSWER, Request, STATS_PER_ANSWER};
 use crate::pg::shmem::{Segment, segment};
 use crate::pg::slot::{Mail, Slot};
 use crate::pg::{now, process};
@@ -47,14 +45,14 @@ pub(super) fn take_over(database: &Database) {
 impl Dispatcher {
     /// Collects what a slot has, and serves it.
     pub(super) fn serve_slot(&mut self, n: usize) -> Option<End> {
-        let Some(slot) = slots().get(n) else { return None };
+        let slot = slots().get(n)?;
         let mail = slot.collect(self.database.oid());
         // First what the process did that had the slot before, if another has it now.
         self.settle(n, &mail);
         if self.sessions.get(&n).is_some_and(|session| session.pid != mail.pid) {
             self.abort(n, 0);
         }
-        let Some(request) = mail.request else { return None };
+        let request = mail.request?;
         match self.serve(n, mail.number, mail.pid, request) {
             Ok(answer) => {
                 if let Some(answer) = answer {
@@ -82,14 +80,14 @@ impl Dispatcher {
         if let Some(from) = mail.aborted_from {
             self.abort(n, from);
         }
-        if mail.committed {
-            if let Some(mut session) = self.sessions.remove(&n) {
-                let mut moment = Moment { now: now(), ids: &mut self.ids };
-                for applied in session.claims.commit(&mut self.world, &mut moment) {
-                    if let Some(state) = self.world.consumers.get_mut(&applied.consumer) {
-                        state.applied.push(applied.row);
-                    }
-                }
+        if !mail.committed {
+            return;
+        }
+        let Some(mut session) = self.sessions.remove(&n) else { return };
+        let mut moment = Moment { now: now(), ids: &mut self.ids };
+        for applied in session.claims.commit(&mut self.world, &mut moment) {
+            if let Some(state) = self.world.consumers.get_mut(&applied.consumer) {
+                state.applied.push(applied.row);
             }
         }
     }
@@ -153,7 +151,8 @@ impl Dispatcher {
             Request::Extend { consumer, ack_wait, ack_ids } => {
                 let (consumer, mut moment) = self.at(consumer)?;
                 let lease = ack_wait.unwrap_or(consumer.settings().ack_wait);
-                let live = ack_ids.into_iter().filter(|&id| consumer.extend(id, lease, &mut moment));
+                let live =
+                    ack_ids.into_iter().filter(|&id| consumer.extend(id, lease, &mut moment));
                 Ok(Some(Answer::Count(i64::try_from(live.count()).unwrap_or(0))))
             }
             Request::Gone { consumer, ack_ids } => {
@@ -231,7 +230,6 @@ impl Dispatcher {
     }
 
     /// Enters the claim on what was pinned, and answers with it.
-    #[allow(clippy::too_many_arguments)]
     fn claim(
         &mut self,
         n: usize,

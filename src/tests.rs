@@ -1,0 +1,156 @@
+//! Tests inside a server, of what needs one session only: each runs in a transaction that is rolled back, so
+//! nothing here receives. What takes commits or a second session is in tests/ and pg_test/.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[pgrx::pg_schema]
+mod tests {
+    use crate::engine::key::Seq;
+    use crate::error::Error;
+    use crate::pg::{scan, sequence, session, slot};
+    use crate::store::{messages, streams};
+    use pgrx::prelude::*;
+
+    fn stream(name: &str) -> pg_sys::Oid {
+        Spi::run(&format!("SELECT sequin.create_stream('{name}')")).unwrap();
+        streams::table(name).unwrap()
+    }
+
+    fn publish(stream: &str, key: &str) -> Seq {
+        let call = format!("SELECT sequin.publish('{stream}', '{key}', '{{}}')");
+        Spi::get_one::<i64>(&call).unwrap().unwrap()
+    }
+
+    fn seqs(table: pg_sys::Oid, ranges: &[(Seq, Seq)]) -> Vec<Seq> {
+        let rows = messages::rows(table, ranges, usize::MAX).unwrap().rows;
+        rows.into_iter().map(|row| row.seq).collect()
+    }
+
+    #[pg_test]
+    fn a_scan_reads_only_the_ranges_it_is_asked_for() {
+        let table = stream("scanned");
+        (0..10).for_each(|_| {
+            publish("scanned", "a");
+        });
+        assert_eq!(seqs(table, &[(2, 3), (6, 6), (9, 100)]), [2, 3, 6, 9, 10]);
+        assert!(seqs(table, &[]).is_empty());
+    }
+
+    #[pg_test]
+    fn a_read_that_stops_at_its_limit_says_so() {
+        let table = stream("limited");
+        (0..5).for_each(|_| {
+            publish("limited", "a");
+        });
+        let found = messages::rows(table, &[(1, 5)], 3).unwrap();
+        assert!(!found.complete);
+        assert_eq!(found.rows.len(), 3);
+        assert!(messages::rows(table, &[(1, 5)], 6).unwrap().complete);
+    }
+
+    #[pg_test]
+    fn a_table_that_was_changed_is_refused_rather_than_misread() {
+        let table = stream("changed");
+        publish("changed", "a");
+        Spi::run("ALTER TABLE sequin_stream.changed ALTER COLUMN headers TYPE text").unwrap();
+        let read = scan::messages(table, &[(1, 5)], |_| true);
+        assert!(matches!(read, Err(Error::NotAStream(name)) if name == "changed"));
+    }
+
+    #[pg_test]
+    fn the_last_value_of_a_sequence_is_zero_before_its_first() {
+        let table = stream("counted");
+        let sequence = sequence::of_stream(table).unwrap();
+        assert_eq!(sequence::last_value(sequence), 0);
+        assert_eq!(sequence::take(sequence, 3), [1, 2, 3]);
+        assert_eq!(sequence::last_value(sequence), 3);
+    }
+
+    #[pg_test]
+    fn an_open_transaction_shows_the_lowest_seq_it_can_take() {
+        let table = stream("bounded");
+        sequence::take(sequence::of_stream(table).unwrap(), 7);
+        let database = session::database().unwrap();
+        assert_eq!(slot::publishers(database, table), []);
+        publish("bounded", "a");
+        publish("bounded", "b");
+        let bounds: Vec<Seq> =
+            slot::publishers(database, table).iter().map(|publisher| publisher.bound).collect();
+        assert_eq!(bounds, [8]);
+    }
+
+    #[pg_test]
+    fn a_plain_insert_is_announced_like_publish() {
+        let table = stream("inserted");
+        Spi::run("INSERT INTO sequin_stream.inserted (key, data) VALUES ('a', '1'), ('b', '2')")
+            .unwrap();
+        let open = slot::publishers(session::database().unwrap(), table);
+        assert_eq!(open.first().map(|publisher| publisher.bound), Some(1));
+    }
+
+    #[pg_test]
+    fn a_transaction_that_publishes_to_many_streams_bounds_all_of_them() {
+        let tables: Vec<pg_sys::Oid> = (0..12).map(|n| stream(&format!("many_{n}"))).collect();
+        (0..12).for_each(|n| {
+            publish(&format!("many_{n}"), "a");
+        });
+        let database = session::database().unwrap();
+        for table in tables {
+            let open = slot::publishers(database, table);
+            assert_eq!(open.first().map(|publisher| publisher.bound), Some(1));
+        }
+    }
+
+    #[pg_test]
+    fn the_last_message_before_a_time_is_found_by_search() {
+        let table = stream("timed");
+        Spi::run(
+            "INSERT INTO sequin_stream.timed (key, data, inserted_at) \
+             SELECT 'a', '1', timestamptz '2020-01-01 UTC' + n * interval '1 minute' \
+             FROM generate_series(1, 1000) n",
+        )
+        .unwrap();
+        let at = |minute: i64| {
+            let sql = format!(
+                "SELECT (extract(epoch FROM timestamptz '2020-01-01 UTC' - timestamptz '2000-01-01 UTC') \
+                 * 1000000)::bigint + {minute}::bigint * 60000000"
+            );
+            Spi::get_one::<i64>(&sql).unwrap().unwrap()
+        };
+        assert_eq!(messages::last_before(table, at(0)).unwrap(), 0);
+        assert_eq!(messages::last_before(table, at(500)).unwrap(), 499);
+        assert_eq!(messages::last_before(table, at(501) - 1).unwrap(), 500);
+        assert_eq!(messages::last_before(table, at(5000)).unwrap(), 1000);
+    }
+
+    #[pg_test]
+    fn a_payload_goes_in_and_comes_out_as_the_same_jsonb() {
+        stream("carried");
+        let same = Spi::get_one::<bool>(
+            "WITH p AS (SELECT jsonb_build_object('big', repeat('x', 100000), 'n', 1e400::numeric, \
+                                                  'deep', '[[[{\"a\": null}]]]'::jsonb) AS data), \
+                  i AS (SELECT sequin.publish('carried', 'k', data, data) FROM p) \
+             SELECT count(*) = 1 FROM i",
+        );
+        assert_eq!(same.unwrap(), Some(true));
+        let same = Spi::get_one::<bool>(
+            "SELECT m.data = s.data AND m.headers = s.data AND m.data ->> 'n' = (1e400::numeric)::text \
+             FROM sequin.messages('carried') m JOIN sequin_stream.carried s USING (seq)",
+        );
+        assert_eq!(same.unwrap(), Some(true));
+    }
+
+    #[pg_test]
+    fn what_is_open_when_a_consumer_of_new_messages_is_made_is_new_to_it() {
+        let table = stream("fresh");
+        publish("fresh", "a");
+        // This transaction's own message is the only one, and it is seen already: as done, not as skipped.
+        Spi::run("SELECT sequin.create_consumer('fresh', 'fresh_consumer', new_only => true)")
+            .unwrap();
+        let start = Spi::get_two::<i64, Vec<i64>>(
+            "SELECT start_after, start_done FROM sequin.consumers WHERE name = 'fresh_consumer'",
+        );
+        assert_eq!(start.unwrap(), (Some(0), Some(vec![1, 1])));
+        assert_eq!(sequence::last_value(sequence::of_stream(table).unwrap()), 1);
+    }
+}
