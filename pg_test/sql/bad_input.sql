@@ -63,9 +63,11 @@ SELECT attempt(format('SELECT sequin.alter_consumer(%s)', arguments)) FROM unnes
     $$'missing'$$, 'NULL', $$'reader', filters => '{}'$$, $$'reader', filters => '{a*}'$$, $$'reader', ack_wait => '0'$$,
     $$'reader', max_ack_pending => 0$$, $$'reader', max_deliver => -1$$, $$'reader', backoff => '{-1 s}'$$,
     $$'reader', condition => 'true'$$]) arguments;
-SELECT attempt(format('SELECT sequin.%s(%L)', function, name))
-FROM unnest(ARRAY['drop_consumer', 'pause_consumer', 'resume_consumer', 'rewind', 'redrive', 'in_flight']) function,
-     (VALUES ('missing'), (NULL)) bad (name);
+SELECT attempt(statement) FROM (
+    SELECT format('SELECT sequin.%s(%L)', function, name) AS statement
+    FROM unnest(ARRAY['drop_consumer', 'pause_consumer', 'resume_consumer', 'rewind', 'redrive', 'in_flight']) function,
+         (VALUES ('missing'), (NULL)) bad (name)
+    ORDER BY function COLLATE "C", name) statements;
 SELECT attempt($$SELECT sequin.rewind('reader', to_seq => 1, to_time => now())$$);
 SELECT attempt($$SELECT sequin.rewind('reader', to_seq => -1)$$);
 SELECT attempt($$SELECT sequin.redeliver('missing', '{1}')$$);
@@ -76,9 +78,11 @@ SELECT attempt(format('SELECT * FROM sequin.receive(%s)', arguments)) FROM unnes
     $$'missing'$$, 'NULL', $$'reader', 0$$, $$'reader', -1$$, $$'reader', 1001$$, $$'reader', NULL$$,
     $$'reader', wait => '-1 s'$$, $$'reader', wait => '61 min'$$, $$'reader', wait => '1 month'$$, $$'reader', wait => NULL$$,
     $$'reader', ack_wait => '0'$$, $$'reader', ack_wait => '-1 s'$$, $$'reader', ack_wait => '1000 years'$$]) arguments;
-SELECT attempt(format('SELECT sequin.%s(%s)', function, arguments))
-FROM unnest(ARRAY['ack', 'nack', 'extend', 'reject']) function,
-     unnest(ARRAY[$$'missing', '{1}'$$, $$NULL, '{1}'$$, $$'reader', NULL$$]) arguments;
+SELECT attempt(statement) FROM (
+    SELECT format('SELECT sequin.%s(%s)', function, arguments) AS statement
+    FROM unnest(ARRAY['ack', 'nack', 'extend', 'reject']) function,
+         unnest(ARRAY[$$'missing', '{1}'$$, $$NULL, '{1}'$$, $$'reader', NULL$$]) arguments
+    ORDER BY function COLLATE "C", arguments COLLATE "C") statements;
 SELECT attempt($$SELECT sequin.nack('reader', '{1}', delay => '-1 s')$$);
 SELECT attempt($$SELECT sequin.nack('reader', '{1}', delay => '1000 years')$$);
 SELECT attempt($$SELECT sequin.extend('reader', '{1}', ack_wait => '0')$$);

@@ -62,12 +62,13 @@ SELECT sequin.ack('mine', array(SELECT ack_id FROM sequin.in_flight('mine'))) AS
 RESET ROLE;
 
 -- pg_monitor sees the state of all.
+SELECT key FROM sequin.receive('mine', 10, wait => '10 s');
 REVOKE regress_sequin_owner FROM regress_sequin_stranger;
 GRANT pg_monitor TO regress_sequin_stranger;
 SET ROLE regress_sequin_stranger;
-SELECT stream, messages FROM sequin.stream_stats;
+SELECT stream, messages > 0 AS filled FROM sequin.stream_stats;
 SELECT consumer, stream FROM sequin.consumer_stats ORDER BY consumer;
-SELECT key FROM sequin.in_flight('mine');
+SELECT key FROM sequin.in_flight('mine') ORDER BY key;
 SELECT count(*) > 0 AS seen FROM sequin.workers;
 RESET ROLE;
 
