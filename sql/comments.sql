@@ -243,7 +243,7 @@ that a LIMIT cuts off. While it waits, its statement holds a snapshot as any run
 minutes rather than an hour.
 Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
 Errors: 42704 no such consumer, 22023 out of range, 22004 NULL, 42501 no right, 55000 consumer not committed
-or dropped, or no dispatcher for 15 s, 25006 standby.
+or dropped, or no dispatcher for 15 s, 42809 the table was altered, 25006 standby.
 
 Example: SELECT * FROM sequin.receive('billing', batch_size => 10, wait => '20 s');$$;
 
@@ -256,8 +256,8 @@ ack_ids   from receive, any number; NULLs among them are ignored; may not be NUL
 An ack_id that is unknown, past its deadline, or used already is left out of the count; it is no error. So
 a result below the number you passed says that others may be working on those messages.
 Takes effect at commit, and not if you roll back. Until then the deadline is held off. In one transaction
-with receive and your own changes, each message is processed exactly once.
-Writes one row, whatever the number of ack_ids.
+with receive and your own changes each message is processed exactly once, if you roll back when the result
+is below the number you passed. Writes one row, whatever the number of ack_ids.
 Right: member of the role that owns the consumer.
 Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 40001 at COMMIT if the dispatcher was
 restarted in between (run the transaction again), 55000 no dispatcher, 25006 read-only transaction or standby.
