@@ -6,4 +6,8 @@ sudo=()
 am_root || sudo=(--sudo)
 note "installing sequin into PostgreSQL $PG_MAJOR ($PG_CONFIG)"
 # PROFILE=dev builds faster, for trying things out.
-exec cargo pgrx install --profile "${PROFILE:-release}" --no-default-features --features "$PG_FEATURE" --pg-config "$PG_CONFIG" "${sudo[@]}"
+build=(--profile "${PROFILE:-release}" --no-default-features --features "$PG_FEATURE")
+cargo build --lib "${build[@]}"
+# A server that runs has the library mapped: copying over it would crash that server, a new file does not.
+as_root rm -f "$("$PG_CONFIG" --pkglibdir)/sequin.so"
+exec cargo pgrx install "${build[@]}" --pg-config "$PG_CONFIG" "${sudo[@]}"
