@@ -18,6 +18,8 @@ pub struct Database {
     oid: AtomicU32,
     /// The launcher should keep a dispatcher running here.
     wanted: AtomicBool,
+    /// Some session waits for messages: what frees one for it is urgent.
+    is_waited_for: AtomicBool,
     /// Streams, consumers, or the extension itself have changed.
     config_changed: AtomicBool,
     /// Streams that a transaction has published to, and ended.
@@ -111,13 +113,32 @@ impl Database {
         self.config_changed.swap(false, Ordering::SeqCst)
     }
 
-    /// The slot has something for the dispatcher.
+    /// The slot has a request for the dispatcher.
     pub fn notify_request(&self, slot: usize) {
-        let (word, bit) = (slot / 64, 1u64 << (slot % 64));
-        if let Some(map) = self.bitmap(REQUESTS) {
-            map[word].fetch_or(bit, Ordering::SeqCst);
+        self.mark(slot);
+        self.dispatcher.wake();
+    }
+
+    /// The slot's transaction has ended. That wakes the dispatcher only if somebody waits for what it frees;
+    /// else it is collected with the next request, whoever makes it. Saves two of four wake-ups for each
+    /// message received and acked.
+    pub fn notify_end(&self, slot: usize) {
+        self.mark(slot);
+        if self.is_waited_for.load(Ordering::SeqCst) {
             self.dispatcher.wake();
         }
+    }
+
+    fn mark(&self, slot: usize) {
+        if let Some(map) = self.bitmap(REQUESTS) {
+            map[slot / 64].fetch_or(1 << (slot % 64), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether ends of transactions are to wake the dispatcher. True if that is new: then it must look once
+    /// more, for those that ended just before.
+    pub fn set_waited_for(&self, waited_for: bool) -> bool {
+        !self.is_waited_for.swap(waited_for, Ordering::SeqCst) && waited_for
     }
 
     /// Takes the slots that have something for the dispatcher.

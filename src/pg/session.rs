@@ -182,7 +182,7 @@ fn end(committed: bool) {
             slot.abort(first)
         };
         if slot.end() || must_tell {
-            database.notify_request(index);
+            database.notify_end(index);
         }
     }
 }
@@ -208,7 +208,7 @@ unsafe extern "C-unwind" fn at_savepoint(
                 return;
             };
             if slot.abort(from) {
-                database.notify_request(index);
+                database.notify_end(index);
             }
         }
         _ => {}

@@ -132,9 +132,9 @@ impl Slot {
             if is_empty || left_for == database {
                 return;
             }
-            let is_alive = Database::find(left_for).is_some_and(|d| d.dispatcher.pid() != 0);
-            if !is_alive || Instant::now() > until {
-                return;
+            match Database::find(left_for).map(|database| &database.dispatcher) {
+                Some(alive) if alive.pid() != 0 && Instant::now() < until => alive.wake(),
+                _ => return,
             }
             super::call::sleep(Duration::from_millis(1));
             pgrx::check_for_interrupts!();

@@ -131,6 +131,8 @@ struct Dispatcher {
     /// Consumers that have had their turn and want to read on.
     hungry: BTreeSet<ConsumerId>,
     config_read: bool,
+    /// Something may have come in without a wake-up.
+    look_again: bool,
 }
 
 /// Why a dispatcher ends.
@@ -213,6 +215,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         next_checkpoint: 0,
         hungry: BTreeSet::new(),
         config_read: false,
+        look_again: false,
     }))
 }
 
@@ -242,15 +245,14 @@ impl Dispatcher {
         }
         let published = self.database.take_published();
         self.database.take_requests(slots);
-        for &slot in slots.iter() {
-            if let Some(end) = self.serve_slot(slot) {
-                return Some(end);
-            }
+        if let Some(end) = self.serve_slots(slots) {
+            return Some(end);
         }
         self.tick();
         self.fill_parked(&published);
         self.after_changes();
         self.write();
+        self.look_again = self.database.set_waited_for(!self.parked.is_empty());
         None
     }
 
@@ -321,7 +323,7 @@ impl Dispatcher {
 
     /// How long there is nothing to do, unless the latch is set.
     fn pause(&self) -> Duration {
-        if !self.hungry.is_empty() {
+        if self.look_again || !self.hungry.is_empty() {
             return Duration::ZERO;
         }
         let now = now();

@@ -43,33 +43,55 @@ pub(super) fn take_over(database: &Database) {
 }
 
 impl Dispatcher {
-    /// Collects what a slot has, and serves it.
-    pub(super) fn serve_slot(&mut self, n: usize) -> Option<End> {
-        let slot = slots().get(n)?;
-        let mail = slot.collect(self.database.oid());
-        // First what the process did that had the slot before, if another has it now.
-        self.settle(n, &mail);
-        if self.sessions.get(&n).is_some_and(|session| session.pid != mail.pid) {
-            self.abort(n, 0);
+    /// Takes what the slots have: first all ends of transactions, so that whoever asks after one of them finds
+    /// what it has freed; then the requests.
+    pub(super) fn serve_slots(&mut self, marked: &[usize]) -> Option<End> {
+        let mut requests = Vec::new();
+        for &n in marked {
+            let Some(slot) = slots().get(n) else { continue };
+            let mail = slot.collect(self.database.oid());
+            // What the process did that had the slot before, if another has it now.
+            self.settle(n, &mail);
+            if self.sessions.get(&n).is_some_and(|session| session.pid != mail.pid) {
+                self.abort(n, 0);
+            }
+            if let Some(request) = mail.request {
+                requests.push((n, slot, mail.number, mail.pid, request));
+            }
         }
-        let request = mail.request?;
-        match self.serve(n, mail.number, mail.pid, request) {
+        for (n, slot, number, pid, request) in requests {
+            if let Some(end) = self.serve_request(n, slot, number, pid, request) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    fn serve_request(
+        &mut self,
+        n: usize,
+        slot: &Slot,
+        number: u64,
+        pid: i32,
+        request: Request,
+    ) -> Option<End> {
+        match self.serve(n, number, pid, request) {
             Ok(answer) => {
                 if let Some(answer) = answer {
-                    slot.answer(mail.number, &answer);
+                    slot.answer(number, &answer);
                 }
                 None
             }
             Err(NotLoaded::Unknown) => {
-                slot.answer(mail.number, &Answer::NoConsumer);
+                slot.answer(number, &Answer::NoConsumer);
                 None
             }
             Err(NotLoaded::NotNow) => {
-                slot.answer(mail.number, &Answer::NotNow);
+                slot.answer(number, &Answer::NotNow);
                 None
             }
             Err(NotLoaded::FromTheFuture) => {
-                slot.ask_again(mail.number);
+                slot.ask_again(number);
                 Some(End::NeedsEpoch)
             }
         }
