@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
@@ -71,7 +72,7 @@ impl Cluster {
         let mut command = as_server_user(&program("postgres"));
         command.arg("-D").arg(self.data());
         command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn_for_life(command);
         let deadline = Instant::now() + SERVER_DEADLINE;
         while self.try_connect("postgres").is_err() {
             if let Some(status) = child.try_wait().unwrap() {
@@ -84,7 +85,7 @@ impl Cluster {
                 child.kill().unwrap();
                 panic!("the server did not start in {SERVER_DEADLINE:?}\n{}", self.log_tail());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         *postmaster = Some(child);
     }
@@ -100,7 +101,7 @@ impl Cluster {
                 child.wait().unwrap();
                 panic!("the server did not stop in {SERVER_DEADLINE:?}\n{}", self.log_tail());
             }
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -188,7 +189,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             eprintln!("{}", self.log_tail());
         }
         self.destroy();
@@ -223,7 +224,7 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
     let end = Instant::now() + deadline;
     while !condition() {
         assert!(Instant::now() < end, "not within {deadline:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -274,6 +275,19 @@ fn program(name: &str) -> PathBuf {
     let pg_config = std::env::var_os("PG_CONFIG").unwrap_or("pg_config".into());
     let output = succeed(Command::new(pg_config).arg("--bindir"));
     Path::new(String::from_utf8(output.stdout).unwrap().trim()).join(name)
+}
+
+/// Starts a process from a thread that ends only with the whole run of the tests: that is what the process' death
+/// signal goes by.
+fn spawn_for_life(mut command: Command) -> Child {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        sender.send(command.spawn()).unwrap();
+        loop {
+            thread::park();
+        }
+    });
+    receiver.recv().unwrap().unwrap()
 }
 
 /// PostgreSQL refuses root, so root runs it as user postgres (or SERVER_USER). The server gets SIGQUIT (an immediate

@@ -152,12 +152,12 @@ fn idle_workers_hold_nothing() {
 }
 
 fn workers_follow_the_extension() {
-    let database = shared_cluster().database_without_extension("workers_follow");
+    let database = database("workers_follow");
     let mut admin = shared_cluster().connect("postgres");
     let backends = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = 'workers_follow' AND backend_type LIKE '%sequin%'";
     let mut client = database.connect();
-    client.batch_execute("CREATE EXTENSION sequin").unwrap();
+    use_it(&mut client);
     wait_until("workers started", seconds(10), || admin.number(backends) > 0);
     let processes = "SELECT count(*) FROM sequin.workers
                      WHERE process = 'dispatcher' AND database = current_database()";
