@@ -1,0 +1,56 @@
+//! A stream full of messages, and how fast they are received and acked.
+
+use std::time::Duration;
+
+use postgres::Client;
+
+use crate::cluster::Database;
+use crate::{load, messages};
+
+const STREAM: &str = "backlog";
+const CONSUMER: &str = "reader";
+
+pub struct Backlog<'a> {
+    database: &'a Database<'a>,
+    client: Client,
+}
+
+impl<'a> Backlog<'a> {
+    /// Of so many messages: more than a run can empty.
+    pub fn create(database: &'a Database<'a>, count: usize) -> Self {
+        let mut client = database.connect();
+        messages::create_stream(&mut client, STREAM, &[CONSUMER.into()], "");
+        eprintln!("publishing {count} messages to be received");
+        messages::publish(&mut client, STREAM, "orders", count);
+        client.batch_execute("VACUUM ANALYZE").unwrap();
+        Self { database, client }
+    }
+
+    /// Messages acked in a second, from the beginning of the stream. Counted by the consumer: a receive that finds
+    /// less than a batch, and an ack that comes too late, count as what they are.
+    pub fn receive_and_ack(&mut self, batch: usize, duration: Duration) -> f64 {
+        self.client.execute("SELECT sequin.rewind($1)", &[&CONSUMER]).unwrap();
+        let before = stats(&mut self.client, CONSUMER).acked;
+        let script = messages::receive_script(CONSUMER, batch, "0");
+        let done = load::run(self.database, &script, duration);
+        let after = stats(&mut self.client, CONSUMER);
+        let acked = (after.acked - before) as f64;
+        assert!(after.waiting > 0, "the receivers have run dry");
+        assert!(acked <= done.transactions * batch as f64, "more acked than received");
+        acked / done.seconds
+    }
+}
+
+pub struct Stats {
+    /// Loaded by the dispatcher, or still to be; messages that wait for others of their key are among them.
+    pub waiting: i64,
+    pub in_flight: i64,
+    pub acked: i64,
+}
+
+pub fn stats(client: &mut Client, consumer: &str) -> Stats {
+    let query = "SELECT ready + withheld + lag, in_flight, acked_total FROM sequin.consumer_stats
+                 WHERE consumer = $1";
+    let row = client.query_one(query, &[&consumer]).unwrap();
+    Stats { waiting: row.get(0), in_flight: row.get(1), acked: row.get(2) }
+}

@@ -1,0 +1,101 @@
+//! Point 7: how long after the publisher's commit a waiting receiver has the message.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+
+use crate::cluster::{Cluster, Database};
+use crate::messages::{PAYLOAD, create_stream};
+use crate::options::Options;
+use crate::report::Row;
+use crate::sample::percentile;
+
+const SAMPLES: usize = 2_000;
+
+/// How long the receiver has waited when the next message is published, at the least.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Clusters all have the same port; an address of its own keeps this one from others' way.
+pub fn loopback_address() -> String {
+    let [.., a, b, c] = std::process::id().to_be_bytes();
+    format!("127.{}.{b}.{}", a % 128 + 1, c.max(1))
+}
+
+/// One message's moments: the publisher's, and the receiver's.
+struct Sample {
+    commit_sent: Instant,
+    commit_returned: Instant,
+    received: Instant,
+}
+
+pub fn rows(cluster: &Cluster, _: &Options) -> Vec<Row> {
+    let database = cluster.database("bench_latency");
+    create_stream(&mut database.connect(), "stream", &["consumer".into()], "");
+    let (tell, told) = channel();
+    let receiver = connect(&database);
+    let mut publisher = connect(&database);
+    let samples: Vec<Sample> = thread::scope(|scope| {
+        scope.spawn(move || receive(receiver, tell));
+        (0..SAMPLES).map(|n| publish(&mut publisher, n, &told)).collect()
+    });
+
+    let millis = |from: fn(&Sample) -> Instant| -> Vec<f64> {
+        // The row may be there before the publisher has heard of its commit: that is 0.
+        let taken = |s: &Sample| s.received.saturating_duration_since(from(s)).as_secs_f64() * 1e3;
+        samples.iter().map(taken).collect()
+    };
+    let row = |what: &str, of: &[f64], part: f64| {
+        let detail = format!("{SAMPLES} messages over TCP, max {:.2} ms", percentile(of, 1.0));
+        Row::new(what, percentile(of, part)).unit(" ms").detail(detail)
+    };
+    let returned = millis(|sample| sample.commit_returned);
+    let sent = millis(|sample| sample.commit_sent);
+    vec![
+        row("commit returned to row received, median", &returned, 0.5).below(2.0),
+        row("commit returned to row received, p99", &returned, 0.99).below(20.0),
+        row("commit sent to row received, median", &sent, 0.5),
+        row("commit sent to row received, p99", &sent, 0.99),
+    ]
+}
+
+fn connect(database: &Database) -> Client {
+    let (address, name) = (loopback_address(), &database.name);
+    Client::connect(&format!("host={address} user=postgres dbname={name}"), NoTls).unwrap()
+}
+
+enum Event {
+    /// About to wait.
+    Ready,
+    Got(i64, Instant),
+}
+
+fn publish(client: &mut Client, n: usize, told: &Receiver<Event>) -> Sample {
+    assert!(matches!(told.recv().unwrap(), Event::Ready));
+    // Not always at the same phase of whatever else happens regularly.
+    thread::sleep(PAUSE + PAUSE.mul_f64(fastrand::f64()));
+    let publish = format!("BEGIN; SELECT sequin.publish('stream', 'orders.{n}', '{PAYLOAD}')");
+    client.batch_execute(&publish).unwrap();
+    let commit_sent = Instant::now();
+    client.batch_execute("COMMIT").unwrap();
+    let commit_returned = Instant::now();
+    let Event::Got(seq, received) = told.recv().unwrap() else { panic!("nothing received") };
+    assert_eq!(seq, n as i64 + 1);
+    Sample { commit_sent, commit_returned, received }
+}
+
+fn receive(mut client: Client, tell: Sender<Event>) {
+    let receive = "SELECT * FROM sequin.receive('consumer', 10, '10 s')";
+    let receive = client.prepare(receive).unwrap();
+    let ack = client.prepare("SELECT sequin.ack('consumer', $1)").unwrap();
+    for _ in 0..SAMPLES {
+        tell.send(Event::Ready).unwrap();
+        let rows = client.query(&receive, &[]).unwrap();
+        let received = Instant::now();
+        assert_eq!(rows.len(), 1);
+        tell.send(Event::Got(rows[0].get("seq"), received)).unwrap();
+        let ack_ids: Vec<i64> = vec![rows[0].get("ack_id")];
+        client.execute(&ack, &[&ack_ids]).unwrap();
+    }
+}

@@ -1,0 +1,79 @@
+//! pgbench, which makes the load.
+
+use std::io::Write;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use crate::cluster::Database;
+
+/// Clients that make the load at the same time.
+pub const CLIENTS: usize = 4;
+
+/// What a run came to.
+#[derive(Clone, Copy)]
+pub struct Done {
+    pub transactions: f64,
+    pub seconds: f64,
+}
+
+impl Done {
+    pub fn per_second(self) -> f64 {
+        self.transactions / self.seconds
+    }
+}
+
+/// Runs a script for some time, with CLIENTS clients that prepare each statement once.
+pub fn run(database: &Database, script: &str, duration: Duration) -> Done {
+    let output = start(database, script, CLIENTS, duration).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let number = |name| number_behind(name, &text);
+    let failed = number("number of failed transactions: ");
+    if !output.status.success() || failed.is_some_and(|failed| failed > 0.0) {
+        panic!("pgbench: {}\n{text}{errors}", output.status);
+    }
+    let transactions = number("number of transactions actually processed: ").unwrap();
+    Done { transactions, seconds: transactions / number("tps = ").unwrap() }
+}
+
+/// Scripts that run until the value is dropped, one client each.
+pub struct Background(Vec<Child>);
+
+impl Background {
+    pub fn start(database: &Database, scripts: impl Iterator<Item = String>) -> Self {
+        /// Far longer than anything is needed.
+        const FOR_EVER: Duration = Duration::from_secs(3600);
+        Self(scripts.map(|script| start(database, &script, 1, FOR_EVER)).collect())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let ended = child.try_wait();
+            let _ = child.kill();
+            let _ = child.wait();
+            if let Ok(Some(status)) = ended {
+                eprintln!("pgbench in the background had ended: {status}");
+            }
+        }
+    }
+}
+
+fn start(database: &Database, script: &str, clients: usize, duration: Duration) -> Child {
+    let mut pgbench = database.cluster.client_program("pgbench");
+    pgbench.args(["--no-vacuum", "--protocol=prepared", "--file=-"]);
+    pgbench.arg(format!("--client={clients}")).arg(format!("--jobs={}", clients.min(2)));
+    pgbench.arg(format!("--time={}", duration.as_secs())).arg(&database.name);
+    pgbench.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pgbench.spawn().expect("cannot run pgbench");
+    // It ends, the script does, when the handle is dropped.
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    child
+}
+
+/// The number behind a name in pgbench's report.
+fn number_behind(name: &str, text: &str) -> Option<f64> {
+    let (_, rest) = text.split_once(name)?;
+    rest.split_whitespace().next()?.split('/').next()?.parse().ok()
+}

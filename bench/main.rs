@@ -1,0 +1,81 @@
+//! `make bench`: what sequin costs, mostly as ratios of figures taken in turn, in one run on one cluster.
+//!
+//! Absolute figures vary by machine and by the minute; a ratio of two figures taken right after each other does
+//! much less, and the median of several rounds less still. Prints a table, writes the same to bench/RESULTS.md,
+//! and fails if a required figure is missed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a benchmark fails
+
+mod backlog;
+#[allow(dead_code)] // The tests use more of it.
+#[path = "../tests/cluster.rs"]
+mod cluster;
+mod cpu;
+mod flat;
+mod held_horizon;
+mod idle;
+mod latency;
+mod load;
+mod machine;
+mod messages;
+mod options;
+mod report;
+mod sample;
+mod throughput;
+
+use std::process::ExitCode;
+
+use cluster::Cluster;
+use options::{Options, USAGE};
+use report::Report;
+
+/// Memory and WAL for millions of messages, and no checkpoint that hits only one of two figures to compare. All
+/// else is as PostgreSQL has it, fsync, synchronous_commit and autovacuum among it.
+const CONFIG: &str = "
+shared_buffers = '1GB'
+max_wal_size = '32GB'
+checkpoint_timeout = '1h'
+autovacuum_naptime = '1min'
+";
+
+type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
+
+const SECTIONS: [(&str, &str, Section); 5] = [
+    ("latency", "Waiting receivers: latency", latency::rows),
+    ("idle", "Waiting receivers: idle", idle::rows),
+    ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
+    ("flat", "Flat: receive of 10, against 1,000 waiting, 10 in flight, no holes", flat::rows),
+    (
+        "horizon",
+        "Flat: receive + ack of 10 while a REPEATABLE READ transaction is open",
+        held_horizon::rows,
+    ),
+];
+
+fn main() -> ExitCode {
+    let options = match Options::of_command_line(&SECTIONS.map(|(name, ..)| name)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let report = {
+        let address = latency::loopback_address();
+        let cluster = Cluster::start_with(&format!("{CONFIG}listen_addresses = '{address}'\n"));
+        let mut report = Report::new(machine::describe(&cluster, &options, CONFIG));
+        for (name, title, rows) in SECTIONS {
+            if options.includes(name) {
+                eprintln!("== {title}");
+                report.add(title, rows(&cluster, &options));
+            }
+        }
+        report
+    };
+    report.print();
+    if options.is_whole() {
+        report.write();
+    } else {
+        println!("bench/RESULTS.md is for whole runs, and stays as it was");
+    }
+    if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

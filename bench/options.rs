@@ -1,0 +1,64 @@
+//! What the command line, or else the environment, says.
+
+use std::time::Duration;
+
+pub const USAGE: &str = "usage: make bench [ARGS=\"[--rounds N] [--seconds N] [SECTION...]\"]
+  --rounds   how often each figure is taken (or ROUNDS; default 5)
+  --seconds  how long a figure of throughput is taken (default 3)
+  SECTION    latency, idle, throughput, flat, horizon (default: all)";
+
+pub struct Options {
+    pub rounds: usize,
+    pub seconds: u64,
+    sections: Vec<String>,
+}
+
+impl Options {
+    pub fn of_command_line(known: &[&str]) -> Result<Self, String> {
+        let rounds = match std::env::var("ROUNDS") {
+            Ok(rounds) => number(Some(&rounds), "ROUNDS")?,
+            Err(_) => 5,
+        };
+        let mut options = Self { rounds, seconds: 3, sections: Vec::new() };
+        // Cargo adds --bench.
+        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--rounds" => options.rounds = number(arguments.next().as_deref(), "--rounds")?,
+                "--seconds" => options.seconds = number(arguments.next().as_deref(), "--seconds")?,
+                section if known.contains(&section) => options.sections.push(argument),
+                _ => return Err(format!("unknown argument: {argument}")),
+            }
+        }
+        Ok(options)
+    }
+
+    pub fn includes(&self, section: &str) -> bool {
+        self.is_whole() || self.sections.iter().any(|name| name == section)
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.sections.is_empty()
+    }
+
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    /// The command that takes these figures again.
+    pub fn command(&self) -> String {
+        let mut arguments =
+            vec![format!("--rounds {}", self.rounds), format!("--seconds {}", self.seconds)];
+        arguments.extend(self.sections.iter().cloned());
+        format!("make bench ARGS=\"{}\"", arguments.join(" "))
+    }
+}
+
+/// At least 1.
+fn number<T: std::str::FromStr + PartialOrd + From<u8>>(
+    value: Option<&str>,
+    name: &str,
+) -> Result<T, String> {
+    let number = value.and_then(|value| value.parse().ok()).filter(|number| *number >= T::from(1));
+    number.ok_or_else(|| format!("{name} needs a number"))
+}
