@@ -13,7 +13,7 @@ deps: ## install what is missing: PostgreSQL and its headers, libclang, cargo-pg
 	@scripts/deps.sh
 
 build: deps ## compile the extension in release mode
-	@scripts/cargo.sh build --release
+	@scripts/build.sh
 
 install: deps ## build, and install into the server of PG_CONFIG
 	@scripts/install.sh
