@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use std::cell::OnceCell;
 use std::ffi::CString;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 
 /// An argument: `None` is NULL.
@@ -99,6 +100,37 @@ pub fn connected<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     }
     let _finish = Finish;
     f()
+}
+
+/// Looks something up and keeps no lock for it: in a savepoint that is rolled back, which is how PostgreSQL lets
+/// go of locks before the transaction ends. A session that then waits for an hour is in nobody's way.
+pub fn without_locks<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: plain values of this process, restored below.
+    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    // SAFETY: undoes the subtransaction, and goes back to the caller's memory context and resource owner, as
+    // every procedural language does it (see exec_stmt_block in pl_exec.c).
+    let undo = move || unsafe {
+        pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        pg_sys::CurrentMemoryContext = context;
+        pg_sys::CurrentResourceOwner = owner;
+    };
+    // SAFETY: begins what `undo` ends, also when `f` raises an ERROR. What `f` returns is Rust's own memory.
+    unsafe {
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::CurrentMemoryContext = context;
+    }
+    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(f))
+        .catch_others(move |error| {
+            undo();
+            error.rethrow()
+        })
+        .catch_rust_panic(move |error| {
+            undo();
+            error.rethrow()
+        })
+        .execute();
+    undo();
+    result
 }
 
 impl Plan {

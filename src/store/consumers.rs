@@ -5,7 +5,7 @@ use crate::engine::key::Seq;
 use crate::engine::settings::{Micros, Settings};
 use crate::engine::stream::ConsumerId;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Arg, Row, Statement, arg};
+use crate::pg::spi::{Access, Arg, Row, Statement, arg, without_locks};
 use crate::pg::{relcache, role};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
@@ -129,7 +129,8 @@ pub fn find(name: &str) -> Result<Rc<Consumer>> {
     if let Some(consumer) = cached {
         return Ok(consumer);
     }
-    let consumer = Rc::new(lookup(name)?.ok_or_else(|| Error::NoConsumer(name.into()))?);
+    let found = without_locks(|| lookup(name))?;
+    let consumer = Rc::new(found.ok_or_else(|| Error::NoConsumer(name.into()))?);
     // Looking it up may have brought news of changes: then it is looked up again next time.
     CACHE.with_borrow_mut(|(_, map)| map.insert(name.into(), Rc::clone(&consumer)));
     Ok(consumer)
