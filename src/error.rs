@@ -66,6 +66,8 @@ pub enum Error {
     ConsumerUncommitted(String),
     #[error("the dispatcher of this database is not running")]
     NoDispatcher(Option<String>),
+    #[error("the dispatcher cannot read the stream")]
+    NotReady(Option<String>),
     #[error("could not commit because the dispatcher was restarted during the transaction")]
     DispatcherRestarted,
     #[error("cannot use consumers during recovery")]
@@ -103,9 +105,10 @@ impl Error {
             | Error::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::NotYet(_) | Error::CannotPrepare => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::TooManyRedelivered(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            Error::NotPreloaded | Error::ConsumerUncommitted(_) | Error::NoDispatcher(_) => {
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Error::NotPreloaded
+            | Error::ConsumerUncommitted(_)
+            | Error::NoDispatcher(_)
+            | Error::NotReady(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::TooManyDatabases => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::InRecovery => ERRCODE_READ_ONLY_SQL_TRANSACTION,
@@ -115,12 +118,17 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Error::Null(name @ ("ack_ids" | "seqs")) => format!(
+                "Pass array(SELECT ...) for \"{name}\": unlike array_agg(), it is empty where there are no rows."
+            ),
             Error::Null(name) => format!("Pass a value for \"{name}\"."),
             Error::NullElement(name) => format!("Remove the NULLs from \"{name}\"."),
             Error::Key(error) => error.hint().into(),
             Error::Filter(error) => error.hint().into(),
             Error::Name(..) => "Use 1 to 48 letters of A-Z and a-z, digits, and underscores.".into(),
-            Error::Range { .. } | Error::ArrayLengths { .. } | Error::Internal(_) => return None,
+            Error::Range { what, range, .. } => format!("Pass a value for {what} that is {range}."),
+            Error::ArrayLengths { .. } => "Pass one element of each for every message.".into(),
+            Error::Internal(_) => "Please report this as a bug.".into(),
             Error::NoFilter => "Use '{>}' to receive every message.".into(),
             Error::TwoStarts => "Pass only one of start_seq, start_time and new_only.".into(),
             Error::TwoTargets => "Pass to_seq, or to_time, or neither for the beginning.".into(),
@@ -169,6 +177,7 @@ impl Error {
             Error::ConsumerUncommitted(_) => {
                 "Commit the transaction that creates the consumer before using it.".into()
             }
+            Error::NotReady(_) => "See sequin.workers and the server log for the reason.".into(),
             Error::NoDispatcher(_) => {
                 "See sequin.workers and the server log for the reason; max_worker_processes may be too low."
                     .into()
@@ -185,7 +194,9 @@ impl Error {
                 Some(format!("There are {keys} keys, {data} data, and {headers} headers."))
             }
             Error::StreamInUse { consumers, .. } => Some(format!("Its consumers: {consumers}.")),
-            Error::NoDispatcher(Some(error)) => Some(format!("Its last error: {error}")),
+            Error::NoDispatcher(Some(error)) | Error::NotReady(Some(error)) => {
+                Some(format!("Its last error: {error}"))
+            }
             Error::Internal(facts) => Some(facts.clone()),
             _ => None,
         }

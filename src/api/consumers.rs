@@ -55,6 +55,9 @@ fn create_consumer(
     if !role::may_select(table) {
         return Err(Error::NoSelect(stream).into());
     }
+    if !streams::exists(&stream)? {
+        return Err(Error::NoStream(stream).into());
+    }
     if consumers::exists(&name)? {
         return Err(Error::ConsumerExists(name).into());
     }
@@ -151,7 +154,7 @@ pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> 
             .filter(|row| !filtered || filters.iter().any(|filter| filter.matches(&row.key)))
             .map(|row| (row.seq, key_id(&row.key)));
         let request = Request::Redeliver { consumer: consumer.id, messages: messages.collect() };
-        match call(&request)? {
+        match call(&request, Some(table))? {
             Answer::Deliveries { row, generation, deliveries } => {
                 let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
                 if !seqs.is_empty() {
@@ -168,9 +171,17 @@ pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> 
 
 /// The error for an answer that isn't what was asked for.
 pub fn unexpected(consumer: &Consumer, answer: &Answer) -> Error {
-    match answer {
-        Answer::NoConsumer => Error::ConsumerUncommitted(consumer.name.clone()),
-        other => Error::Internal(format!("the dispatcher answered {other:?}")),
+    let Answer::NoConsumer = answer else {
+        return Error::Internal(format!("the dispatcher answered {answer:?}"));
+    };
+    // Dropped while we waited, or its stream; or so new that only this transaction sees it.
+    match consumers::exists(&consumer.name) {
+        Ok(true) => match streams::table(&consumer.stream) {
+            Ok(_) => Error::ConsumerUncommitted(consumer.name.clone()),
+            Err(gone) => gone,
+        },
+        Ok(false) => Error::NoConsumer(consumer.name.clone()),
+        Err(error) => error,
     }
 }
 
@@ -200,7 +211,9 @@ fn given(
         within(n, 1, MAX_PENDING, "max_ack_pending", "between 1 and 65536")?;
     }
     if let Some(n) = max_deliver {
-        within(n, least_max_deliver, i32::MAX, "max_deliver", "at least 1")?;
+        let range =
+            if least_max_deliver == 0 { "at least 1, or 0 for no limit" } else { "at least 1" };
+        within(n, least_max_deliver, i32::MAX, "max_deliver", range)?;
     }
     let backoff = backoff.map(|backoff| elements(backoff, "backoff")).transpose()?;
     for &wait in backoff.iter().flatten() {

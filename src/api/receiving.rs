@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::pg::call::call;
 use crate::pg::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
-use crate::pg::{now, role};
+use crate::pg::{catalog, now, role};
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::Consumer;
 use crate::store::messages::{self, Payload};
@@ -72,7 +72,7 @@ fn deliver(
     }
     let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
     loop {
-        let deliveries = match call(&request)? {
+        let deliveries = match call(&request, Some(table))? {
             Answer::Deliveries { deliveries, .. } => deliveries,
             other => return Err(unexpected(consumer, &other)),
         };
@@ -84,7 +84,7 @@ fn deliver(
         let (messages, gone) = join(&deliveries, payloads);
         if !gone.is_empty() {
             // Somebody has deleted them from the table: nobody needs to ack them.
-            call(&Request::Gone { consumer: consumer.id, ack_ids: gone })?;
+            call(&Request::Gone { consumer: consumer.id, ack_ids: gone }, Some(table))?;
         }
         if !messages.is_empty() {
             return Ok(messages);
@@ -135,7 +135,8 @@ fn nack(
     let delay = delay.map(|wait| self::delay(wait, "delay")).transpose()?;
     let mut count = 0;
     for ack_ids in chunks(ack_ids)? {
-        match call(&Request::Nack { consumer: consumer.id, delay, ack_ids })? {
+        let request = Request::Nack { consumer: consumer.id, delay, ack_ids };
+        match call(&request, table_of(&consumer))? {
             Answer::Deliveries { deliveries, .. } => count += deliveries.len(),
             other => return Err(unexpected(&consumer, &other).into()),
         }
@@ -153,7 +154,8 @@ fn extend(
     let ack_wait = ack_wait.map(check::ack_wait).transpose()?;
     let mut count = 0;
     for ack_ids in chunks(ack_ids)? {
-        match call(&Request::Extend { consumer: consumer.id, ack_wait, ack_ids })? {
+        let request = Request::Extend { consumer: consumer.id, ack_wait, ack_ids };
+        match call(&request, table_of(&consumer))? {
             Answer::Count(n) => count += usize::try_from(n).unwrap_or(0),
             other => return Err(unexpected(&consumer, &other).into()),
         }
@@ -186,7 +188,8 @@ fn reject(
 /// Finishes the deliveries that are live, when this transaction commits.
 fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Delivery>> {
     let rejected = kind == Kind::Rejected;
-    match call(&Request::Finish { consumer: consumer.id, rejected, ack_ids })? {
+    let request = Request::Finish { consumer: consumer.id, rejected, ack_ids };
+    match call(&request, table_of(consumer))? {
         Answer::Deliveries { row, generation, deliveries } => {
             if !deliveries.is_empty() {
                 let seqs = deliveries.iter().map(|delivery| delivery.seq).collect();
@@ -196,6 +199,10 @@ fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Deli
         }
         other => Err(unexpected(consumer, &other)),
     }
+}
+
+fn table_of(consumer: &Consumer) -> Option<pg_sys::Oid> {
+    catalog::stream_table(&consumer.stream)
 }
 
 /// The ack_ids in parts that one exchange carries. A NULL among them names no delivery.

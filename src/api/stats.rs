@@ -11,8 +11,8 @@ use crate::pg::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::mailbox::{Answer, ConsumerStats, Request};
 use crate::pg::shmem::segment;
 use crate::pg::status::Status;
-use crate::pg::{catalog, sequence, session, slot};
-use crate::store::{messages, streams};
+use crate::pg::{catalog, role, sequence, session, slot};
+use crate::store::{consumers, messages, streams};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -71,12 +71,15 @@ fn in_flight(
     >,
     ErrorReport,
 > {
-    let consumer = mine(consumer, "consumer")?;
+    let consumer = match role::is_monitor() {
+        true => consumers::find(required(consumer, "consumer")?)?,
+        false => mine(consumer, "consumer")?,
+    };
     let table = streams::table(&consumer.stream)?;
     let mut rows = Vec::new();
     let mut after = 0;
     loop {
-        let leases = match call(&Request::InFlight { consumer: consumer.id, after })? {
+        let leases = match call(&Request::InFlight { consumer: consumer.id, after }, Some(table))? {
             Answer::InFlight(leases) => leases,
             other => return Err(unexpected(&consumer, &other).into()),
         };
@@ -118,7 +121,7 @@ fn stream_stats(
         return Ok(TableIterator::new(Vec::new()));
     };
     let last = sequence::last_value(sequence::of_stream(table)?);
-    let first = messages::first_from(table, 1)?.map(|(seq, _)| seq);
+    let first = first_from(table, 1)?.map(|(seq, _)| seq);
     let open = slot::open_publishers(session::database()?, table);
     let oldest = open.iter().min_by_key(|publisher| publisher.since);
     Ok(TableIterator::new(vec![(
@@ -132,6 +135,15 @@ fn stream_stats(
     )]))
 }
 
+/// The first message from a seq on; none where the table can't be read, which is no reason to show nothing of
+/// the other streams.
+fn first_from(table: pgrx::pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
+    match messages::first_from(table, seq) {
+        Err(Error::NotAStream(_)) => Ok(None),
+        other => other,
+    }
+}
+
 #[pg_extern(name = "_last_seq")]
 fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
     let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
@@ -142,7 +154,7 @@ fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
 fn inserted_at(stream: Option<&str>, seq: Option<i64>) -> Result<Option<Timestamptz>, ErrorReport> {
     let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
     let Some(seq) = seq.filter(|&seq| seq > 0) else { return Ok(None) };
-    let first = messages::first_from(table, seq)?.filter(|&(found, _)| found == seq);
+    let first = first_from(table, seq)?.filter(|&(found, _)| found == seq);
     Ok(first.map(|(_, at)| Timestamptz::from(at)))
 }
 
@@ -202,7 +214,7 @@ fn all_consumers() -> Result<Vec<ConsumerStats>> {
     }
     loop {
         let after = all.last().map_or(0, |stats| stats.consumer);
-        match call(&Request::Stats { after })? {
+        match call(&Request::Stats { after }, None)? {
             Answer::Stats(page) if !page.is_empty() => all.extend(page),
             _ => return Ok(all),
         }
@@ -210,7 +222,7 @@ fn all_consumers() -> Result<Vec<ConsumerStats>> {
 }
 
 fn last_error(consumer: i32) -> Result<Option<String>> {
-    match call(&Request::LastError { consumer })? {
+    match call(&Request::LastError { consumer }, None)? {
         Answer::Text(text) => Ok(Some(text)),
         _ => Ok(None),
     }
@@ -225,7 +237,7 @@ fn workers() -> Result<
             name!(database, Option<String>),
             name!(pid, Option<i32>),
             name!(state, &'static str),
-            name!(since, Timestamptz),
+            name!(since, Option<Timestamptz>),
             name!(last_error, Option<String>),
         ),
     >,
@@ -239,7 +251,7 @@ fn workers() -> Result<
             (None, true) => "starting",
             (None, false) => "stopped",
         };
-        (process, database, pid, state, Timestamptz::from(status.since()), status.error())
+        (process, database, pid, state, status.since().map(Timestamptz::from), status.error())
     };
     let mut rows = vec![row("launcher", None, &segment.launcher, true)];
     for entry in segment.databases().iter().filter(|entry| is_shown(entry)) {

@@ -1,7 +1,7 @@
 //! Asking the dispatcher: post, sleep on the latch, take the answer.
 
 use super::mailbox::{Answer, Request};
-use super::session;
+use super::{catalog, session};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
@@ -17,23 +17,36 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// How often a call looks for a dispatcher that isn't there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How soon a request is posted again whose stream's table is locked.
+/// How soon a request is posted again that the dispatcher could not serve.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Asks this database's dispatcher and waits for its answer: also for a lock that somebody holds on the
-/// stream's table, as any statement would. Cancel, statement_timeout and terminate work meanwhile, and
-/// withdraw the request.
-pub fn call(request: &Request) -> Result<Answer> {
+/// Asks this database's dispatcher and waits for its answer. Cancel, statement_timeout and terminate work
+/// meanwhile, and withdraw the request.
+///
+/// If the dispatcher can't read the stream because somebody keeps its `table` locked, this session waits for
+/// that lock, as for any statement: the dispatcher never does.
+pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
     // SAFETY: reads the server's state.
     if unsafe { pg_sys::RecoveryInProgress() } {
         return Err(Error::InRecovery);
     }
+    let mut failing_since: Option<Instant> = None;
     loop {
         match ask(request)? {
-            Answer::NotNow => sleep(ASK_AGAIN),
+            Answer::NotNow => {}
             answer => return Ok(answer),
         }
-        pgrx::check_for_interrupts!();
+        let begun = Instant::now();
+        table.into_iter().for_each(catalog::lock_for_reading);
+        if begun.elapsed() < ASK_AGAIN {
+            // It was not the lock.
+            let since = *failing_since.get_or_insert(begun);
+            if since.elapsed() > PATIENCE {
+                return Err(Error::NotReady(session::database()?.dispatcher.error()));
+            }
+            sleep(ASK_AGAIN);
+            pgrx::check_for_interrupts!();
+        }
     }
 }
 

@@ -10,11 +10,21 @@ const STREAM_SCHEMA: &CStr = c"sequin_stream";
 pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
     let name = CString::new(stream).ok()?;
     // SAFETY: looks the names up in the catalog cache.
-    let table = unsafe {
+    unsafe {
         let schema = pg_sys::get_namespace_oid(STREAM_SCHEMA.as_ptr(), true);
-        pg_sys::get_relname_relid(name.as_ptr(), schema)
-    };
-    valid(table)
+        let relation = pg_sys::get_relname_relid(name.as_ptr(), schema);
+        // Indexes and sequences of streams are in that schema too.
+        let kind = pg_sys::get_rel_relkind(relation).cast_unsigned();
+        valid(relation).filter(|_| kind == pg_sys::RELKIND_RELATION)
+    }
+}
+
+/// Waits for a lock on a table that allows reading it, as any SELECT would: lock_timeout counts, and a deadlock
+/// is found.
+pub fn lock_for_reading(table: pg_sys::Oid) {
+    // SAFETY: waits for a lock, and raises an ERROR if that is cut short; a table dropped meanwhile is found
+    // out by whoever opens it.
+    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) };
 }
 
 /// The OID of a database, if there is one of that name.

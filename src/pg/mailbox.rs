@@ -95,6 +95,11 @@ fn id(word: i64) -> ConsumerId {
 }
 
 impl Request {
+    /// True if the transaction's commit means that it was done: then it must not commit where it can't be.
+    pub(super) fn takes_effect_at_commit(&self) -> bool {
+        matches!(self, Request::Finish { .. } | Request::Nack { .. } | Request::Redeliver { .. })
+    }
+
     pub(super) fn encode(&self) -> Vec<i64> {
         let with = |head: [i64; 3], ids: &[i64]| [&head[..], ids].concat();
         match self {

@@ -36,6 +36,11 @@ pub fn owns_table(table: pg_sys::Oid) -> bool {
     }
 }
 
+/// True if the current role may see what there is to monitor.
+pub fn is_monitor() -> bool {
+    has_rights_of(current(), pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR))
+}
+
 /// True if the current role is a superuser.
 pub fn is_superuser() -> bool {
     // SAFETY: looks the role up in the catalog cache.

@@ -94,7 +94,7 @@ pub(super) fn suspend(database: pg_sys::Oid) -> Result<()> {
 pub(super) fn post(request: &Request) -> Result<u64> {
     let (index, slot) = slot()?;
     let database = database()?;
-    if matches!(request, Request::Finish { .. } | Request::Redeliver { .. }) {
+    if request.takes_effect_at_commit() {
         slot.finishing();
     }
     let number = slot.post(request);

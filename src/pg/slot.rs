@@ -64,7 +64,7 @@ struct Fate {
     /// Requests from this number on were rolled back; 0: none.
     aborted_from: u64,
     committed: bool,
-    /// The transaction has written rows of sequin.acks on the word of a dispatcher.
+    /// The transaction relies on the word of a dispatcher: it has acked, rejected, nacked or redelivered.
     finishes: bool,
     /// It is past the point where it could be refused.
     committing: bool,
@@ -200,7 +200,7 @@ impl Slot {
         inner.fate.committed = true;
     }
 
-    /// The transaction is about to write acks.
+    /// The transaction is about to rely on the dispatcher's word.
     pub(super) fn finishing(&self) {
         self.inner.lock().fate.finishes = true;
     }

@@ -48,9 +48,9 @@ impl Status {
         self.pid.load(Ordering::Acquire)
     }
 
-    /// When it started, or ended.
-    pub fn since(&self) -> i64 {
-        self.since.load(Ordering::Relaxed)
+    /// When it started, or ended; `None` if it never ran.
+    pub fn since(&self) -> Option<i64> {
+        Some(self.since.load(Ordering::Relaxed)).filter(|&since| since != 0)
     }
 
     /// Wakes the worker, if it runs.

@@ -48,10 +48,10 @@ statement!(
 );
 statement!(
     ORPHANS,
-    "WITH gone AS (SELECT DISTINCT consumer_id FROM sequin.checkpoints k WHERE NOT EXISTS \
+    "WITH k AS (DELETE FROM sequin.checkpoints k WHERE NOT EXISTS \
             (SELECT FROM sequin.consumers c WHERE c.id = k.consumer_id)), \
-        c AS (DELETE FROM sequin.checkpoints WHERE consumer_id IN (SELECT consumer_id FROM gone)), \
-        o AS (DELETE FROM sequin.outbox WHERE consumer_id IN (SELECT consumer_id FROM gone)) \
+        o AS (DELETE FROM sequin.outbox o WHERE NOT EXISTS \
+            (SELECT FROM sequin.consumers c WHERE c.id = o.consumer_id)) \
      DELETE FROM sequin.acks a WHERE NOT EXISTS \
         (SELECT FROM sequin.consumers c WHERE c.id = a.consumer_id)",
     []

@@ -181,10 +181,22 @@ pub fn matching(
     })
 }
 
-/// The table of a stream that a dispatcher may read now: locked, unless somebody keeps it to himself.
-pub fn try_lock(stream: &str) -> Option<pg_sys::Oid> {
-    let table = catalog::stream_table(stream)?;
-    catalog::try_lock_for_reading(table).then_some(table)
+/// A stream's table, as a dispatcher finds it.
+pub enum Table {
+    /// It may be read until the transaction ends.
+    Locked(pg_sys::Oid),
+    /// Somebody keeps it to himself.
+    Busy,
+    Missing,
+}
+
+/// Locks a stream's table for reading, without waiting.
+pub fn try_lock(stream: &str) -> Table {
+    match catalog::stream_table(stream) {
+        Some(table) if catalog::try_lock_for_reading(table) => Table::Locked(table),
+        Some(_) => Table::Busy,
+        None => Table::Missing,
+    }
 }
 
 /// Runs of neighbouring seqs as ranges: a batch is mostly one.

@@ -54,7 +54,10 @@ pub fn create_table(stream: &str, index_keys: bool) -> Result<()> {
 
 /// Drops a stream's table, if it is still there.
 pub fn drop_table(stream: &str) -> Result<()> {
-    run(&format!("DROP TABLE IF EXISTS sequin_stream.\"{stream}\""))
+    match catalog::stream_table(stream) {
+        Some(_) => run(&format!("DROP TABLE sequin_stream.\"{stream}\"")),
+        None => Ok(()),
+    }
 }
 
 /// Runs commands that are used once. Names of streams need no quoting beyond the double quotes.

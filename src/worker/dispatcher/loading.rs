@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::pg::{catalog, now, process, sequence, slot};
 use crate::store::acks::Kind;
 use crate::store::consumers::Config;
-use crate::store::{acks, checkpoints, consumers, messages, outbox, streams};
+use crate::store::messages::{self, Table};
+use crate::store::{acks, checkpoints, consumers, outbox, streams};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What the journals say of a consumer.
@@ -83,11 +84,17 @@ impl Dispatcher {
         while let Some((id, config)) = configs.pop_first() {
             self.reconfigure(id, config);
         }
-        // Streams that are made anew, or that nobody consumes, are read from the start when they are used.
-        for state in self.world.consumers.values_mut() {
+        // Streams that are made anew are read from the start when they are used; nobody waits for one whose
+        // table was dropped.
+        let mut orphans = Vec::new();
+        for (&id, state) in &mut self.world.consumers {
             let stream = self.world.streams.get(&state.config.stream);
             state.loaded &= stream.is_some_and(|s| s.stream.is_some());
+            if stream.is_none_or(|s| s.table.is_none()) {
+                orphans.push(id);
+            }
         }
+        orphans.into_iter().for_each(|id| self.refuse_waiting(id));
     }
 
     fn reconfigure(&mut self, id: ConsumerId, config: Config) {
@@ -184,24 +191,24 @@ impl Dispatcher {
             return Ok(());
         }
         let opened = process::transaction(|| {
-            let Some(table) = messages::try_lock(name) else { return Ok(None) };
+            let table = match messages::try_lock(name) {
+                Table::Locked(table) => table,
+                Table::Busy => return Ok(Err(NotLoaded::NotNow)),
+                Table::Missing => return Ok(Err(NotLoaded::Unknown)),
+            };
             let last = sequence::last_value(sequence::of_stream(table)?);
-            Ok(Some((table, Stream::new(last, &slot::publishers(database, table)))))
+            Ok(Ok((table, Stream::new(last, &slot::publishers(database, table)))))
         });
         match opened {
-            Ok(Some((table, stream))) => {
+            Ok(Ok((table, stream))) => {
                 state.table = Some(table);
                 state.stream = Some(stream);
                 state.retry_at = 0;
                 Ok(())
             }
-            Ok(None) => {
-                self.retry_later(name);
-                Err(NotLoaded::NotNow)
-            }
+            Ok(Err(reason)) => Err(reason),
             Err(error) => {
-                self.retry_later(name);
-                self.fail("cannot open a stream", &error);
+                self.fail(&format!("cannot open stream \"{name}\""), &error);
                 Err(NotLoaded::NotNow)
             }
         }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::pg::database::Published;
 use crate::pg::mailbox::Answer;
 use crate::pg::{now, process, sequence, slot};
-use crate::store::messages;
+use crate::store::messages::{self, Table};
 use pgrx::pg_sys::Oid;
 
 /// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
@@ -70,7 +70,7 @@ impl Dispatcher {
     /// Reads on for a consumer that is behind the tail.
     fn catch_up(&mut self, id: ConsumerId, name: &str, after: i64, upto: i64) -> Progress {
         let read = process::transaction(|| {
-            let Some(table) = messages::try_lock(name) else { return Ok(None) };
+            let Table::Locked(table) = messages::try_lock(name) else { return Ok(None) };
             messages::rows(table, &[(after + 1, upto)], READ_ROWS).map(Some)
         });
         match read {
@@ -92,7 +92,7 @@ impl Dispatcher {
         let Some(state) = self.world.streams.get_mut(name) else { return Progress::AtTheEnd };
         let Some(stream) = state.stream.as_mut() else { return Progress::AtTheEnd };
         let read = process::transaction(|| {
-            let Some(table) = messages::try_lock(name) else { return Ok(None) };
+            let Table::Locked(table) = messages::try_lock(name) else { return Ok(None) };
             let last = sequence::last_value(sequence::of_stream(table)?);
             let open = slot::publishers(database, table);
             let look = stream.look(last, open, READ_RANGES);
