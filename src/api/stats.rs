@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::pg::call::call;
 use crate::pg::database::Database;
 use crate::pg::datum::{Jsonb, Text, Timestamptz};
-use crate::pg::mailbox::{Answer, ConsumerStats, Request};
+use crate::pg::mailbox::{Answer, ConsumerStats, LEASES_PER_ANSWER, Request};
 use crate::pg::shmem::segment;
 use crate::pg::status::Status;
 use crate::pg::{catalog, role, sequence, session, slot};
@@ -83,8 +83,9 @@ fn in_flight(
             Answer::InFlight(leases) => leases,
             other => return Err(unexpected(&consumer, &other).into()),
         };
-        let Some((last, ..)) = leases.last() else { break };
-        after = last.ack_id;
+        // A full page has more behind it. What is granted while pages are read is not asked for.
+        let is_last = leases.len() < LEASES_PER_ANSWER;
+        after = leases.last().map_or(after, |(lease, ..)| lease.ack_id);
         let mut seqs: Vec<Seq> = leases.iter().map(|&(_, seq, _)| seq).collect();
         seqs.sort_unstable();
         let keys = messages::keys(table, &seqs)?;
@@ -95,8 +96,10 @@ fn in_flight(
             let due = Timestamptz::from(lease.due);
             rows.push((lease.ack_id, seq, key, deliveries.cast_signed(), due, pid));
         }
+        if is_last {
+            return Ok(TableIterator::new(rows));
+        }
     }
-    Ok(TableIterator::new(rows))
 }
 
 #[pg_extern(name = "_stream_stats")]

@@ -36,9 +36,9 @@ fn process_number() -> Option<usize> {
     #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
     let number = proc.pgprocno;
     #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: a plain integer, set together with MyProc.
     let number = {
         let _ = proc;
+        // SAFETY: a plain integer, set together with MyProc.
         unsafe { pg_sys::MyProcNumber }
     };
     usize::try_from(number).ok()
