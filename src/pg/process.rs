@@ -5,6 +5,10 @@ use crate::error::Result;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
+#[cfg(not(feature = "pg18"))]
+use pgrx::pg_sys::pqsignal;
+#[cfg(feature = "pg18")]
+use pgrx::pg_sys::pqsignal_be as pqsignal;
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -102,8 +106,8 @@ fn attach_signals() {
     }
     // SAFETY: the handlers are PostgreSQL's own and async-signal-safe.
     unsafe {
-        pg_sys::pqsignal(pg_sys::SIGTERM.cast_signed(), Some(SignalHandlerForShutdownRequest));
-        pg_sys::pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
+        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(SignalHandlerForShutdownRequest));
+        pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }
