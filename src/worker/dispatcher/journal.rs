@@ -61,6 +61,16 @@ impl Dispatcher {
         }
     }
 
+    /// True while so much waits to be written that handing out more would only add to it.
+    pub(super) fn is_behind_with_writing(&self) -> bool {
+        /// An event is some 50 bytes for each of its messages: a few MB.
+        const MAX_UNWRITTEN: usize = 20_000;
+        const PATIENCE: Micros = 1_000_000;
+        self.unwritten_since.is_some_and(|since| now() - since > PATIENCE)
+            && self.world.consumers.values().map(|state| state.unwritten.len()).sum::<usize>()
+                > MAX_UNWRITTEN
+    }
+
     /// Before this process ends: everything.
     pub(super) fn stop(&mut self) {
         self.after_changes();

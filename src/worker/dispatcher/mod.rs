@@ -1,14 +1,16 @@
 //! The dispatcher of a database: all state of all consumers, in one process, in memory.
 //!
 //! A step takes what has come in (changed settings, ends of transactions, requests), gives out what is ready,
-//! and writes down what happened. `requests` serves the mailboxes, `reading` the streams' tables, `loading`
-//! brings consumers in and out, `journal` writes. Nothing here decides who may have which message when: that
+//! and writes down what happened. `requests` serves the mailboxes, `waiting` those who want messages, `reports`
+//! the views; `reading` reads the streams' tables, `loading` brings consumers in and out, `journal` writes. Nothing here decides who may have which message when: that
 //! is `engine`.
 
 mod journal;
 mod loading;
 mod reading;
+mod reports;
 mod requests;
+mod waiting;
 
 use crate::engine::claims::{Claims, Consumers};
 use crate::engine::consumer::{Consumer, Moment};
@@ -16,12 +18,13 @@ use crate::engine::event::Event;
 use crate::engine::ids::Ids;
 use crate::engine::settings::Micros;
 use crate::engine::stream::{ConsumerId, Stream};
-use crate::pg::database::{Database, Published};
+use crate::pg::database::Database;
 use crate::pg::{now, process, slot};
 use crate::store::consumers::Config;
 use pgrx::pg_sys::Oid;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
+use waiting::Waiter;
 
 /// A stream that somebody consumes.
 #[derive(Default)]
@@ -31,16 +34,6 @@ struct StreamState {
     stream: Option<Stream>,
     /// Its table was locked, or unreadable: not to be tried before.
     retry_at: Micros,
-}
-
-/// A session that waits for messages.
-struct Waiter {
-    slot: usize,
-    number: u64,
-    pid: i32,
-    batch: usize,
-    ack_wait: Option<Micros>,
-    until: Micros,
 }
 
 /// A consumer, what waits for it, and what of it is not written yet.
@@ -273,34 +266,6 @@ impl Dispatcher {
                 self.next_tick = self.next_tick.min(consumer.next_due().unwrap_or(Micros::MAX));
             }
         }
-    }
-
-    /// Gives sessions that wait what has become ready, or an empty answer when their time is over.
-    fn fill_parked(&mut self, published: &Published) {
-        let now = now();
-        let mut news = std::mem::take(&mut self.hungry);
-        news.extend(self.world.touched.iter().filter(|id| self.parked.contains(id)));
-        let is_time = now >= self.next_wait;
-        if is_time || !published.is_empty() {
-            let has_news = |id: &&ConsumerId| {
-                let table = self.world.table_of(**id);
-                is_time || table.is_none_or(|table| published.contains(table))
-            };
-            news.extend(self.parked.iter().filter(has_news));
-        }
-        for id in news {
-            self.fill(id);
-        }
-        if is_time {
-            let waiting = self.parked.iter().filter_map(|id| self.world.consumers.get(id));
-            let ends = waiting.flat_map(|state| {
-                let retry = self.world.streams.get(&state.config.stream).map(|s| s.retry_at);
-                let untils = state.waiting.iter().map(|waiter| waiter.until);
-                untils.chain(retry.filter(|&at| at != 0))
-            });
-            self.next_wait = ends.min().unwrap_or(Micros::MAX);
-        }
-        self.stop_listening(published);
     }
 
     /// Collects events of consumers that something happened to, and learns of their next deadlines.

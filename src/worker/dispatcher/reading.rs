@@ -1,13 +1,10 @@
 //! Reading the streams' tables: the tail for all who keep up with it, and for each who doesn't his own part.
 //! Only as much as somebody waits for: a stream that nobody receives from costs nothing.
 
-use super::requests::Outcome;
-use super::{Dispatcher, Waiter};
+use super::Dispatcher;
 use crate::engine::settings::Micros;
 use crate::engine::stream::{ConsumerId, Found};
 use crate::error::Result;
-use crate::pg::database::Published;
-use crate::pg::mailbox::Answer;
 use crate::pg::{now, process, sequence, slot};
 use crate::store::messages::{self, Table};
 use pgrx::pg_sys::Oid;
@@ -135,84 +132,6 @@ impl Dispatcher {
         }
         self.next_wait = self.next_wait.min(at);
     }
-
-    // ---- those who wait ----
-
-    /// Has publishers to this stream wake the dispatcher: before the look that finds nothing.
-    pub(super) fn listen_to(&mut self, id: ConsumerId) {
-        let table = self.world.table_of(id);
-        if table.is_some_and(|table| self.listening.insert(table)) {
-            self.database.listen(self.listening.iter().copied());
-        }
-    }
-
-    /// Stops listening to streams that were published to while nobody waits. Not as soon as nobody waits:
-    /// a worker that has got a message is mostly back at once.
-    pub(super) fn stop_listening(&mut self, published: &Published) {
-        if published.is_empty() || self.listening.is_empty() {
-            return;
-        }
-        let waited_for: Vec<Oid> =
-            self.parked.iter().filter_map(|&id| self.world.table_of(id)).collect();
-        let before = self.listening.len();
-        self.listening.retain(|&table| !published.contains(table) || waited_for.contains(&table));
-        if self.listening.len() != before {
-            self.database.listen(self.listening.iter().copied());
-        }
-    }
-
-    /// Gives those who wait for a consumer what there is, first come, first served.
-    pub(super) fn fill(&mut self, id: ConsumerId) {
-        while let Some(waiter) =
-            self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop_front())
-        {
-            match self.grant(id, &waiter) {
-                Outcome::Answered => self.unpark(waiter.slot),
-                Outcome::Nothing if waiter.until <= now() && !self.hungry.contains(&id) => {
-                    self.answer(waiter.slot, waiter.number, &empty());
-                    self.unpark(waiter.slot);
-                }
-                Outcome::Nothing => {
-                    self.put_back(id, waiter);
-                    break;
-                }
-            }
-        }
-        self.end_waits(id);
-        if self.world.consumers.get(&id).is_none_or(|state| state.waiting.is_empty()) {
-            self.parked.remove(&id);
-        }
-    }
-
-    fn put_back(&mut self, id: ConsumerId, waiter: Waiter) {
-        self.next_wait = self.next_wait.min(waiter.until);
-        if let Some(state) = self.world.consumers.get_mut(&id) {
-            state.waiting.push_front(waiter);
-        }
-    }
-
-    fn unpark(&mut self, slot: usize) {
-        if let Some(session) = self.sessions.get_mut(&slot) {
-            session.waits_for = None;
-        }
-    }
-
-    /// Answers those, also further back in the queue, whose time is over. Not before all that is there has been
-    /// looked at: an empty answer says that there is nothing.
-    fn end_waits(&mut self, id: ConsumerId) {
-        if self.hungry.contains(&id) {
-            return;
-        }
-        let now = now();
-        let Some(state) = self.world.consumers.get_mut(&id) else { return };
-        let (over, waiting): (Vec<Waiter>, Vec<Waiter>) =
-            state.waiting.drain(..).partition(|waiter| waiter.until <= now);
-        state.waiting = waiting.into();
-        for waiter in over {
-            self.answer(waiter.slot, waiter.number, &empty());
-            self.unpark(waiter.slot);
-        }
-    }
 }
 
 fn read_rows(table: Oid, ranges: &[(i64, i64)]) -> Result<Found> {
@@ -220,8 +139,4 @@ fn read_rows(table: Oid, ranges: &[(i64, i64)]) -> Result<Found> {
         [] => Ok(Found { rows: Vec::new(), complete: true }),
         _ => messages::rows(table, ranges, READ_ROWS),
     }
-}
-
-pub(super) fn empty() -> Answer {
-    Answer::Deliveries { row: 0, generation: 0, deliveries: Vec::new() }
 }

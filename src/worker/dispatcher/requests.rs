@@ -1,25 +1,18 @@
 //! Serving the sessions' mailboxes: first what became of their transactions, then what they ask.
 
 use super::loading::NotLoaded;
-use super::reading::empty;
-use super::{Dispatcher, End, Session, Waiter};
+use super::waiting::{Waiter, empty};
+use super::{Dispatcher, End, Session};
 use crate::engine::claims::{Claim, Claims, Consumers};
 use crate::engine::consumer::{Consumer, Delivery, LOOK_AHEAD, Moment};
 use crate::engine::key::{KeyId, Seq};
-use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use crate::pg::database::Database;
-use crate::pg::mailbox::{Answer, ConsumerStats, LEASES_PER_ANSWER, Request, STATS_PER_ANSWER};
+use crate::pg::mailbox::{Answer, LEASES_PER_ANSWER, Request};
 use crate::pg::shmem::{Segment, segment};
 use crate::pg::slot::{Mail, Slot};
 use crate::pg::{now, process};
 use std::time::Duration;
-
-/// What became of a request for messages.
-pub(super) enum Outcome {
-    Answered,
-    Nothing,
-}
 
 fn slots() -> &'static [Slot] {
     segment().map_or(&[][..], Segment::slots)
@@ -114,7 +107,7 @@ impl Dispatcher {
         }
     }
 
-    fn abort(&mut self, n: usize, from: u64) {
+    pub(super) fn abort(&mut self, n: usize, from: u64) {
         let Some(session) = self.sessions.get_mut(&n) else { return };
         let mut moment = Moment { now: now(), ids: &mut self.ids };
         session.claims.abort(from, &mut self.world, &mut moment);
@@ -127,7 +120,7 @@ impl Dispatcher {
         }
     }
 
-    fn session(&mut self, n: usize, pid: i32) -> &mut Session {
+    pub(super) fn session(&mut self, n: usize, pid: i32) -> &mut Session {
         self.sessions.entry(n).or_insert_with(|| Session {
             pid,
             claims: Claims::default(),
@@ -183,10 +176,7 @@ impl Dispatcher {
                 Ok(Some(Answer::Count(0)))
             }
             Request::Stats { after } => self.stats(after).map(Some),
-            Request::LastError { consumer } => {
-                let error = self.world.consumers.get(&consumer).and_then(|s| s.last_error.clone());
-                Ok(Some(error.map_or(Answer::NoConsumer, Answer::Text)))
-            }
+            Request::LastError { consumer } => Ok(Some(self.last_error(consumer))),
             Request::InFlight { consumer, after } => {
                 let (consumer, _) = self.at(consumer)?;
                 let leases = consumer.in_flight(after).take(LEASES_PER_ANSWER);
@@ -196,50 +186,13 @@ impl Dispatcher {
     }
 
     /// A consumer, loaded and up to date, and the moment.
-    fn at(&mut self, id: ConsumerId) -> Result<(&mut Consumer, Moment<'_>), NotLoaded> {
+    pub(super) fn at(&mut self, id: ConsumerId) -> Result<(&mut Consumer, Moment<'_>), NotLoaded> {
         self.load(id)?;
         let mut moment = Moment { now: now(), ids: &mut self.ids };
         let consumer = self.world.consumer(id).ok_or(NotLoaded::Unknown)?;
         // What is due has run out, whether or not anybody has looked.
         consumer.tick(&mut moment);
         Ok((consumer, moment))
-    }
-
-    /// Puts the session in the consumer's queue, and serves the queue.
-    fn receive(&mut self, id: ConsumerId, waiter: Waiter) -> Result<(), NotLoaded> {
-        self.at(id)?;
-        let (n, pid) = (waiter.slot, waiter.pid);
-        if waiter.until > now() {
-            self.listen_to(id);
-            self.next_wait = self.next_wait.min(waiter.until);
-        }
-        self.session(n, pid).waits_for = Some(id);
-        if let Some(state) = self.world.consumers.get_mut(&id) {
-            state.waiting.push_back(waiter);
-        }
-        self.parked.insert(id);
-        self.fill(id);
-        Ok(())
-    }
-
-    /// Hands out up to a batch, if there is anything.
-    pub(super) fn grant(&mut self, id: ConsumerId, waiter: &Waiter) -> Outcome {
-        if self.is_behind_with_writing() {
-            return Outcome::Nothing;
-        }
-        self.load_messages(id, waiter.batch);
-        let mut moment = Moment { now: now(), ids: &mut self.ids };
-        let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
-        let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
-        let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
-        let Some(first) = deliveries.first() else { return Outcome::Nothing };
-        let claim = Claim::Received { first_ack_id: first.ack_id, count: deliveries.len() };
-        let answer = Answer::Deliveries { row: 0, generation: 0, deliveries };
-        self.session(waiter.slot, waiter.pid).claims.add(waiter.number, id, claim);
-        if !self.answer(waiter.slot, waiter.number, &answer) {
-            self.abort(waiter.slot, waiter.number);
-        }
-        Outcome::Answered
     }
 
     pub(super) fn answer(&self, slot: usize, number: u64, answer: &Answer) -> bool {
@@ -304,68 +257,5 @@ impl Dispatcher {
             self.abort(n, number);
         }
         Ok(None)
-    }
-
-    fn stats(&mut self, after: ConsumerId) -> Result<Answer, NotLoaded> {
-        let ids: Vec<ConsumerId> = (self.world.consumers.range(after.saturating_add(1)..))
-            .map(|(&id, _)| id)
-            .take(STATS_PER_ANSWER)
-            .collect();
-        let mut all = Vec::new();
-        for id in ids {
-            match self.load(id) {
-                Err(NotLoaded::FromTheFuture) => return Err(NotLoaded::FromTheFuture),
-                Err(_) => continue,
-                Ok(()) => {}
-            }
-            let state = self.world.consumers.get(&id);
-            let waiting = state.map_or(0, |state| state.waiting.len());
-            let has_error = state.is_some_and(|state| state.last_error.is_some());
-            let Some(stream) = self.world.stream_of(id) else { continue };
-            let (Some(consumer), Some(cursor)) = (stream.consumer(id), stream.cursor(id)) else {
-                continue;
-            };
-            all.push(ConsumerStats {
-                consumer: id,
-                counts: consumer.counts(),
-                floor: stream.floor(id).unwrap_or(0),
-                cursor,
-                first_unfinished: consumer.first_unfinished().unwrap_or(0),
-                waiting: i64::try_from(waiting).unwrap_or(0),
-                has_error,
-            });
-        }
-        Ok(Answer::Stats(all))
-    }
-
-    // ---- consumers that go away ----
-
-    /// Tells those who wait for a consumer that there is none.
-    pub(super) fn refuse_waiting(&mut self, id: ConsumerId) {
-        let Some(state) = self.world.consumers.get_mut(&id) else { return };
-        for waiter in std::mem::take(&mut state.waiting) {
-            self.answer(waiter.slot, waiter.number, &Answer::NoConsumer);
-            if let Some(session) = self.sessions.get_mut(&waiter.slot) {
-                session.waits_for = None;
-            }
-        }
-        self.parked.remove(&id);
-    }
-
-    /// The extension is gone, and so is every consumer.
-    pub(super) fn refuse_all(&mut self) {
-        for id in self.world.consumers.keys().copied().collect::<Vec<_>>() {
-            self.refuse_waiting(id);
-        }
-    }
-
-    /// True while so much waits to be written that handing out more would only add to it.
-    fn is_behind_with_writing(&self) -> bool {
-        /// An event is some 50 bytes for each of its messages: a few MB.
-        const MAX_UNWRITTEN: usize = 20_000;
-        const PATIENCE: Micros = 1_000_000;
-        self.unwritten_since.is_some_and(|since| now() - since > PATIENCE)
-            && self.world.consumers.values().map(|state| state.unwritten.len()).sum::<usize>()
-                > MAX_UNWRITTEN
     }
 }

@@ -1,0 +1,195 @@
+//! Sessions that want messages: in a queue for each consumer, first come, first served, until there is something
+//! or their time is over.
+
+use super::Dispatcher;
+use super::loading::NotLoaded;
+use crate::engine::claims::{Claim, Consumers};
+use crate::engine::consumer::Moment;
+use crate::engine::settings::Micros;
+use crate::engine::stream::ConsumerId;
+use crate::pg::database::Published;
+use crate::pg::mailbox::Answer;
+use crate::pg::now;
+use pgrx::pg_sys::Oid;
+
+/// A session that waits for messages.
+pub(super) struct Waiter {
+    pub slot: usize,
+    pub number: u64,
+    pub pid: i32,
+    pub batch: usize,
+    pub ack_wait: Option<Micros>,
+    pub until: Micros,
+}
+
+/// What became of a request for messages.
+enum Outcome {
+    Answered,
+    Nothing,
+}
+
+pub(super) fn empty() -> Answer {
+    Answer::Deliveries { row: 0, generation: 0, deliveries: Vec::new() }
+}
+
+impl Dispatcher {
+    /// Puts the session in the consumer's queue, and serves the queue.
+    pub(super) fn receive(&mut self, id: ConsumerId, waiter: Waiter) -> Result<(), NotLoaded> {
+        self.at(id)?;
+        let (n, pid) = (waiter.slot, waiter.pid);
+        if waiter.until > now() {
+            self.listen_to(id);
+            self.next_wait = self.next_wait.min(waiter.until);
+        }
+        self.session(n, pid).waits_for = Some(id);
+        if let Some(state) = self.world.consumers.get_mut(&id) {
+            state.waiting.push_back(waiter);
+        }
+        self.parked.insert(id);
+        self.fill(id);
+        Ok(())
+    }
+
+    /// Hands out up to a batch, if there is anything.
+    fn grant(&mut self, id: ConsumerId, waiter: &Waiter) -> Outcome {
+        if self.is_behind_with_writing() {
+            return Outcome::Nothing;
+        }
+        self.load_messages(id, waiter.batch);
+        let mut moment = Moment { now: now(), ids: &mut self.ids };
+        let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
+        let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
+        let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
+        let Some(first) = deliveries.first() else { return Outcome::Nothing };
+        let claim = Claim::Received { first_ack_id: first.ack_id, count: deliveries.len() };
+        let answer = Answer::Deliveries { row: 0, generation: 0, deliveries };
+        self.session(waiter.slot, waiter.pid).claims.add(waiter.number, id, claim);
+        if !self.answer(waiter.slot, waiter.number, &answer) {
+            self.abort(waiter.slot, waiter.number);
+        }
+        Outcome::Answered
+    }
+
+    /// Gives sessions that wait what has become ready, or an empty answer when their time is over.
+    pub(super) fn fill_parked(&mut self, published: &Published) {
+        let now = now();
+        let mut news = std::mem::take(&mut self.hungry);
+        news.extend(self.world.touched.iter().filter(|id| self.parked.contains(id)));
+        let is_time = now >= self.next_wait;
+        if is_time || !published.is_empty() {
+            let has_news = |id: &&ConsumerId| {
+                let table = self.world.table_of(**id);
+                is_time || table.is_none_or(|table| published.contains(table))
+            };
+            news.extend(self.parked.iter().filter(has_news));
+        }
+        for id in news {
+            self.fill(id);
+        }
+        if is_time {
+            let waiting = self.parked.iter().filter_map(|id| self.world.consumers.get(id));
+            let ends = waiting.flat_map(|state| {
+                let retry = self.world.streams.get(&state.config.stream).map(|s| s.retry_at);
+                let untils = state.waiting.iter().map(|waiter| waiter.until);
+                untils.chain(retry.filter(|&at| at != 0))
+            });
+            self.next_wait = ends.min().unwrap_or(Micros::MAX);
+        }
+        self.stop_listening(published);
+    }
+
+    /// Has publishers to this stream wake the dispatcher: before the look that finds nothing.
+    fn listen_to(&mut self, id: ConsumerId) {
+        let table = self.world.table_of(id);
+        if table.is_some_and(|table| self.listening.insert(table)) {
+            self.database.listen(self.listening.iter().copied());
+        }
+    }
+
+    /// Stops listening to streams that were published to while nobody waits. Not as soon as nobody waits:
+    /// a worker that has got a message is mostly back at once.
+    fn stop_listening(&mut self, published: &Published) {
+        if published.is_empty() || self.listening.is_empty() {
+            return;
+        }
+        let waited_for: Vec<Oid> =
+            self.parked.iter().filter_map(|&id| self.world.table_of(id)).collect();
+        let before = self.listening.len();
+        self.listening.retain(|&table| !published.contains(table) || waited_for.contains(&table));
+        if self.listening.len() != before {
+            self.database.listen(self.listening.iter().copied());
+        }
+    }
+
+    /// Gives those who wait for a consumer what there is, first come, first served.
+    fn fill(&mut self, id: ConsumerId) {
+        while let Some(waiter) =
+            self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop_front())
+        {
+            match self.grant(id, &waiter) {
+                Outcome::Answered => self.unpark(waiter.slot),
+                Outcome::Nothing if waiter.until <= now() && !self.hungry.contains(&id) => {
+                    self.answer(waiter.slot, waiter.number, &empty());
+                    self.unpark(waiter.slot);
+                }
+                Outcome::Nothing => {
+                    self.put_back(id, waiter);
+                    break;
+                }
+            }
+        }
+        self.end_waits(id);
+        if self.world.consumers.get(&id).is_none_or(|state| state.waiting.is_empty()) {
+            self.parked.remove(&id);
+        }
+    }
+
+    fn put_back(&mut self, id: ConsumerId, waiter: Waiter) {
+        self.next_wait = self.next_wait.min(waiter.until);
+        if let Some(state) = self.world.consumers.get_mut(&id) {
+            state.waiting.push_front(waiter);
+        }
+    }
+
+    fn unpark(&mut self, slot: usize) {
+        if let Some(session) = self.sessions.get_mut(&slot) {
+            session.waits_for = None;
+        }
+    }
+
+    /// Answers those, also further back in the queue, whose time is over. Not before all that is there has been
+    /// looked at: an empty answer says that there is nothing.
+    fn end_waits(&mut self, id: ConsumerId) {
+        if self.hungry.contains(&id) {
+            return;
+        }
+        let now = now();
+        let Some(state) = self.world.consumers.get_mut(&id) else { return };
+        let (over, waiting): (Vec<Waiter>, Vec<Waiter>) =
+            state.waiting.drain(..).partition(|waiter| waiter.until <= now);
+        state.waiting = waiting.into();
+        for waiter in over {
+            self.answer(waiter.slot, waiter.number, &empty());
+            self.unpark(waiter.slot);
+        }
+    }
+
+    /// Tells those who wait for a consumer that there is none.
+    pub(super) fn refuse_waiting(&mut self, id: ConsumerId) {
+        let Some(state) = self.world.consumers.get_mut(&id) else { return };
+        for waiter in std::mem::take(&mut state.waiting) {
+            self.answer(waiter.slot, waiter.number, &Answer::NoConsumer);
+            if let Some(session) = self.sessions.get_mut(&waiter.slot) {
+                session.waits_for = None;
+            }
+        }
+        self.parked.remove(&id);
+    }
+
+    /// The extension is gone, and so is every consumer.
+    pub(super) fn refuse_all(&mut self) {
+        for id in self.world.consumers.keys().copied().collect::<Vec<_>>() {
+            self.refuse_waiting(id);
+        }
+    }
+}
