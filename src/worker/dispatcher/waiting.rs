@@ -91,7 +91,7 @@ impl Dispatcher {
             let ends = waiting.flat_map(|state| {
                 let retry = self.world.streams.get(&state.config.stream).map(|s| s.retry_at);
                 let untils = state.waiting.iter().map(|waiter| waiter.until);
-                untils.chain(retry.filter(|&at| at != 0))
+                untils.chain(retry.filter(|&at| at > now))
             });
             self.next_wait = ends.min().unwrap_or(Micros::MAX);
         }
