@@ -10,17 +10,21 @@
 //! in as an argument, so a test can move it as it likes. Each change of a delivery leaves an event for the
 //! journal; acks don't, because the acking transaction has written its own row.
 
+mod moves;
+#[cfg(test)]
+mod tests;
+
 use super::event::{Change, Event, Item};
 use super::ids::Ids;
 use super::key::{KeyId, Seq};
-use super::lanes::{Lanes, Turn};
+use super::lanes::Lanes;
 use super::ranges::RangeSet;
 use super::settings::{Micros, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Unfinished messages one consumer loads at the most: bounds its memory, at about 200 bytes each, to 13 MB.
-/// A consumer that has as many stops loading until some are finished.
-pub const LOOK_AHEAD: usize = 65_536;
+/// A consumer that has as many stops loading until some are finished. Tests have to get there too.
+pub const LOOK_AHEAD: usize = if cfg!(test) { 32 } else { 65_536 };
 
 /// The time of a step, and the ids it may hand out.
 #[derive(Debug)]
@@ -89,12 +93,15 @@ pub struct Consumer {
     /// Deadlines of leases and ends of delays.
     timers: BTreeSet<(Micros, Seq)>,
     delayed: usize,
-    /// Where this consumer started: nothing at or below is offered to it.
+    /// Where this consumer started, or was restored: nothing at or below is taken when it is offered.
     pub(super) base: Seq,
-    /// Finished before a restart, and above what has been loaded since.
+    /// Up to here nothing will be offered any more, but for what fills a hole. While a consumer is attached
+    /// the tail's position says the same, and this may lag behind it: it is at or above all that was offered.
+    pub(super) cursor: Seq,
+    /// Finished: not to be taken when it is offered. Of no use any more up to the cursor, or the lowest hole.
     pub(super) done: RangeSet,
-    /// Restored, and what it had reached is not loaded yet: until then nothing is delivered, or an
-    /// unfinished message could be overtaken by a later one of its key.
+    /// Restored, and not loaded up to the last of what it had delivered: until then nothing is delivered, or
+    /// an unfinished message could be overtaken by a later one of its key.
     pub(super) warming: Option<Seq>,
     /// The highest seq ever delivered.
     pub(super) reach: Seq,
@@ -135,6 +142,11 @@ impl Consumer {
         self.warming.is_none() && self.messages.len() >= LOOK_AHEAD
     }
 
+    /// True when there is room for so many more that it is worth reading the table for them.
+    pub(super) fn wants_more(&self) -> bool {
+        self.warming.is_some() || self.messages.len() + LOOK_AHEAD / 16 <= LOOK_AHEAD
+    }
+
     pub fn counts(&self) -> Counts {
         Counts {
             ready: self.fresh.len() + self.again.len(),
@@ -170,38 +182,44 @@ impl Consumer {
         std::mem::take(&mut self.events)
     }
 
-    /// A committed message that matches the consumer's filters. Ignored if it is known or finished.
+    /// A committed message that matches the consumer's filters, after all below it but those that fill holes.
+    /// Ignored if it is known or finished.
     pub fn offer(&mut self, seq: Seq, key: KeyId) {
+        self.cursor = self.cursor.max(seq);
         if seq > self.base && !self.done.contains(seq) && !self.messages.contains_key(&seq) {
             self.enter(seq, key, 0);
         }
     }
 
-    /// Everything up to `cursor` has been offered.
-    pub fn loaded(&mut self, cursor: Seq) {
-        if !self.done.is_empty() {
-            self.done.remove_range(Seq::MIN, cursor);
-        }
-        self.warming = self.warming.filter(|&reach| cursor < reach);
+    /// Everything up to `cursor` has been offered, but what is to fill the holes, of which this is the lowest.
+    pub(super) fn loaded(&mut self, cursor: Seq, lowest_hole: Option<Seq>) {
+        self.cursor = self.cursor.max(cursor);
+        // A hole may be among what is finished: one below the start, when some message there is redelivered.
+        let hole = lowest_hole.unwrap_or(Seq::MAX);
+        self.done.remove_range(Seq::MIN, self.cursor.min(hole - 1));
+        self.warming = self.warming.filter(|&last| self.cursor < last);
     }
 
     /// True while [`Consumer::loaded`] must still be told how far rows have been offered.
     pub(super) fn is_settling(&self) -> bool {
-        self.warming.is_some() || !self.done.is_empty()
+        self.warming.is_some() || self.done.last() > Some(self.cursor)
     }
 
-    /// The first seq above `cursor` that is not known to be finished, less one: where to read on from.
-    pub fn skip_done(&self, cursor: Seq) -> Seq {
-        self.done.first_gap_from(cursor.max(self.base).saturating_add(1)) - 1
+    /// The first seq above the cursor that is not known to be finished, less one: where to read on from.
+    pub(super) fn skip_done(&self) -> Seq {
+        self.done.first_gap_from(self.cursor.saturating_add(1)) - 1
     }
 
     /// A finished message is wanted once more, as if it had never been delivered; false if it is unfinished.
+    /// One above the cursor is read when its turn comes: now it could overtake others of its key.
     pub fn redeliver(&mut self, seq: Seq, key: KeyId) -> bool {
         if self.messages.contains_key(&seq) {
             return false;
         }
+        if seq > self.cursor {
+            return self.done.remove(seq);
+        }
         self.done.remove(seq);
-        self.reach = self.reach.max(seq);
         self.enter(seq, key, 0);
         true
     }
@@ -286,10 +304,15 @@ impl Consumer {
         self.give_back(seq, wait, m);
     }
 
-    /// The receiving transaction rolled back: the delivery never was, but it counts; back at once.
+    /// The receiving transaction rolled back: the delivery never was, but it counts; back at once. Where
+    /// another transaction has acked it, that one's end decides; the lease is over if it rolls back too.
     pub fn release(&mut self, ack_id: i64, m: &mut Moment) {
-        if let Some((seq, _)) = self.live(ack_id) {
-            self.give_back(seq, 0, m);
+        match self.live(ack_id) {
+            Some((_, Message { state: State::InFlight(Lease { pinned: true, .. }), .. })) => {
+                self.extend(ack_id, 0, m);
+            }
+            Some((seq, _)) => self.give_back(seq, 0, m),
+            None => {}
         }
     }
 
@@ -318,13 +341,14 @@ impl Consumer {
     /// Ends leases and delays that are due.
     pub fn tick(&mut self, m: &mut Moment) {
         while let Some(&(due, seq)) = self.timers.first().filter(|&&(due, _)| due <= m.now) {
-            let Some(message) = self.messages.get(&seq).copied() else {
-                self.timers.remove(&(due, seq));
-                continue;
-            };
+            self.timers.remove(&(due, seq));
+            let Some(message) = self.messages.get(&seq).copied() else { continue };
             match message.state {
+                State::InFlight(_) => {
+                    self.give_back(seq, self.settings.backoff_after(message.deliveries), m);
+                }
                 State::Delayed { .. } => self.make_ready(seq),
-                _ => self.give_back(seq, self.settings.backoff_after(message.deliveries), m),
+                State::Ready | State::Withheld => {}
             }
         }
     }
@@ -375,7 +399,8 @@ impl Consumer {
         if self.settings.is_exhausted(item.deliveries) {
             return self.bury(item, m);
         }
-        let until = m.now.saturating_add(wait.max(0));
+        // A wait of nothing is no time of day: restored after the clock was set back it still is over.
+        let until = if wait > 0 { m.now.saturating_add(wait) } else { 0 };
         if wait > 0 {
             self.delay(seq, until);
         } else {
@@ -384,112 +409,7 @@ impl Consumer {
         self.record(m, Change::Returned { item, until });
     }
 
-    pub(super) fn enter(&mut self, seq: Seq, key: KeyId, deliveries: u32) {
-        self.messages.insert(seq, Message { key, deliveries, state: State::Withheld });
-        let turn = if self.settings.ordered {
-            self.lanes.enter(key, seq)
-        } else {
-            Turn { ready: Some(seq), withheld: None }
-        };
-        self.apply(turn);
-    }
-
-    pub(super) fn delay(&mut self, seq: Seq, until: Micros) {
-        self.clear_state(seq);
-        if let Some(message) = self.messages.get_mut(&seq) {
-            message.state = State::Delayed { until };
-            self.timers.insert((until, seq));
-            self.delayed += 1;
-        }
-    }
-
-    /// Puts a message that is neither ready nor withheld in flight: only when restoring.
-    pub(super) fn enter_busy(&mut self, item: Item, state: State) {
-        let Item { seq, key, deliveries } = item;
-        self.messages.insert(seq, Message { key, deliveries, state });
-        match state {
-            State::InFlight(lease) => {
-                self.by_ack_id.insert(lease.ack_id, seq);
-                if !lease.pinned {
-                    self.timers.insert((lease.due, seq));
-                }
-            }
-            State::Delayed { until } => {
-                self.timers.insert((until, seq));
-                self.delayed += 1;
-            }
-            State::Ready | State::Withheld => {}
-        }
-        if self.settings.ordered {
-            let turn = self.lanes.enter_busy(key, seq);
-            self.apply(turn);
-        }
-    }
-
-    /// Ends a lease or a delay: the message, or a lower one of its key, may be delivered.
-    fn make_ready(&mut self, seq: Seq) {
-        self.clear_state(seq);
-        let Some(message) = self.messages.get_mut(&seq) else { return };
-        message.state = State::Withheld;
-        let key = message.key;
-        let turn = match self.settings.ordered {
-            true if self.lanes.is_head(key, seq) => self.lanes.put_back(key),
-            true => Turn::default(),
-            false => Turn { ready: Some(seq), withheld: None },
-        };
-        self.apply(turn);
-    }
-
-    /// Forgets a message: it is finished.
-    pub(super) fn remove(&mut self, seq: Seq) {
-        self.clear_state(seq);
-        let Some(message) = self.messages.remove(&seq) else { return };
-        if self.settings.ordered {
-            let turn = self.lanes.leave(message.key, seq);
-            self.apply(turn);
-        }
-    }
-
-    /// Takes a message out of every index its state put it in.
-    fn clear_state(&mut self, seq: Seq) {
-        let Some(message) = self.messages.get(&seq) else { return };
-        match message.state {
-            State::Ready => {
-                self.fresh.remove(&seq);
-                self.again.remove(&seq);
-            }
-            State::Withheld => {}
-            State::InFlight(lease) => {
-                self.by_ack_id.remove(&lease.ack_id);
-                self.timers.remove(&(lease.due, seq));
-            }
-            State::Delayed { until } => {
-                self.timers.remove(&(until, seq));
-                self.delayed -= 1;
-            }
-        }
-    }
-
-    fn apply(&mut self, turn: Turn) {
-        if let Some(seq) = turn.withheld {
-            self.clear_state(seq);
-            if let Some(message) = self.messages.get_mut(&seq) {
-                message.state = State::Withheld;
-            }
-        }
-        let Some(seq) = turn.ready else { return };
-        let Some(message) = self.messages.get_mut(&seq) else { return };
-        if message.state != State::Withheld {
-            // Restored as busy behind another of its key: it holds the lane until it ends.
-            self.lanes.hold(message.key);
-            return;
-        }
-        message.state = State::Ready;
-        let set = if message.deliveries > 0 { &mut self.again } else { &mut self.fresh };
-        set.insert(seq);
-    }
-
-    pub(super) fn item(&self, seq: Seq) -> Option<Item> {
+    fn item(&self, seq: Seq) -> Option<Item> {
         let message = self.messages.get(&seq)?;
         Some(Item { seq, key: message.key, deliveries: message.deliveries })
     }

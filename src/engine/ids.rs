@@ -20,7 +20,7 @@ impl Ids {
     /// The ids of `epoch`; `None` where the epoch is outside 1 to 2^23 - 1.
     pub fn new(epoch: i64) -> Option<Ids> {
         let base = (1..=MAX_EPOCH).contains(&epoch).then_some(epoch << BITS)?;
-        Some(Ids { next: base + 1, end: base + (1 << BITS) - 1 })
+        Some(Ids { next: base + 1, end: base + ((1 << BITS) - 1) })
     }
 
     /// Takes `n` consecutive ids and returns the first.

@@ -1,7 +1,8 @@
 //! Order per key: of each key's unfinished messages only the head may be delivered (I5).
 //!
 //! A lane exists for each key that has unfinished messages. Its head is the lowest of them, or the one that
-//! is busy: in flight, delayed after a failure. All others wait behind it, withheld.
+//! is busy: in flight, or delayed after a failure. All others wait behind it, withheld. Several are busy at a
+//! time only where the consumer was not ordered before: then nothing is delivered until all have ended.
 
 use super::id_map::IdMap;
 use super::key::{KeyId, Seq};
@@ -11,7 +12,15 @@ use std::collections::BTreeSet;
 struct Lane {
     head: Seq,
     busy: bool,
+    /// Busy too. No allocation while it is empty, which it nearly always is.
+    also_busy: Vec<Seq>,
     waiting: BTreeSet<Seq>,
+}
+
+impl Lane {
+    fn new(head: Seq, busy: bool) -> Lane {
+        Lane { head, busy, also_busy: Vec::new(), waiting: BTreeSet::new() }
+    }
 }
 
 /// All lanes of one ordered consumer.
@@ -39,7 +48,7 @@ impl Lanes {
     /// A new unfinished message that nobody holds.
     pub fn enter(&mut self, key: KeyId, seq: Seq) -> Turn {
         let Some(lane) = self.by_key.get_mut(&key) else {
-            self.by_key.insert(key, Lane { head: seq, busy: false, waiting: BTreeSet::new() });
+            self.by_key.insert(key, Lane::new(seq, false));
             return Turn { ready: Some(seq), withheld: None };
         };
         self.withheld += 1;
@@ -52,15 +61,21 @@ impl Lanes {
         Turn { ready: Some(seq), withheld: Some(old) }
     }
 
-    /// A message that is busy from the start: one restored in flight or delayed. Where two messages of a
-    /// key are busy (one was redelivered by hand before a restart), the first stays the head.
+    /// A message that is busy from the start: one restored in flight or delayed.
     pub fn enter_busy(&mut self, key: KeyId, seq: Seq) -> Turn {
-        let turn = self.enter(key, seq);
-        if turn.ready == Some(seq) {
-            self.hold(key);
-            return Turn { ready: None, withheld: turn.withheld };
+        let Some(lane) = self.by_key.get_mut(&key) else {
+            self.by_key.insert(key, Lane::new(seq, true));
+            return Turn::default();
+        };
+        if lane.busy {
+            lane.also_busy.push(seq);
+            return Turn::default();
         }
-        turn
+        lane.busy = true;
+        let old = std::mem::replace(&mut lane.head, seq);
+        lane.waiting.insert(old);
+        self.withheld += 1;
+        Turn { ready: None, withheld: Some(old) }
     }
 
     /// The head was delivered: nothing else of its key may be.
@@ -70,22 +85,40 @@ impl Lanes {
         }
     }
 
-    /// The head came back unfinished: the lowest of its key takes its place.
-    pub fn put_back(&mut self, key: KeyId) -> Turn {
+    /// A busy message came back unfinished: when no other is busy, the lowest of its key is the next.
+    pub fn put_back(&mut self, key: KeyId, seq: Seq) -> Turn {
         let Some(lane) = self.by_key.get_mut(&key) else { return Turn::default() };
-        lane.busy = false;
-        if let Some(lowest) = lane.waiting.first().copied().filter(|&seq| seq < lane.head) {
-            lane.waiting.remove(&lowest);
-            lane.waiting.insert(std::mem::replace(&mut lane.head, lowest));
+        if lane.head != seq {
+            lane.also_busy.retain(|&other| other != seq);
+        } else if let Some(other) = lane.also_busy.pop() {
+            lane.head = other;
+        } else {
+            lane.busy = false;
+            if let Some(lowest) = lane.waiting.first().copied().filter(|&lowest| lowest < seq) {
+                lane.waiting.remove(&lowest);
+                lane.waiting.insert(seq);
+                lane.head = lowest;
+            }
+            return Turn { ready: Some(lane.head), withheld: None };
         }
-        Turn { ready: Some(lane.head), withheld: None }
+        lane.waiting.insert(seq);
+        self.withheld += 1;
+        Turn::default()
     }
 
-    /// A message is finished. If it was the head, the next of its key takes its place.
+    /// A message is finished. If nothing else of its key is busy, the lowest of it is the next.
     pub fn leave(&mut self, key: KeyId, seq: Seq) -> Turn {
         let Some(lane) = self.by_key.get_mut(&key) else { return Turn::default() };
         if lane.head != seq {
-            self.withheld -= usize::from(lane.waiting.remove(&seq));
+            if lane.waiting.remove(&seq) {
+                self.withheld -= 1;
+            } else {
+                lane.also_busy.retain(|&other| other != seq);
+            }
+            return Turn::default();
+        }
+        if let Some(other) = lane.also_busy.pop() {
+            lane.head = other;
             return Turn::default();
         }
         let Some(next) = lane.waiting.pop_first() else {
@@ -96,11 +129,6 @@ impl Lanes {
         lane.busy = false;
         self.withheld -= 1;
         Turn { ready: Some(next), withheld: None }
-    }
-
-    /// True when `seq` is the one of its key that may be delivered, or is being.
-    pub fn is_head(&self, key: KeyId, seq: Seq) -> bool {
-        self.by_key.get(&key).is_some_and(|lane| lane.head == seq)
     }
 }
 
@@ -131,7 +159,7 @@ mod tests {
         assert_eq!(lanes.enter(7, 4), Turn { ready: Some(4), withheld: Some(5) });
         lanes.hold(7);
         assert_eq!(lanes.enter(7, 3), Turn::default());
-        assert_eq!(lanes.put_back(7), ready(3));
+        assert_eq!(lanes.put_back(7, 4), ready(3));
         assert_eq!(lanes.leave(7, 3), ready(4));
         assert_eq!(lanes.leave(7, 4), ready(5));
     }
@@ -143,6 +171,29 @@ mod tests {
         lanes.enter(7, 2);
         assert_eq!(lanes.leave(7, 2), Turn::default());
         assert_eq!(lanes.withheld(), 0);
-        assert!(lanes.is_head(7, 1));
+        assert_eq!(lanes.enter(7, 3), Turn::default());
+        assert_eq!(lanes.leave(7, 1), ready(3));
+    }
+
+    #[test]
+    fn nothing_is_delivered_while_any_of_a_key_restored_as_busy_still_is() {
+        let mut lanes = Lanes::default();
+        assert_eq!(lanes.enter_busy(7, 1), Turn::default());
+        assert_eq!(lanes.enter_busy(7, 4), Turn::default());
+        assert_eq!(lanes.enter_busy(7, 6), Turn::default());
+        assert_eq!(lanes.enter(7, 3), Turn::default());
+        assert_eq!(lanes.leave(7, 1), Turn::default());
+        assert_eq!(lanes.put_back(7, 6), Turn::default());
+        assert_eq!(lanes.withheld(), 2);
+        assert_eq!(lanes.put_back(7, 4), ready(3));
+        assert_eq!(lanes.withheld(), 2);
+    }
+
+    #[test]
+    fn a_busy_message_takes_the_place_of_an_idle_head() {
+        let mut lanes = Lanes::default();
+        lanes.enter(7, 1);
+        assert_eq!(lanes.enter_busy(7, 2), Turn { ready: None, withheld: Some(1) });
+        assert_eq!(lanes.leave(7, 2), ready(1));
     }
 }

@@ -18,3 +18,6 @@ pub mod settings;
 pub mod snapshot;
 pub mod stream;
 pub mod tail;
+
+#[cfg(test)]
+mod model;

@@ -71,10 +71,10 @@ impl Snapshot {
             }
             Change::Returned { item, until } => self.hold(item, Hold::Until(until)),
             Change::Extended { ack_id, seq, due } => {
-                if let Some((_, Hold::InFlight(lease))) = self.active.get_mut(&seq) {
-                    if lease.ack_id == ack_id {
-                        lease.due = due;
-                    }
+                if let Some((_, Hold::InFlight(lease))) = self.active.get_mut(&seq)
+                    && lease.ack_id == ack_id
+                {
+                    lease.due = due;
                 }
             }
             Change::Finished { seqs } => seqs.into_iter().for_each(|seq| self.finish(seq)),
@@ -117,8 +117,10 @@ impl Consumer {
         let Snapshot { floor, done, active, acked_total, redelivered_total, dead_total } = snapshot;
         let mut consumer = Consumer::new(settings);
         consumer.base = floor;
+        consumer.cursor = floor;
         consumer.reach = done.last().max(active.keys().next_back().copied()).unwrap_or(floor);
-        consumer.warming = Some(consumer.reach).filter(|&reach| reach > floor);
+        // What is finished above need not be waited for, and might never come: a start may lie in the future.
+        consumer.warming = active.keys().next_back().copied().filter(|&last| last > floor);
         consumer.done = done;
         consumer.totals =
             Counts { acked_total, redelivered_total, dead_total, ..Counts::default() };
@@ -144,7 +146,11 @@ impl Consumer {
     /// `holes` of the stream.
     pub fn floor(&self, cursor: Seq, holes: &RangeSet) -> Seq {
         let cursor = cursor.max(self.base);
-        let first_hole = holes.iter_from(self.base.saturating_add(1)).next().map(|(lo, _)| lo);
+        let holes = holes.iter_from(self.base.saturating_add(1));
+        let first_hole = holes
+            .map(|(lo, hi)| (self.done.first_gap_from(lo), hi))
+            .find(|(lo, hi)| lo <= hi)
+            .map(|(lo, _)| lo);
         let unfinished = self.first_unfinished().into_iter().chain(first_hole).min();
         unfinished.map_or(cursor, |seq| cursor.min(seq - 1))
     }
@@ -158,9 +164,13 @@ impl Consumer {
             Some((&seq, _)) => cursor.min(seq - 1),
             None => cursor,
         };
-        let mut done = self.done.clone();
-        if top > floor {
-            done.insert_range(floor + 1, top);
+        let mut done = RangeSet::new();
+        done.insert_range(floor.saturating_add(1), top);
+        for (lo, hi) in holes.iter_within(self.base.max(floor).saturating_add(1), top) {
+            done.remove_range(lo, hi);
+        }
+        for (lo, hi) in self.done.iter_from(floor.saturating_add(1)) {
+            done.insert_range(lo, hi);
         }
         let mut active = BTreeMap::new();
         for (&seq, message) in self.messages.range(..=top.max(self.reach)) {
@@ -174,13 +184,6 @@ impl Consumer {
             };
             active.insert(seq, (item, hold));
         }
-        for (lo, hi) in holes.iter_from(self.base.saturating_add(1)) {
-            if lo > top {
-                break;
-            }
-            done.remove_range(lo, hi);
-        }
-        done.remove_range(Seq::MIN, floor);
         let Counts { acked_total, redelivered_total, dead_total, .. } = self.totals;
         Snapshot { floor, done, active, acked_total, redelivered_total, dead_total }
     }

@@ -34,9 +34,10 @@ pub struct Found {
 struct Member {
     consumer: Consumer,
     filters: Vec<Filter>,
+    /// Offered what the tail finds. Its cursor is at the tail's position then, or above.
     attached: bool,
-    /// Rows up to here have been offered; an attached consumer's cursor is the tail's position if higher.
-    cursor: Seq,
+    /// Rows above the cursor are being read for it, by a snapshot that saw all the tail had found until now.
+    reading: bool,
 }
 
 /// A stream, its tail, and its consumers.
@@ -56,7 +57,7 @@ impl Stream {
     pub fn new(last: Seq, open: &[Publisher]) -> Stream {
         Stream {
             tail: Tail::new(last, open),
-            router: Router::default(),
+            router: Router::new(),
             members: BTreeMap::new(),
             settling: BTreeSet::new(),
             scratch: RouteScratch::default(),
@@ -80,9 +81,8 @@ impl Stream {
         for filter in &filters {
             self.router.insert(filter, id.unsigned_abs());
         }
-        let cursor = from.floor;
         let consumer = Consumer::restore(settings, from);
-        self.members.insert(id, Member { consumer, filters, attached: false, cursor });
+        self.members.insert(id, Member { consumer, filters, attached: false, reading: false });
         self.settling.insert(id);
         self.settle(id);
     }
@@ -102,18 +102,13 @@ impl Stream {
         self.members.get_mut(&id).map(|member| &mut member.consumer)
     }
 
-    pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, &Consumer)> {
-        self.members.iter().map(|(&id, member)| (id, &member.consumer))
-    }
-
     pub fn consumers_mut(&mut self) -> impl Iterator<Item = (ConsumerId, &mut Consumer)> {
         self.members.iter_mut().map(|(&id, member)| (id, &mut member.consumer))
     }
 
     /// Up to where rows have been offered to a consumer.
     pub fn cursor(&self, id: ConsumerId) -> Option<Seq> {
-        let member = self.members.get(&id)?;
-        Some(if member.attached { member.cursor.max(self.tail.pos()) } else { member.cursor })
+        self.members.get(&id).map(|member| member.cursor(&self.tail))
     }
 
     /// All that matches a consumer up to there is finished.
@@ -128,19 +123,23 @@ impl Stream {
         Some(self.consumer(id)?.snapshot(cursor, self.tail.holes()))
     }
 
-    /// The next rows a detached consumer must be offered: above the first, up to the second. `None` once it
-    /// is attached to the tail, or while it is full.
+    /// The next rows a detached consumer must be offered: above the first, up to the second, to be read under
+    /// a snapshot taken after this. `None` once it is attached to the tail, or while it is full.
     pub fn behind(&mut self, id: ConsumerId) -> Option<(Seq, Seq)> {
         self.settle(id);
-        let member = self.members.get(&id)?;
-        let is_behind = !member.attached && !member.consumer.is_full();
-        is_behind.then_some((member.cursor, self.tail.pos()))
+        let member = self.members.get_mut(&id)?;
+        member.reading = !member.attached && member.consumer.wants_more();
+        member.reading.then_some((member.consumer.cursor, self.tail.pos()))
     }
 
-    /// Rows read for a detached consumer: what there is up to `upto`.
+    /// Rows read for a detached consumer: what there is up to `upto`. Ignored if they may lack some that have
+    /// been found since [`Stream::behind`] was asked, or if the consumer has been put elsewhere since.
     pub fn catch_up(&mut self, id: ConsumerId, found: &Found, upto: Seq) {
         let Some(member) = self.members.get_mut(&id) else { return };
-        let last = found.rows.last().map_or(member.cursor, |row| row.seq);
+        if !std::mem::take(&mut member.reading) {
+            return;
+        }
+        let last = found.rows.last().map_or(member.consumer.cursor, |row| row.seq);
         let mut cursor = if found.complete { upto } else { last };
         for row in found.rows.iter().filter(|row| !self.tail.is_hole(row.seq)) {
             if member.consumer.is_full() {
@@ -151,7 +150,7 @@ impl Stream {
                 member.consumer.offer(row.seq, key_id(&row.key));
             }
         }
-        member.cursor = member.cursor.max(cursor);
+        member.consumer.loaded(cursor, self.tail.lowest_hole());
         self.settle(id);
     }
 
@@ -161,11 +160,15 @@ impl Stream {
     }
 
     /// What a look found, `late` in old holes and `new` at the tail: routed to the consumers it matches, which
-    /// are returned.
+    /// are returned. Ignored if there has been another look since.
     pub fn found(&mut self, look: Look, late: &Found, new: &Found) -> BTreeSet<ConsumerId> {
-        // Where the read of the holes stopped short, the tail must not overtake them.
-        let rows = if late.complete { &new.rows[..] } else { &[] };
         let mut given = BTreeSet::new();
+        if !self.tail.is_current(&look) {
+            return given;
+        }
+        // Where the read of the holes stopped short, the tail must not overtake them.
+        let holes_first = !late.complete && !look.recheck.is_empty();
+        let rows = if holes_first { &[] } else { &new.rows[..] };
         for row in late.rows.iter().chain(rows) {
             self.route(row, &mut given);
         }
@@ -180,7 +183,7 @@ impl Stream {
         for id in std::mem::take(&mut self.settling) {
             let Some(member) = self.members.get_mut(&id) else { continue };
             if member.attached {
-                member.consumer.loaded(pos);
+                member.consumer.loaded(pos, self.tail.lowest_hole());
                 given.insert(id);
             }
             if member.consumer.is_settling() {
@@ -190,9 +193,11 @@ impl Stream {
         given
     }
 
-    /// True for a message that a consumer has been offered: one that can be redelivered.
+    /// True for a message that can be redelivered, if it exists and matches: one that is finished.
     pub fn seen(&self, id: ConsumerId, seq: Seq) -> bool {
-        self.cursor(id).is_some_and(|cursor| seq <= cursor) && !self.tail.is_hole(seq)
+        let Some(member) = self.members.get(&id) else { return false };
+        let is_past = seq <= member.cursor(&self.tail) && !self.tail.is_hole(seq);
+        (is_past || member.consumer.done.contains(seq)) && !member.consumer.is_unfinished(seq)
     }
 
     fn route(&mut self, row: &Row, given: &mut BTreeSet<ConsumerId>) {
@@ -200,13 +205,15 @@ impl Stream {
         let key: KeyId = key_id(&row.key);
         for &id in &self.routed {
             let Some(member) = self.members.get_mut(&id.cast_signed()) else { continue };
-            let is_late = row.seq <= member.cursor;
-            if member.attached && !is_late && member.consumer.is_full() {
-                member.attached = false;
-                member.cursor = member.cursor.max(row.seq - 1);
-            } else if member.attached || is_late {
+            let is_past = row.seq <= member.cursor(&self.tail);
+            if is_past || member.attached && !member.consumer.is_full() {
                 member.consumer.offer(row.seq, key);
                 given.insert(id.cast_signed());
+            } else if member.attached {
+                member.attached = false;
+                member.consumer.loaded(row.seq - 1, self.tail.lowest_hole());
+            } else {
+                member.reading = false;
             }
         }
     }
@@ -217,8 +224,16 @@ impl Stream {
         let Some(member) = self.members.get_mut(&id).filter(|member| !member.attached) else {
             return;
         };
-        member.cursor = member.consumer.skip_done(member.cursor);
-        member.attached = member.cursor >= pos;
-        member.consumer.loaded(member.cursor);
+        // Not beyond the tail, which is going to offer all that it hasn't read.
+        member.consumer.loaded(member.consumer.skip_done().min(pos), self.tail.lowest_hole());
+        member.attached = member.consumer.cursor >= pos;
+    }
+}
+
+impl Member {
+    /// Rows up to here have been offered, and won't be again but for those that fill a hole.
+    fn cursor(&self, tail: &Tail) -> Seq {
+        let attached_at = if self.attached { tail.pos() } else { Seq::MIN };
+        self.consumer.cursor.max(attached_at)
     }
 }

@@ -76,6 +76,7 @@ pub struct Seen<'a> {
 
 impl Seen<'_> {
     /// This part was not read.
+    #[cfg(test)]
     pub const UNREAD: Self = Seen { seqs: &[], complete: false };
 }
 
@@ -117,11 +118,16 @@ impl Tail {
         Look { recheck, scan: scan.then_some((self.pos, last)), floor, number: self.number }
     }
 
+    /// Whether `look` is the last one, so that what it found counts.
+    pub fn is_current(&self, look: &Look) -> bool {
+        look.number == self.number
+    }
+
     /// What the look's snapshot showed: `refound` of the holes, `rows` of the scan. The caller
     /// delivers both, in the order of their seqs. A look that is void is ignored, and so are rows
     /// if the reading of the holes stopped before its end.
     pub fn found(&mut self, look: Look, refound: Seen<'_>, rows: Seen<'_>) {
-        if look.number != self.number {
+        if !self.is_current(&look) {
             return;
         }
         if let Some(&(_, end)) = look.recheck.last() {
@@ -166,6 +172,7 @@ impl Tail {
     }
 
     /// How many ranges of holes there are.
+    #[cfg(test)]
     pub fn hole_ranges(&self) -> usize {
         self.holes.range_count()
     }

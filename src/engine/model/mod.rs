@@ -1,0 +1,57 @@
+//! The engine against a reference, under random operations: transactions that publish, receive, ack and roll
+//! back; clocks that step; restarts that lose nothing, the dispatcher's memory, or the end of the log.
+//!
+//! `world` is what the tables have, `session` and `dispatcher` drive the engine as `worker` does, `reference`
+//! says what a consumer promises, `checks` compares. An operation that fails is shortened by proptest to the
+//! least that fails. `PROPTEST_CASES=100000` looks longer.
+
+mod checks;
+mod dispatcher;
+mod drain;
+mod op;
+mod reference;
+mod requests;
+mod run;
+mod session;
+mod trouble;
+mod world;
+
+use op::{Op, op};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestError, TestRunner};
+use run::Run;
+use std::cell::Cell;
+
+/// What a check returns.
+type Checked<T = ()> = Result<T, TestCaseError>;
+
+/// Operations of one run. From none, so that those of a run that fails can be left out one by one.
+const OPS: std::ops::RangeInclusive<usize> = 0..=1000;
+
+fn run(ops: &[Op], done: &Cell<usize>) -> Checked {
+    let mut run = Run::new();
+    for op in ops {
+        run.op(*op)?;
+        done.set(done.get() + 1);
+    }
+    run.drain()
+}
+
+#[test]
+fn whatever_happens_each_message_is_delivered_in_order_until_it_is_acked() {
+    let config = ProptestConfig {
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    };
+    let is_usual = config.cases == 256;
+    let done = Cell::new(0);
+    let result = TestRunner::new(config).run(&vec(op(), OPS), |ops| run(&ops, &done));
+    if let Err(TestError::Fail(reason, ops)) = &result {
+        let ops: Vec<String> = ops.iter().map(|op| format!("    Op::{op:?},\n")).collect();
+        panic!("{reason}, after\n{}", ops.concat());
+    }
+    result.unwrap();
+    assert!(done.get() >= 100_000 || !is_usual, "only {} operations", done.get());
+}
