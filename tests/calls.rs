@@ -1,8 +1,12 @@
 //! The SQL functions as Rust calls, for a client as for a transaction of it.
 
-use std::time::Duration;
+use std::fmt::Debug;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use postgres::{Error, GenericClient, Row};
+
+use crate::cluster::{Database, wait_until};
 
 /// One row of `sequin.receive`; data as its JSON text.
 #[derive(Clone, Debug)]
@@ -153,6 +157,24 @@ pub trait Calls: GenericClient + Sized {
         self.query_one(query, &[&pid]).unwrap().get::<_, i64>(0) == 1
     }
 
+    /// Ends the dispatcher of this database, and returns once there is another that answers.
+    #[track_caller]
+    fn restart_dispatcher(&mut self) {
+        let find = "SELECT coalesce(max(pid), 0)::bigint FROM sequin.workers
+                    WHERE process = 'dispatcher' AND database = current_database()";
+        let mut old = 0;
+        wait_until("a dispatcher works", seconds(30), || {
+            old = self.number(find);
+            old != 0
+        });
+        self.terminate(old as i32);
+        wait_until("a new dispatcher works", seconds(30), || {
+            let new = self.number(find);
+            new != 0 && new != old
+        });
+        self.number("SELECT count(*) FROM sequin.consumer_stats");
+    }
+
     #[track_caller]
     fn terminate(&mut self, pid: i32) {
         self.execute("SELECT pg_terminate_backend($1)", &[&pid]).unwrap();
@@ -160,6 +182,34 @@ pub trait Calls: GenericClient + Sized {
 }
 
 impl<C: GenericClient + Sized> Calls for C {}
+
+/// What a receiver of consumer c gets that waits already, in its session's first call, while `act` runs; and how
+/// long after the beginning of that it gets it.
+pub fn answer_to_waiter(
+    database: &Database,
+    act: impl FnOnce(),
+) -> (Result<Vec<Delivery>, Error>, Duration) {
+    let (mut waiter, mut observer) = (database.connect(), database.connect());
+    let pid = waiter.backend_pid();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            let answer = waiter.try_receive("c", 10, seconds(60));
+            (answer, Instant::now())
+        });
+        wait_until("the receiver waits", seconds(10), || observer.is_waiting(pid));
+        let begun = Instant::now();
+        act();
+        let (answer, at) = waiting.join().unwrap();
+        (answer, at.saturating_duration_since(begun))
+    })
+}
+
+/// The SQLSTATE of what must have failed; empty where the connection broke.
+#[track_caller]
+pub fn sqlstate<T: Debug>(result: Result<T, Error>) -> String {
+    let error = result.expect_err("this was to fail");
+    error.code().map(|state| state.code().into()).unwrap_or_default()
+}
 
 pub const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)

@@ -1,15 +1,21 @@
 //! A PostgreSQL cluster of the tests' own: in a temporary directory, reached by a socket in it, gone with its value.
 
+#[path = "process.rs"] // The benchmark includes this file, from another folder.
+mod process;
+
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
+
+use process::{as_server_user, family, is_zombie, program, server_user, spawn_for_life};
+pub use process::{signal, succeed};
 
 /// How long a server may take to start (crash recovery included) or to stop, on a busy machine.
 const SERVER_DEADLINE: Duration = Duration::from_secs(60);
@@ -48,8 +54,7 @@ impl Cluster {
 
     /// The same, with lines for postgresql.conf, which win over the defaults.
     pub fn start_with(config: &str) -> Self {
-        let directory = fresh_directory();
-        let cluster = Self { directory, postmaster: Mutex::new(None) };
+        let cluster = Self::stopped();
         let data = cluster.data();
         let mut initdb = as_server_user(&program("initdb"));
         initdb.arg("-D").arg(&data).args(["-U", "postgres", "--auth=trust", "--encoding=UTF8"]);
@@ -62,6 +67,24 @@ impl Cluster {
             .unwrap();
         cluster.boot();
         cluster
+    }
+
+    /// A hot standby of this cluster, started.
+    pub fn standby(&self) -> Self {
+        let standby = Self::stopped();
+        let data = standby.data();
+        let mut copy = as_server_user(&program("pg_basebackup"));
+        copy.arg("-D").arg(&data).args(["-U", "postgres", "--checkpoint=fast", "--no-sync"]);
+        copy.arg("--write-recovery-conf").arg("-h").arg(&self.directory);
+        succeed(copy.args(["-p", &PORT.to_string()]));
+        let mut file = fs::File::options().append(true).open(data.join("postgresql.conf")).unwrap();
+        writeln!(file, "unix_socket_directories = '{}'", standby.directory.display()).unwrap();
+        standby.boot();
+        standby
+    }
+
+    fn stopped() -> Self {
+        Self { directory: fresh_directory(), postmaster: Mutex::new(None) }
     }
 
     /// Starts the stopped server, and returns once it accepts connections.
@@ -226,92 +249,6 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
         assert!(Instant::now() < end, "not within {deadline:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Runs a command to its end; its output is in the failure.
-#[track_caller]
-pub fn succeed(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-/// Sends a signal; a process that has ended meanwhile is no failure. The shell's own kill needs no package.
-pub fn signal(name: &str, pids: &[u32]) {
-    let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
-    let mut kill = Command::new("sh");
-    kill.arg("-c").arg(format!("kill -{name} {pids}")).stderr(Stdio::null());
-    kill.status().unwrap();
-}
-
-/// A process and its children, by what /proc says; the parent is first.
-fn family(parent: u32) -> Vec<u32> {
-    let children = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        (stat_fields(pid)?.1 == parent).then_some(pid)
-    });
-    std::iter::once(parent).chain(children).collect()
-}
-
-fn is_zombie(pid: u32) -> bool {
-    stat_fields(pid).is_some_and(|(state, _)| state == 'Z')
-}
-
-/// A process' state and parent. The name before them may contain blanks and parentheses.
-fn stat_fields(pid: u32) -> Option<(char, u32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
-}
-
-/// A program of the server that PG_CONFIG names.
-fn program(name: &str) -> PathBuf {
-    let pg_config = std::env::var_os("PG_CONFIG").unwrap_or("pg_config".into());
-    let output = succeed(Command::new(pg_config).arg("--bindir"));
-    Path::new(String::from_utf8(output.stdout).unwrap().trim()).join(name)
-}
-
-/// Starts a process from a thread that ends only with the whole run of the tests: that is what the process' death
-/// signal goes by.
-fn spawn_for_life(mut command: Command) -> Child {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        sender.send(command.spawn()).unwrap();
-        loop {
-            thread::park();
-        }
-    });
-    receiver.recv().unwrap().unwrap()
-}
-
-/// PostgreSQL refuses root, so root runs it as user postgres (or SERVER_USER). The server gets SIGQUIT (an immediate
-/// shutdown) when the thread that started it ends, so it can't outlive a run of the tests that is killed.
-fn as_server_user(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.arg("--pdeathsig=QUIT");
-    if let Some(user) = server_user() {
-        let group = succeed(Command::new("id").args(["-gn", &user])).stdout;
-        let group = String::from_utf8(group).unwrap();
-        command.args(["--init-groups", "--reuid", &user, "--regid", group.trim()]);
-    }
-    command.arg("--").arg(program);
-    // The server's user may not be able to enter the current directory.
-    command.current_dir("/");
-    // It would put backtraces into clients' DETAIL.
-    command.env_remove("RUST_BACKTRACE");
-    command
-}
-
-/// The user to run the server as; None: as oneself.
-fn server_user() -> Option<String> {
-    let own_uid = fs::metadata("/proc/self").unwrap().uid();
-    (own_uid == 0).then(|| std::env::var("SERVER_USER").unwrap_or("postgres".into()))
 }
 
 /// A new directory that the server's user owns. Those of runs that were killed are removed on the way.

@@ -196,16 +196,7 @@ fn ack_ids_of_another_consumer_count_nothing() {
 fn leases_survive_a_dispatcher_restart() {
     let database = database("dispatcher_restart");
     let mut client = database.connect();
-    hold_leases_over(&mut client, |client| {
-        let find = "SELECT coalesce(max(pid), 0)::bigint FROM sequin.workers
-                    WHERE process = 'dispatcher' AND database = current_database()";
-        let old = client.number(find);
-        client.terminate(old as i32);
-        wait_until("a new dispatcher works", seconds(30), || {
-            let new = client.number(find);
-            new != 0 && new != old
-        });
-    });
+    hold_leases_over(&mut client, |client| client.restart_dispatcher());
 }
 
 fn leases_survive_a_server_restart() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use postgres::Client;
 
-use crate::calls::{Calls, Delivery, ack_ids, millis, seconds, seqs};
+use crate::calls::{Calls, Delivery, ack_ids, answer_to_waiter, millis, seconds, seqs};
 use crate::cluster::{Database, wait_until};
 use crate::harness::{database, trials};
 
@@ -27,17 +27,9 @@ const LONG: Duration = seconds(60);
 
 /// What a receiver gets that waits already while `act` runs.
 fn received_by_waiter(database: &Database, act: impl FnOnce()) -> Vec<Delivery> {
-    let (mut waiter, mut observer) = (database.connect(), database.connect());
-    let pid = waiter.backend_pid();
-    thread::scope(|scope| {
-        let waiting = scope.spawn(move || waiter.receive("c", 10, LONG));
-        wait_until("the receiver waits", SOON, || observer.is_waiting(pid));
-        let begun = Instant::now();
-        act();
-        let got = waiting.join().unwrap();
-        assert!(begun.elapsed() < SOON, "woken only after {:?}", begun.elapsed());
-        got
-    })
+    let (got, took) = answer_to_waiter(database, act);
+    assert!(took < SOON, "woken only after {took:?}");
+    got.unwrap()
 }
 
 fn a_waiting_receiver_gets_what_is_published_later() {

@@ -8,10 +8,13 @@ mod harness;
 
 mod crash;
 mod databases;
+mod dooming;
 mod leases;
 mod long_poll;
+mod order_across_restarts;
 mod order_and_loss;
 mod per_key;
+mod short_sessions;
 mod tour;
 mod transactions;
 
@@ -30,6 +33,9 @@ fn main() -> ExitCode {
         leases::tests(),
         per_key::tests(),
         transactions::tests(),
+        order_across_restarts::tests(),
+        dooming::tests(),
+        short_sessions::tests(),
         long_poll::tests(),
         crash::tests(),
         databases::tests(),

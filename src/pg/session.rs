@@ -94,9 +94,6 @@ pub(super) fn suspend(database: pg_sys::Oid) -> Result<()> {
 pub(super) fn post(request: &Request) -> Result<u64> {
     let (index, slot) = slot()?;
     let database = database()?;
-    if request.takes_effect_at_commit() {
-        slot.finishing();
-    }
     let number = slot.post(request);
     // SAFETY: reads the current transaction's state.
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };

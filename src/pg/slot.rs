@@ -43,6 +43,8 @@ struct Inner {
     database: u32,
     publishing: Publishing,
     fate: Fate,
+    /// The answer to the request that was taken is a word to rely on.
+    is_binding: bool,
     words: usize,
     mail: [i64; MAX_WORDS],
 }
@@ -200,11 +202,6 @@ impl Slot {
         inner.fate.committed = true;
     }
 
-    /// The transaction is about to rely on the dispatcher's word.
-    pub(super) fn finishing(&self) {
-        self.inner.lock().fate.finishes = true;
-    }
-
     /// The transaction is about to commit. False if the dispatcher that it got its acks from is gone.
     pub(super) fn may_commit(&self) -> bool {
         let mut inner = self.inner.lock();
@@ -264,6 +261,8 @@ impl Slot {
             if self.state.load(Ordering::Relaxed) == POSTED {
                 self.state.store(TAKEN, Ordering::Release);
                 mail.request = Request::decode(&inner.mail[..inner.words]);
+                inner.is_binding =
+                    mail.request.as_ref().is_some_and(Request::takes_effect_at_commit);
             }
         }
         mail
@@ -281,6 +280,9 @@ impl Slot {
             let len = words.len().min(MAX_WORDS);
             inner.mail[..len].copy_from_slice(&words[..len]);
             inner.words = len;
+            // In one with the answer: a dispatcher that starts after this dooms the transaction, one that
+            // starts before it answers itself.
+            inner.fate.finishes |= inner.is_binding;
             self.state.store(ANSWERED, Ordering::Release);
         }
         let latch = self.latch.load(Ordering::Acquire);

@@ -142,6 +142,9 @@ enum End {
 /// wake-ups that should not exist.
 const HEARTBEAT: Micros = 60_000_000;
 
+/// When the configuration is read again that could not be.
+const RETRY_CONFIG: Micros = 100_000;
+
 /// Runs until the extension or the server goes away.
 pub fn run(database: &'static Database) {
     for (name, value) in [
@@ -236,6 +239,10 @@ impl Dispatcher {
         {
             return Some(end);
         }
+        if !self.config_read {
+            // Nobody can be told whether a consumer exists.
+            return None;
+        }
         let published = self.database.take_published();
         self.database.take_requests(slots);
         if let Some(end) = self.serve_slots(slots) {
@@ -292,7 +299,8 @@ impl Dispatcher {
             return Duration::ZERO;
         }
         let now = now();
-        let next = [self.next_tick, self.next_wait, now.saturating_add(HEARTBEAT)]
+        let rest = if self.config_read { HEARTBEAT } else { RETRY_CONFIG };
+        let next = [self.next_tick, self.next_wait, now.saturating_add(rest)]
             .into_iter()
             .chain(self.next_write())
             .min()
