@@ -276,8 +276,8 @@ becomes a dead letter instead. With ordered, later messages of its key wait for 
 Takes effect at commit, and not if you roll back. Should the dispatcher be restarted before that, the nack is
 lost and the deadline counts.
 Right: member of the role that owns the consumer.
-Errors: 42704 no such consumer, 22023 bad delay, 22004 NULL, 42501 not the owner, 55000 no dispatcher,
-25006 standby.
+Errors: 42704 no such consumer, 22023 bad delay, 22004 NULL, 42501 not the owner, 40001 at COMMIT if the
+dispatcher was restarted in between (run the transaction again), 55000 no dispatcher, 25006 standby.
 
 Example: SELECT sequin.nack('billing', '{1099511627777}', delay => '30 s');$$;
 
