@@ -30,6 +30,7 @@ impl<'a> Backlog<'a> {
     /// less than a batch, and an ack that comes too late, count as what they are.
     pub fn receive_and_ack(&mut self, batch: usize, duration: Duration) -> f64 {
         self.client.execute("SELECT sequin.rewind($1)", &[&CONSUMER]).unwrap();
+        self.client.batch_execute("CHECKPOINT").unwrap();
         let before = stats(&mut self.client, CONSUMER).acked;
         let script = messages::receive_script(CONSUMER, batch, "0");
         let done = load::run(self.database, &script, duration);

@@ -1,10 +1,13 @@
 //! Where and how the figures were taken.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::cluster::Cluster;
 use crate::options::Options;
+use crate::sample::median;
 
 pub fn describe(cluster: &Cluster, options: &Options, config: &str) -> Vec<(&'static str, String)> {
     let mut client = cluster.connect("postgres");
@@ -16,6 +19,9 @@ pub fn describe(cluster: &Cluster, options: &Options, config: &str) -> Vec<(&'st
         ("settings beyond the defaults", settings.join(", ")),
         ("sequin", commit()),
         ("date", output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]).unwrap_or_default()),
+        ("load average at the start", load_average()),
+        ("cluster in", std::env::temp_dir().display().to_string()),
+        ("write and fdatasync of 8 kB there at the start", sync_time()),
         ("command", format!("`{}`", options.command())),
     ]
 }
@@ -28,6 +34,28 @@ fn machine() -> String {
     let gigabytes = kilobytes / f64::from(1 << 20);
     let kernel = output("uname", &["-sr"]).unwrap_or_default();
     format!("{cores} cores, {model}, {gigabytes:.0} GB of memory, {kernel}")
+}
+
+/// Of the last minute: what else the machine was doing.
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().into()
+}
+
+/// What a commit waits for at the least, by the median.
+pub fn sync_time() -> String {
+    const TIMES: u64 = 200;
+    let path = std::env::temp_dir().join(format!("sequin-bench-{}", std::process::id()));
+    let file = fs::File::create(&path).unwrap();
+    let times = (0..TIMES).map(|n| {
+        let begun = Instant::now();
+        file.write_all_at(&[1; 8192], n % 16 * 8192).unwrap();
+        file.sync_data().unwrap();
+        begun.elapsed().as_secs_f64() * 1e3
+    });
+    let median = median(&times.collect::<Vec<_>>());
+    fs::remove_file(path).unwrap();
+    format!("{median:.2} ms")
 }
 
 /// The value behind the first line `name : value` of a file.

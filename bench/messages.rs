@@ -16,8 +16,7 @@ const _: () = assert!(PAYLOAD.len() == 170);
 pub fn create_plain_table(client: &mut Client) {
     client
         .batch_execute(
-            "DROP TABLE IF EXISTS plain;
-             CREATE TABLE plain (
+            "CREATE TABLE plain (
                  seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
                  key text COLLATE \"C\" NOT NULL,
                  data jsonb NOT NULL,
@@ -29,12 +28,8 @@ pub fn create_plain_table(client: &mut Client) {
         .unwrap();
 }
 
-/// A stream that had not been there, with these consumers of all of it.
+/// A stream, and consumers of all of it.
 pub fn create_stream(client: &mut Client, stream: &str, consumers: &[String], settings: &str) {
-    let there = "SELECT count(*) FROM sequin.streams WHERE name = $1";
-    if client.query_one(there, &[&stream]).unwrap().get::<_, i64>(0) == 1 {
-        client.execute("SELECT sequin.drop_stream($1, force => true)", &[&stream]).unwrap();
-    }
     client.execute("SELECT sequin.create_stream($1)", &[&stream]).unwrap();
     for consumer in consumers {
         let create = format!("SELECT sequin.create_consumer('{stream}', '{consumer}'{settings})");

@@ -84,6 +84,10 @@ impl Report {
         Self { circumstances, sections: Vec::new() }
     }
 
+    pub fn circumstance(&mut self, name: &'static str, value: String) {
+        self.circumstances.push((name, value));
+    }
+
     pub fn add(&mut self, title: &'static str, rows: Vec<Row>) {
         self.sections.push((title, rows));
     }
