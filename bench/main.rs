@@ -24,7 +24,7 @@ mod throughput;
 
 use std::process::ExitCode;
 
-use cluster::Cluster;
+use cluster::{Cluster, Stop};
 use options::{Options, USAGE};
 use report::Report;
 
@@ -69,6 +69,8 @@ fn main() -> ExitCode {
                 report.add(title, rows(&cluster, &options));
             }
         }
+        // What is only killed leaves its shared memory in /dev/shm.
+        cluster.stop(Stop::Fast);
         report
     };
     report.circumstance("write and fdatasync of 8 kB at the end", machine::sync_time());
