@@ -2,7 +2,7 @@
 
 use super::lwlock::Lock;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, Ordering};
 
 /// The longest error message kept, in bytes.
 const ERROR_BYTES: usize = 256;
@@ -13,6 +13,7 @@ pub struct Status {
     pid: AtomicI32,
     latch: AtomicPtr<pg_sys::Latch>,
     since: AtomicI64,
+    left_well: AtomicBool,
     error: Lock<Text>,
 }
 
@@ -34,6 +35,16 @@ impl Status {
         self.since.store(super::now(), Ordering::Relaxed);
         // SAFETY: a plain integer of this process.
         self.pid.store(unsafe { pg_sys::MyProcPid }, Ordering::Release);
+    }
+
+    /// The worker ends because it was asked to, or has nothing to do: no failure.
+    pub fn left_well(&self) {
+        self.left_well.store(true, Ordering::Release);
+    }
+
+    /// Whether the last run ended so; asked once.
+    pub fn take_left_well(&self) -> bool {
+        self.left_well.swap(false, Ordering::AcqRel)
     }
 
     /// There is no such worker any more. The last error stays readable.

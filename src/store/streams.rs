@@ -13,7 +13,13 @@ statement!(
     "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID]
 );
-statement!(LIST, "SELECT name FROM sequin.streams", []);
+statement!(
+    LIST,
+    "SELECT s.name, c.oid FROM sequin.streams s \
+     LEFT JOIN pg_class c ON c.relname = s.name AND c.relkind = 'r' AND c.relnamespace = \
+        (SELECT oid FROM pg_namespace WHERE nspname = 'sequin_stream')",
+    []
+);
 
 /// The table of a stream that must exist.
 pub fn table(stream: &str) -> Result<pg_sys::Oid> {
@@ -36,10 +42,14 @@ pub fn delete(stream: &str) -> Result<bool> {
     role::as_owner(|| DELETE.with(|s| s.execute(&[arg(stream)]))).map(|n| n > 0)
 }
 
-/// All streams that are committed by now: for the dispatcher.
-pub fn list() -> Result<Vec<String>> {
+/// All streams that are committed by now, with their tables as far as they are there: for the dispatcher. By SQL,
+/// since a commit is seen by a snapshot before the catalog caches hear of it (CommitTransaction tells
+/// callbacks before it sends invalidations).
+pub fn list() -> Result<Vec<(String, Option<pg_sys::Oid>)>> {
     LIST.with(|s| {
-        s.run(Access::Latest, &[], |rows| rows.iter().map(|row| row.need::<String>(1)).collect())
+        s.run(Access::Latest, &[], |rows| {
+            rows.iter().map(|row| Ok((row.need(1)?, row.get(2)?))).collect()
+        })
     })
 }
 

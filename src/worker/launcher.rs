@@ -80,6 +80,9 @@ fn start_missing(
         if oid == Oid::INVALID || !entry.is_wanted() || entry.dispatcher.pid() != 0 {
             continue;
         }
+        if entry.dispatcher.take_left_well() {
+            attempts.remove(&oid);
+        }
         let rest = match attempts.get(&oid) {
             Some(last) => (last.at + last.pause).saturating_duration_since(Instant::now()),
             None => Duration::ZERO,

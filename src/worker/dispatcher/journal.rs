@@ -73,6 +73,7 @@ impl Dispatcher {
 
     /// Before this process ends: everything.
     pub(super) fn stop(&mut self) {
+        self.settle_last();
         self.after_changes();
         self.write_events();
         let all: Vec<ConsumerId> = self.unsaved.iter().copied().collect();

@@ -41,13 +41,12 @@ impl Dispatcher {
             if catalog::extension().is_none() {
                 return Ok(None);
             }
-            let tables = streams::list()?.into_iter().map(|s| (catalog::stream_table(&s), s));
-            Ok(Some((tables.collect::<Vec<_>>(), consumers::list()?)))
+            Ok(Some((streams::list()?, consumers::list()?)))
         });
         match read {
             Ok(Some((streams, consumers))) => {
                 self.config_read = true;
-                for (table, name) in streams {
+                for (name, table) in streams {
                     let state = self.world.streams.entry(name).or_default();
                     if state.table != table {
                         *state = StreamState { table, ..StreamState::default() };
@@ -56,10 +55,7 @@ impl Dispatcher {
                 self.apply(consumers);
                 None
             }
-            Ok(None) => {
-                self.refuse_all();
-                Some(End::NoExtension)
-            }
+            Ok(None) => Some(End::NoExtension),
             Err(error) => {
                 self.fail("cannot read the configuration", &error);
                 self.config_read = false;

@@ -170,8 +170,12 @@ pub fn run(database: &'static Database) {
                 End::NoExtension => leave_for_good(database),
                 End::Asked | End::NeedsEpoch => dispatcher.stop(),
             }
+            database.dispatcher.left_well();
         }
-        Ok(None) => leave_for_good(database),
+        Ok(None) => {
+            leave_for_good(database);
+            database.dispatcher.left_well();
+        }
         Err(error) => {
             database.dispatcher.set_error(&error);
             pgrx::warning!("sequin dispatcher cannot start: {error}");
@@ -181,6 +185,7 @@ pub fn run(database: &'static Database) {
 
 fn leave_for_good(database: &Database) {
     database.want(false);
+    requests::refuse_all(database);
 }
 
 /// Takes over from the predecessor: a new epoch, and the rows that are being committed on its word.

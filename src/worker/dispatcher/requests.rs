@@ -18,6 +18,18 @@ fn slots() -> &'static [Slot] {
     segment().map_or(&[][..], Segment::slots)
 }
 
+/// There is no extension here any more: whoever has asked something is told so.
+pub(super) fn refuse_all(database: &Database) {
+    let oid = database.oid();
+    for slot in slots() {
+        slot.reset(oid);
+        let mail = slot.collect(oid);
+        if mail.request.is_some() {
+            slot.answer(mail.number, &Answer::NoConsumer);
+        }
+    }
+}
+
 /// A dispatcher starts: what its predecessor has taken is asked again, transactions that rely on its word are
 /// doomed, and those that are just committing are waited for, so that their rows are read.
 pub(super) fn take_over(database: &Database) {
@@ -39,7 +51,20 @@ impl Dispatcher {
     /// Takes what the slots have: first all ends of transactions, so that whoever asks after one of them finds
     /// what it has freed; then the requests.
     pub(super) fn serve_slots(&mut self, marked: &[usize]) -> Option<End> {
-        let mut requests = Vec::new();
+        for (n, mail) in self.settle_slots(marked) {
+            if let (Some(slot), Some(request)) = (slots().get(n), mail.request) {
+                let end = self.serve_request(n, slot, mail.number, mail.pid, request);
+                if end.is_some() {
+                    return end;
+                }
+            }
+        }
+        None
+    }
+
+    /// Does what the ends of transactions ask for, and returns what else the slots have.
+    fn settle_slots(&mut self, marked: &[usize]) -> Vec<(usize, Mail)> {
+        let mut mails = Vec::new();
         for &n in marked {
             let Some(slot) = slots().get(n) else { continue };
             let mail = slot.collect(self.database.oid());
@@ -48,16 +73,22 @@ impl Dispatcher {
             if self.sessions.get(&n).is_some_and(|session| session.pid != mail.pid) {
                 self.abort(n, 0);
             }
-            if let Some(request) = mail.request {
-                requests.push((n, slot, mail.number, mail.pid, request));
+            if mail.request.is_some() {
+                mails.push((n, mail));
             }
         }
-        for (n, slot, number, pid, request) in requests {
-            if let Some(end) = self.serve_request(n, slot, number, pid, request) {
-                return Some(end);
-            }
+        mails
+    }
+
+    /// Before this process ends: what has ended by now counts. Requests are left to the next dispatcher, which
+    /// takes those that were collected here as asked again.
+    pub(super) fn settle_last(&mut self) {
+        let mut marked = Vec::new();
+        self.database.take_requests(&mut marked);
+        self.settle_slots(&marked);
+        for n in marked {
+            self.database.notify_request(n);
         }
-        None
     }
 
     fn serve_request(

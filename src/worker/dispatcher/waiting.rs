@@ -185,11 +185,4 @@ impl Dispatcher {
         }
         self.parked.remove(&id);
     }
-
-    /// The extension is gone, and so is every consumer.
-    pub(super) fn refuse_all(&mut self) {
-        for id in self.world.consumers.keys().copied().collect::<Vec<_>>() {
-            self.refuse_waiting(id);
-        }
-    }
 }
