@@ -188,3 +188,6 @@ impl Consumer {
         Snapshot { floor, done, active, acked_total, redelivered_total, dead_total }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,3 +237,6 @@ impl Member {
         self.consumer.cursor.max(attached_at)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,12 +30,25 @@ impl Run {
         Ok(())
     }
 
+    /// When all has been looked at, only what is not known to be committed is missing, whoever else is open.
+    pub fn check_look(&self) -> Checked {
+        let Some(stream) = &self.dispatcher.streams.0 else { return Ok(()) };
+        let tail = stream.tail();
+        if !tail.pending() && tail.pos() == self.world.now.last {
+            for (&seq, message) in &self.world.now.messages {
+                let is_over = self.ended.contains_key(&seq) && !message.removed;
+                prop_assert!(!is_over || !tail.is_hole(seq), "{} is held up", seq);
+            }
+        }
+        Ok(())
+    }
+
     /// Collects events; each dead letter must be one that has to be, or that a lower max_deliver made one.
     pub fn collect(&mut self) -> Checked {
         for id in self.dispatcher.loaded.keys().copied().collect::<Vec<_>>() {
-            let max_deliver = self.world.config(id)?.settings.max_deliver;
             for event in self.dispatcher.collect(id) {
                 let Change::Dead { item } = event.change else { continue };
+                let max_deliver = self.world.config(id)?.settings.max_deliver;
                 let reference = &mut self.watched(id).reference;
                 if reference.dying.remove(&item.seq) {
                     continue;

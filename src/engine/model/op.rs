@@ -122,61 +122,84 @@ pub enum Alter {
     Filters,
 }
 
-fn restart() -> impl Strategy<Value = Restart> {
-    prop_oneof![
-        any::<u8>().prop_map(|checkpoints| Restart::Clean { checkpoints }),
-        Just(Restart::Killed),
-        any::<u8>().prop_map(|kept| Restart::PowerCut { kept }),
-    ]
+/// How often each operation comes, and how it is made from random numbers.
+type Kind = (u32, fn(&mut Numbers) -> Op);
+
+#[rustfmt::skip]
+const KINDS: [Kind; 21] = [
+    (14, |n| Op::Publish { session: n.byte(), count: n.below(5), keys: n.below(u16::MAX) }),
+    (18, |n| Op::Receive { session: n.byte(), consumer: n.byte(), batch: n.below(12), lease: n.byte() }),
+    (14, |n| Op::Finish { session: n.byte(), which: n.byte(), count: n.below(10), rejected: n.one_in(6) }),
+    (5, |n| Op::Nack { session: n.byte(), which: n.byte(), count: n.below(5), delay: n.maybe() }),
+    (2, |n| Op::Extend { which: n.byte(), lease: n.byte() }),
+    (2, |n| Op::Redeliver { session: n.byte(), consumer: n.byte(), which: n.below(u16::MAX) }),
+    (3, |n| Op::Savepoint { session: n.byte() }),
+    (2, |n| Op::RollBackTo { session: n.byte(), which: n.byte() }),
+    (16, |n| Op::Commit { session: n.byte(), synced: !n.one_in(4), noticed: !n.one_in(4) }),
+    (4, |n| Op::Abort { session: n.byte(), noticed: !n.one_in(4) }),
+    (16, |n| Op::Look { ranges: 1 + n.below(5), rows: 1 + n.below(20), fails: n.one_in(6) }),
+    (8, |n| Op::CatchUp { consumer: n.byte(), rows: 1 + n.below(20), interrupted: n.one_in(6) }),
+    (6, |_| Op::Tick),
+    (5, |n| Op::Wait { micros: n.byte() }),
+    (1, |n| Op::StepClock { forth: n.one_in(2) }),
+    (5, |n| Op::WriteOutbox { consumer: n.byte() }),
+    (4, |n| Op::Checkpoint { consumer: n.byte() }),
+    (2, |n| Op::Restart { how: n.restart() }),
+    (2, |n| Op::Alter { consumer: n.byte(), what: n.alter(), value: n.byte(), anew: n.one_in(2) }),
+    (1, |n| Op::Rewind { consumer: n.byte(), to: n.below(u16::MAX) }),
+    (1, |n| Op::Retain { count: 1 + n.below(3) }),
+];
+
+/// A random number, to be cut into smaller ones. Cheaper than a strategy for each of them.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below<T: TryFrom<u64> + Into<u64> + Copy>(&mut self, n: T) -> T {
+        let number = self.0 % n.into();
+        self.0 /= n.into();
+        T::try_from(number).unwrap_or(n)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.below(u8::MAX)
+    }
+
+    /// Never for 0, to which failures are shortened.
+    fn one_in(&mut self, n: u8) -> bool {
+        self.below(n) == n - 1
+    }
+
+    fn maybe(&mut self) -> Option<u8> {
+        self.one_in(2).then(|| self.byte())
+    }
+
+    fn restart(&mut self) -> Restart {
+        match self.below(3_u8) {
+            0 => Restart::Clean { checkpoints: self.byte() },
+            1 => Restart::Killed,
+            _ => Restart::PowerCut { kept: self.byte() },
+        }
+    }
+
+    fn alter(&mut self) -> Alter {
+        use Alter::*;
+        let all = [MaxAckPending, MaxDeliver, Backoff, Ordered, Paused, Filters];
+        all[usize::from(self.below(all.len() as u8))]
+    }
 }
 
-fn alter() -> impl Strategy<Value = Alter> {
-    prop_oneof![
-        Just(Alter::MaxAckPending),
-        Just(Alter::MaxDeliver),
-        Just(Alter::Backoff),
-        Just(Alter::Ordered),
-        Just(Alter::Paused),
-        Just(Alter::Filters),
-    ]
+fn decode((mut weight, numbers): (u32, u64)) -> Op {
+    for (of_kind, make) in KINDS {
+        if weight < of_kind {
+            return make(&mut Numbers(numbers));
+        }
+        weight -= of_kind;
+    }
+    Op::Tick
 }
 
-/// One operation, the frequent ones more often.
+/// One operation.
 pub fn op() -> impl Strategy<Value = Op> {
-    let n = any::<u8>;
-    let yes = any::<bool>;
-    let rarely = || prop::bool::weighted(0.15);
-    let mostly = || prop::bool::weighted(0.75);
-    prop_oneof![
-        14 => (n(), 0..5_u8, any::<u16>())
-            .prop_map(|(session, count, keys)| Op::Publish { session, count, keys }),
-        18 => (n(), n(), 0..12_u8, n())
-            .prop_map(|(session, consumer, batch, lease)| Op::Receive { session, consumer, batch, lease }),
-        14 => (n(), n(), 0..10_u8, rarely())
-            .prop_map(|(session, which, count, rejected)| Op::Finish { session, which, count, rejected }),
-        5 => (n(), n(), 0..5_u8, prop::option::of(n()))
-            .prop_map(|(session, which, count, delay)| Op::Nack { session, which, count, delay }),
-        2 => (n(), n()).prop_map(|(which, lease)| Op::Extend { which, lease }),
-        2 => (n(), n(), any::<u16>())
-            .prop_map(|(session, consumer, which)| Op::Redeliver { session, consumer, which }),
-        3 => n().prop_map(|session| Op::Savepoint { session }),
-        2 => (n(), n()).prop_map(|(session, which)| Op::RollBackTo { session, which }),
-        16 => (n(), mostly(), mostly())
-            .prop_map(|(session, synced, noticed)| Op::Commit { session, synced, noticed }),
-        4 => (n(), mostly()).prop_map(|(session, noticed)| Op::Abort { session, noticed }),
-        16 => (1..6_u8, 1..20_u8, rarely())
-            .prop_map(|(ranges, rows, fails)| Op::Look { ranges, rows, fails }),
-        8 => (n(), 1..20_u8, rarely())
-            .prop_map(|(consumer, rows, interrupted)| Op::CatchUp { consumer, rows, interrupted }),
-        6 => Just(Op::Tick),
-        5 => n().prop_map(|micros| Op::Wait { micros }),
-        1 => yes().prop_map(|forth| Op::StepClock { forth }),
-        5 => n().prop_map(|consumer| Op::WriteOutbox { consumer }),
-        4 => n().prop_map(|consumer| Op::Checkpoint { consumer }),
-        2 => restart().prop_map(|how| Op::Restart { how }),
-        2 => (n(), alter(), n(), yes())
-            .prop_map(|(consumer, what, value, anew)| Op::Alter { consumer, what, value, anew }),
-        1 => (n(), any::<u16>()).prop_map(|(consumer, to)| Op::Rewind { consumer, to }),
-        1 => (1..4_u8).prop_map(|count| Op::Retain { count }),
-    ]
+    let total: u32 = KINDS.iter().map(|(weight, _)| weight).sum();
+    (0..total, any::<u64>()).prop_map(decode)
 }

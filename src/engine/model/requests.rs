@@ -11,6 +11,13 @@ use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use proptest::prelude::*;
 
+/// Live deliveries of a consumer, and their messages.
+struct Pinned {
+    id: ConsumerId,
+    ack_ids: Vec<i64>,
+    seqs: Vec<Seq>,
+}
+
 /// Deliveries that workers may still come back to.
 const HANDED: usize = 60;
 
@@ -41,14 +48,14 @@ impl Run {
     }
 
     pub fn finish(&mut self, s: usize, which: usize, count: usize, rejected: bool) -> Checked {
-        let Some((id, ack_ids, seqs)) = self.pin(s, which, count)? else { return Ok(()) };
+        let Some(Pinned { id, ack_ids, seqs }) = self.pin(s, which, count)? else { return Ok(()) };
         let row = self.dispatcher.ids.take(1);
         self.claim(s, id, Claim::Finish { ack_ids, row, rejected })?;
         self.write_ack(s, id, row, Change::Finished { seqs })
     }
 
     pub fn nack(&mut self, s: usize, which: usize, count: usize, delay: Option<Micros>) -> Checked {
-        let Some((id, ack_ids, _)) = self.pin(s, which, count)? else { return Ok(()) };
+        let Some(Pinned { id, ack_ids, .. }) = self.pin(s, which, count)? else { return Ok(()) };
         self.claim(s, id, Claim::Nack { ack_ids, delay })
     }
 
@@ -114,27 +121,22 @@ impl Run {
     }
 
     /// Pins what is live, which is what the reference says is.
-    fn pin(
-        &mut self,
-        s: usize,
-        which: usize,
-        count: usize,
-    ) -> Checked<Option<(ConsumerId, Vec<i64>, Vec<Seq>)>> {
+    fn pin(&mut self, s: usize, which: usize, count: usize) -> Checked<Option<Pinned>> {
         let Some((id, ack_ids)) = self.pick(which, count) else { return Ok(None) };
         if !self.may_ask(s)? {
             return Ok(None);
         }
         self.load(id)?;
-        let (mut pinned, mut seqs) = (Vec::new(), Vec::new());
+        let mut pinned = Pinned { id, ack_ids: Vec::new(), seqs: Vec::new() };
         for ack_id in ack_ids {
             let (consumer, _) = self.dispatcher.at(id, self.now)?;
             let delivery = consumer.pin(ack_id);
             let expected = self.watched(id).reference.pin(ack_id);
             prop_assert_eq!(delivery.map(|d| (d.seq, d.deliveries)), expected, "pin {}", ack_id);
-            pinned.extend(delivery.map(|_| ack_id));
-            seqs.extend(delivery.map(|delivery| delivery.seq));
+            pinned.ack_ids.extend(delivery.map(|_| ack_id));
+            pinned.seqs.extend(delivery.map(|delivery| delivery.seq));
         }
-        Ok((!pinned.is_empty()).then_some((id, pinned, seqs)))
+        Ok(Some(pinned).filter(|pinned| !pinned.ack_ids.is_empty()))
     }
 
     fn claim(&mut self, s: usize, consumer: ConsumerId, claim: Claim) -> Checked {

@@ -117,6 +117,7 @@ impl Run {
             Op::Abort { session: s, noticed } => self.end(session(s), None, noticed)?,
             Op::Look { ranges, rows, fails } => {
                 self.dispatcher.look(&self.world, self.open(), (ranges.into(), rows.into()), fails);
+                self.check_look()?;
             }
             Op::CatchUp { consumer: c, rows, interrupted } => {
                 self.catch_up(consumer(c), rows.into(), interrupted)?;
