@@ -193,10 +193,13 @@ pub fn answer_to_waiter(
     let pid = waiter.backend_pid();
     thread::scope(|scope| {
         let waiting = scope.spawn(move || {
-            let answer = waiter.try_receive("c", 10, seconds(60));
+            let answer = waiter.try_receive("c", 10, seconds(30));
             (answer, Instant::now())
         });
-        wait_until("the receiver waits", seconds(10), || observer.is_waiting(pid));
+        let parked = "SELECT coalesce(waiting, 0) FROM sequin.consumer_stats WHERE consumer = 'c'";
+        wait_until("the receiver waits", seconds(10), || {
+            observer.is_waiting(pid) && observer.number(parked) == 1
+        });
         let begun = Instant::now();
         act();
         let (answer, at) = waiting.join().unwrap();

@@ -9,12 +9,18 @@ mod harness;
 mod crash;
 mod databases;
 mod dooming;
+mod in_the_way;
 mod leases;
 mod long_poll;
+mod neighbours;
 mod order_across_restarts;
 mod order_and_loss;
 mod per_key;
+mod promotion;
+mod rewind;
+mod savepoints;
 mod short_sessions;
+mod sparse_filter;
 mod tour;
 mod transactions;
 
@@ -34,6 +40,12 @@ fn main() -> ExitCode {
         per_key::tests(),
         transactions::tests(),
         order_across_restarts::tests(),
+        savepoints::tests(),
+        rewind::tests(),
+        sparse_filter::tests(),
+        neighbours::tests(),
+        in_the_way::tests(),
+        promotion::tests(),
         dooming::tests(),
         short_sessions::tests(),
         long_poll::tests(),

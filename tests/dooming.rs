@@ -1,0 +1,211 @@
+//! A transaction that relies on the word of a dispatcher that is gone must not commit.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use libtest_mimic::Trial;
+use postgres::{Client, Error};
+
+use crate::calls::{Calls, ack_ids, millis, seconds, sqlstate};
+use crate::cluster::{Cluster, Database, signal, wait_until};
+use crate::harness::{database, trials};
+
+pub fn tests() -> Vec<Trial> {
+    trials![
+        what_acked_before_a_dispatcher_restart_fails_at_commit,
+        what_only_nacked_before_a_dispatcher_restart_fails_at_commit,
+        what_rejected_or_redelivered_before_a_dispatcher_restart_fails_at_commit,
+        what_acks_after_the_restart_commits,
+        what_was_doomed_and_rolled_back_dooms_nothing_later,
+        an_ack_that_waited_for_a_dispatcher_is_not_doomed_by_it,
+        exactly_once_while_dispatchers_come_and_go,
+    ]
+}
+
+const SERIALIZATION_FAILURE: &str = "40001";
+
+/// Three messages, and a table for what became of them.
+fn prepare(client: &mut Client, settings: &str) {
+    client.create("s", "c", settings);
+    client.batch_execute("CREATE TABLE result (seq bigint)").unwrap();
+    client.publish_numbers("s", 3, 3);
+}
+
+/// Receives, works and acks in one transaction, until all that was published has its result; then nothing more comes.
+fn process_all(client: &mut Client, published: i64) {
+    wait_until("all is processed", seconds(60), || {
+        process(client).unwrap();
+        client.number("SELECT count(DISTINCT seq) FROM result") == published
+    });
+    assert_eq!(client.receive("c", 10, millis(1500)).len(), 0, "a finished message came again");
+    assert_eq!(client.number("SELECT count(*) FROM result"), published, "processed twice");
+}
+
+fn process(client: &mut Client) -> Result<(), Error> {
+    let mut transaction = client.transaction()?;
+    let held = transaction.try_receive("c", fastrand::i32(1..=20), millis(200))?;
+    for delivery in &held {
+        transaction.execute("INSERT INTO result VALUES ($1)", &[&delivery.seq])?;
+    }
+    // A lease that ended meanwhile is somebody else's now, and so is the work.
+    if transaction.try_ack("c", &ack_ids(&held))? as usize != held.len() {
+        return transaction.rollback();
+    }
+    transaction.commit()
+}
+
+fn what_acked_before_a_dispatcher_restart_fails_at_commit() {
+    let database = database("doomed_ack");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '1 s'");
+    let before = worker.receive("c", 1, seconds(10));
+    let mut transaction = worker.transaction().unwrap();
+    let within = transaction.receive("c", 1, seconds(10));
+    for delivery in before.iter().chain(&within) {
+        transaction.execute("INSERT INTO result VALUES ($1)", &[&delivery.seq]).unwrap();
+        assert_eq!(transaction.ack("c", &[delivery.ack_id]), 1);
+    }
+    client.restart_dispatcher();
+    assert_eq!(sqlstate(transaction.commit()), SERIALIZATION_FAILURE);
+    assert_eq!(client.number("SELECT count(*) FROM result"), 0);
+    // The session itself is as good as before.
+    process_all(&mut worker, 3);
+}
+
+fn what_only_nacked_before_a_dispatcher_restart_fails_at_commit() {
+    let database = database("doomed_nack");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '1 s'");
+    let held = worker.receive("c", 1, seconds(10));
+    let mut transaction = worker.transaction().unwrap();
+    transaction.execute("INSERT INTO result VALUES (-1)", &[]).unwrap();
+    assert_eq!(transaction.nack("c", &ack_ids(&held)), 1);
+    client.restart_dispatcher();
+    assert_eq!(sqlstate(transaction.commit()), SERIALIZATION_FAILURE);
+    assert_eq!(client.number("SELECT count(*) FROM result"), 0);
+    process_all(&mut worker, 3);
+}
+
+fn what_rejected_or_redelivered_before_a_dispatcher_restart_fails_at_commit() {
+    let database = database("doomed_others");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '1 s'");
+    let acked = client.receive("c", 1, seconds(10));
+    assert_eq!(client.ack("c", &ack_ids(&acked)), 1);
+    let held = client.receive("c", 1, seconds(10));
+    for (call, id) in [("reject", held[0].ack_id), ("redeliver", acked[0].seq)] {
+        let mut transaction = worker.transaction().unwrap();
+        transaction.execute("INSERT INTO result VALUES (-1)", &[]).unwrap();
+        let call = format!("SELECT sequin.{call}('c', ARRAY[$1::bigint])");
+        assert_eq!(transaction.query_one(&call, &[&id]).unwrap().get::<_, i32>(0), 1);
+        client.restart_dispatcher();
+        assert_eq!(sqlstate(transaction.commit()), SERIALIZATION_FAILURE, "{call}");
+    }
+    assert_eq!(client.number("SELECT count(*) FROM result"), 0);
+    assert_eq!(client.number("SELECT count(*) FROM sequin.dead_letters"), 0);
+    process_all(&mut worker, 2);
+}
+
+/// To have received is no promise that a restart could break: the lease is in the journal.
+fn what_acks_after_the_restart_commits() {
+    let database = database("not_doomed");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '10 min'");
+    let mut transaction = worker.transaction().unwrap();
+    let held = transaction.receive("c", 3, seconds(10));
+    transaction.execute("INSERT INTO result VALUES (1), (2), (3)", &[]).unwrap();
+    client.restart_dispatcher();
+    assert_eq!(transaction.ack("c", &ack_ids(&held)), 3);
+    transaction.commit().unwrap();
+    assert_eq!(client.number("SELECT count(*) FROM result"), 3);
+    assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "an acked message came back");
+    assert_eq!(client.in_flight("c"), 0);
+}
+
+fn what_was_doomed_and_rolled_back_dooms_nothing_later() {
+    let database = database("doomed_rollback");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '10 min'");
+    let held = worker.receive("c", 3, seconds(10));
+    let mut transaction = worker.transaction().unwrap();
+    assert_eq!(transaction.ack("c", &[held[0].ack_id]), 1);
+    client.restart_dispatcher();
+    transaction.rollback().unwrap();
+    let mut transaction = worker.transaction().unwrap();
+    assert_eq!(transaction.ack("c", &ack_ids(&held)), 3);
+    transaction.commit().unwrap();
+    assert_eq!(client.in_flight("c"), 0);
+    assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "an acked message came back");
+}
+
+/// No dispatcher has given its word yet, so no new one can break it.
+fn an_ack_that_waited_for_a_dispatcher_is_not_doomed_by_it() {
+    let cluster = Cluster::start();
+    let database = cluster.database("doomed_waiting");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '10 min'");
+    let held = worker.receive("c", 3, seconds(10));
+    let pid_of =
+        |process| format!("SELECT pid::bigint FROM sequin.workers WHERE process = '{process}'");
+    let launcher = client.number(&pid_of("launcher")) as u32;
+    // A launcher that sleeps starts no dispatcher.
+    signal("STOP", &[launcher]);
+    let dispatcher = client.number(&format!("{} AND pid > 0", pid_of("dispatcher")));
+    client.terminate(dispatcher as i32);
+    let running =
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'sequin dispatcher%'";
+    wait_until("there is no dispatcher", seconds(10), || client.number(running) == 0);
+    thread::scope(|scope| {
+        let acking = scope.spawn(move || worker.try_ack("c", &ack_ids(&held)));
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT sequin.ack(%'
+                       AND state = 'active' AND wait_event = 'Extension'";
+        wait_until("the ack waits", seconds(10), || client.number(waiting) == 1);
+        signal("CONT", &[launcher]);
+        assert_eq!(acking.join().unwrap().unwrap(), 3);
+    });
+    assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "an acked message came back");
+}
+
+const RESTARTS: usize = 5;
+
+fn exactly_once_while_dispatchers_come_and_go() {
+    let database = database("doomed_load");
+    let mut client = database.connect();
+    client.create("s", "c", "ack_wait => '1 s'");
+    client.batch_execute("CREATE TABLE result (seq bigint)").unwrap();
+    let (done, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut published = 0;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| work(&database, &done, &refused));
+        }
+        for _ in 0..RESTARTS {
+            let next = Instant::now() + millis(fastrand::u64(50..500));
+            while Instant::now() < next {
+                client.publish_numbers("s", 20, 20);
+                published += 20;
+                thread::sleep(millis(5));
+            }
+            client.restart_dispatcher();
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    process_all(&mut client, published);
+    let seqs =
+        client.query("SELECT seq FROM sequin_stream.s JOIN result USING (seq)", &[]).unwrap();
+    let seqs: HashSet<i64> = seqs.iter().map(|row| row.get(0)).collect();
+    assert_eq!(seqs.len() as i64, published);
+}
+
+/// A restart may refuse a commit, and do nothing else to a session.
+fn work(database: &Database, done: &AtomicBool, refused: &AtomicUsize) {
+    let mut client = database.connect();
+    while !done.load(Ordering::SeqCst) {
+        if let Err(error) = process(&mut client) {
+            assert_eq!(sqlstate::<()>(Err(error)), SERIALIZATION_FAILURE);
+            refused.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Rewinding while everybody works: all comes once more, and nothing of before counts.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, RwLock};
+use std::thread;
+
+use libtest_mimic::Trial;
+
+use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
+use crate::cluster::{Database, wait_until};
+use crate::harness::{database, trials};
+
+pub fn tests() -> Vec<Trial> {
+    trials![
+        all_comes_again_after_each_rewind_and_old_ack_ids_are_dead,
+        an_ack_that_a_rewind_overtakes_counts_nothing,
+    ]
+}
+
+const MESSAGES: i32 = 1000;
+const KEYS: i32 = 100;
+const REWINDS: usize = 5;
+
+/// What the workers have seen and done.
+#[derive(Default)]
+struct History {
+    done: AtomicBool,
+    /// Acks are counted for the rewind before or after them, so the two exclude each other.
+    rewinding: RwLock<()>,
+    /// All ack_ids that were ever received.
+    seen: Mutex<HashSet<i64>>,
+    /// Messages with an ack that took effect since the last rewind.
+    acked: Mutex<HashSet<i64>>,
+}
+
+fn all_comes_again_after_each_rewind_and_old_ack_ids_are_dead() {
+    let database = database("rewind_load");
+    let mut client = database.connect();
+    client.create("s", "c", "ack_wait => '10 min'");
+    client.publish_numbers("s", MESSAGES, KEYS);
+    let history = History::default();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| work(&database, &history));
+        }
+        for round in 0..REWINDS {
+            // After some of it, or after all of it; the workers receive on all the while.
+            let enough = fastrand::usize(1..=MESSAGES as usize);
+            wait_until("the workers get on", seconds(60), || {
+                history.acked.lock().unwrap().len() >= enough
+            });
+            let exclusive = history.rewinding.write().unwrap();
+            let old: Vec<i64> = history.seen.lock().unwrap().iter().copied().collect();
+            client.batch_execute("SELECT sequin.rewind('c')").unwrap();
+            assert_eq!(client.ack("c", &old), 0, "old ack_ids count after rewind {round}");
+            assert_eq!(client.nack("c", &old), 0, "old ack_ids count after rewind {round}");
+            history.acked.lock().unwrap().clear();
+            drop(exclusive);
+        }
+        wait_until("all has come since the last rewind", seconds(60), || {
+            history.acked.lock().unwrap().len() == MESSAGES as usize
+        });
+        history.done.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "a finished message came again");
+    assert_eq!(client.in_flight("c"), 0);
+    client.restart_dispatcher();
+    assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "the journal has forgotten an ack");
+}
+
+fn work(database: &Database, history: &History) {
+    let mut client = database.connect();
+    while !history.done.load(Ordering::SeqCst) {
+        let held = client.receive("c", fastrand::i32(1..=20), millis(100));
+        for ack_id in ack_ids(&held) {
+            assert!(history.seen.lock().unwrap().insert(ack_id), "ack_id {ack_id} came twice");
+        }
+        for delivery in held {
+            let _rewinds_wait = history.rewinding.read().unwrap();
+            if client.ack("c", &[delivery.ack_id]) == 1 {
+                let first = history.acked.lock().unwrap().insert(delivery.seq);
+                assert!(first, "acked twice since the last rewind: {delivery:?}");
+            }
+        }
+    }
+}
+
+/// The ack is of a time that was undone before it committed.
+fn an_ack_that_a_rewind_overtakes_counts_nothing() {
+    let database = database("rewind_open_ack");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    client.create("s", "c", "ack_wait => '10 min'");
+    client.publish_numbers("s", 4, 4);
+    let held = worker.receive("c", 4, seconds(10));
+    let mut transaction = worker.transaction().unwrap();
+    assert_eq!(transaction.ack("c", &ack_ids(&held[..2])), 2);
+    assert_eq!(transaction.nack("c", &ack_ids(&held[2..])), 2);
+    client.batch_execute("SELECT sequin.rewind('c')").unwrap();
+    let again = client.receive("c", 3, seconds(10));
+    assert_eq!(seqs(&again), seqs(&held[..3]));
+    transaction.commit().unwrap();
+    assert_eq!(client.in_flight("c"), 3);
+    assert_eq!(client.ack("c", &ack_ids(&again)), 3);
+    client.restart_dispatcher();
+    assert_eq!(seqs(&client.drain("c", millis(500))), seqs(&held[3..]));
+}

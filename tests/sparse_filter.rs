@@ -1,0 +1,44 @@
+//! A consumer that almost nothing is for.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use postgres::Client;
+
+use crate::calls::{Calls, ack_ids, answer_to_waiter, millis, seconds, seqs};
+use crate::harness::{database, trials};
+
+pub fn tests() -> Vec<Trial> {
+    trials![a_consumer_that_nothing_matches_looks_once_and_is_served_at_once]
+}
+
+const MESSAGES: i32 = 200_000;
+
+fn a_consumer_that_nothing_matches_looks_once_and_is_served_at_once() {
+    let database = database("sparse");
+    let mut client = database.connect();
+    client.create("s", "c", "filters => '{wanted.*}'");
+    client.publish_numbers("s", MESSAGES, 1000);
+    let first = time_of_nothing(&mut client);
+    // An empty answer says that all was looked at.
+    assert_eq!(client.number("SELECT lag FROM sequin.consumer_stats"), 0);
+    let again = (0..5).map(|_| time_of_nothing(&mut client)).min().unwrap();
+    assert!(again * 10 < first, "{again:?} for the second time, {first:?} for the first");
+
+    let seq = client.publish("s", "wanted.1", "1");
+    let held = client.receive("c", 1, millis(0));
+    assert_eq!(seqs(&held), [seq]);
+    assert_eq!(client.ack("c", &ack_ids(&held)), 1);
+
+    let mut seq = 0;
+    let (got, took) = answer_to_waiter(&database, || seq = client.publish("s", "wanted.2", "2"));
+    assert_eq!(seqs(&got.unwrap()), [seq]);
+    assert!(took < seconds(1), "a waiter was served after {took:?}");
+}
+
+/// How long it takes to be told, without waiting, that there is nothing.
+fn time_of_nothing(client: &mut Client) -> Duration {
+    let begun = Instant::now();
+    assert_eq!(client.receive("c", 10, millis(0)).len(), 0);
+    begun.elapsed()
+}
