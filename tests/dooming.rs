@@ -168,7 +168,7 @@ fn an_ack_that_waited_for_a_dispatcher_is_not_doomed_by_it() {
     assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "an acked message came back");
 }
 
-const RESTARTS: usize = 5;
+const RESTARTS: usize = 15;
 
 fn exactly_once_while_dispatchers_come_and_go() {
     let database = database("doomed_load");
