@@ -176,9 +176,10 @@ pub fn unexpected(consumer: &Consumer, answer: &Answer) -> Error {
     };
     // Dropped while we waited, or its stream; or so new that only this transaction sees it.
     match consumers::exists(&consumer.name) {
-        Ok(true) => match streams::table(&consumer.stream) {
-            Ok(_) => Error::ConsumerUncommitted(consumer.name.clone()),
-            Err(gone) => gone,
+        Ok(true) => match streams::has_table(&consumer.stream) {
+            Ok(true) => Error::ConsumerUncommitted(consumer.name.clone()),
+            Ok(false) => Error::NoStream(consumer.stream.clone()),
+            Err(error) => error,
         },
         Ok(false) => Error::NoConsumer(consumer.name.clone()),
         Err(error) => error,

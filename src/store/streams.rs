@@ -42,6 +42,20 @@ pub fn delete(stream: &str) -> Result<bool> {
     role::as_owner(|| DELETE.with(|s| s.execute(&[arg(stream)]))).map(|n| n > 0)
 }
 
+statement!(
+    HAS_TABLE,
+    "SELECT true FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+        ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+     WHERE n.nspname OPERATOR(pg_catalog.=) 'sequin_stream' \
+     AND c.relname OPERATOR(pg_catalog.=) $1::pg_catalog.name",
+    [TEXTOID]
+);
+
+/// True if a stream's table is there by now: also where the catalog caches have not heard yet that it is gone.
+pub fn has_table(stream: &str) -> Result<bool> {
+    HAS_TABLE.with(|s| s.run(Access::Latest, &[arg(stream)], |rows| Ok(rows.len() > 0)))
+}
+
 /// All streams that are committed by now, with their tables as far as they are there: for the dispatcher. By SQL,
 /// since a commit is seen by a snapshot before the catalog caches hear of it (CommitTransaction tells
 /// callbacks before it sends invalidations).
