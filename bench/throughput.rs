@@ -17,7 +17,7 @@ const STREAM: &str = "published";
 /// The batch with which publishing is measured while consumers are drained.
 const DRAINED_BATCH: usize = 10;
 
-/// Beyond what four clients receive and ack in a second, in batches of 100.
+/// What four clients hardly receive and ack in a second, in batches of 100.
 const BACKLOG_PER_SECOND: usize = 400_000;
 
 /// What is measured: messages per second, once a round.
