@@ -19,6 +19,7 @@ mod per_key;
 mod promotion;
 mod rewind;
 mod savepoints;
+mod settings;
 mod short_sessions;
 mod sparse_filter;
 mod tour;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         neighbours::tests(),
         in_the_way::tests(),
         promotion::tests(),
+        settings::tests(),
         dooming::tests(),
         short_sessions::tests(),
         long_poll::tests(),
