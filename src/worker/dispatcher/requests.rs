@@ -51,7 +51,22 @@ impl Dispatcher {
     /// Takes what the slots have: first all ends of transactions, so that whoever asks after one of them finds
     /// what it has freed; then the requests.
     pub(super) fn serve_slots(&mut self, marked: &[usize]) -> Option<End> {
-        for (n, mail) in self.settle_slots(marked) {
+        let mails = self.settle_slots(marked);
+        // What these requests rely on was committed before they were made: now it is seen.
+        // If this process ends here, they are left to the next dispatcher.
+        if self.database.take_config_changed()
+            && let Some(end) = self.read_config()
+        {
+            return Some(end);
+        }
+        if !self.config_read {
+            for (n, mail) in &mails {
+                slots().get(*n).iter().for_each(|slot| slot.ask_again(mail.number));
+                self.database.notify_request(*n);
+            }
+            return None;
+        }
+        for (n, mail) in mails {
             if let (Some(slot), Some(request)) = (slots().get(n), mail.request) {
                 let end = self.serve_request(n, slot, mail.number, mail.pid, request);
                 if end.is_some() {
