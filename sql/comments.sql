@@ -413,7 +413,7 @@ COMMENT ON COLUMN sequin.dead_letters.reason IS 'From sequin.reject(), or "max_d
 COMMENT ON TABLE sequin.outbox IS 'Journal of deliveries since the last checkpoint. Written by the dispatcher.';
 COMMENT ON COLUMN sequin.outbox.kind IS 'd delivered, r returned, e extended, f finished, x dead';
 COMMENT ON TABLE sequin.acks IS 'One row for each call of ack, reject, redeliver or redrive that is in no checkpoint yet.';
-COMMENT ON COLUMN sequin.acks.kind IS 'a acked, x rejected, r redelivered';
+COMMENT ON COLUMN sequin.acks.kind IS 'a acked, x rejected, r redelivered, g the consumer is gone';
 COMMENT ON TABLE sequin.checkpoints IS 'The state of each consumer, about once a second while it changes. Written by the dispatcher.';
 COMMENT ON COLUMN sequin.checkpoints.done IS 'Finished above floor, as pairs of first and last seq';
 COMMENT ON COLUMN sequin.checkpoints.ack_ids IS '0: not in flight, may be delivered again from due on';

@@ -54,7 +54,8 @@ CREATE TABLE sequin.outbox (
 );
 
 -- One row for each call of ack, reject or redeliver, written by the caller's transaction; the dispatcher
--- deletes it when it is part of a checkpoint. kind: a acked, x rejected, r redelivered.
+-- deletes it when it is part of a checkpoint. kind: a acked, x rejected, r redelivered. And one for each call
+-- of drop_consumer, until the journals have forgotten the consumer: g gone.
 CREATE TABLE sequin.acks (
     consumer_id integer NOT NULL,
     id bigint NOT NULL,

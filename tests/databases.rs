@@ -1,5 +1,6 @@
 //! Databases come and go while the extension works in them.
 
+use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub fn tests() -> Vec<Trial> {
         workers_follow_the_extension,
         without_preload_the_error_says_what_to_do,
         dump_and_restore_keep_messages_and_acks,
+        a_dispatcher_that_starts_during_a_restore_leaves_it_alone,
+        what_a_dropped_consumer_leaves_is_deleted,
     ]
 }
 
@@ -218,4 +221,62 @@ fn dump_and_restore_keep_messages_and_acks() {
     assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [seq]);
     let max_deliver = "SELECT max_deliver::bigint FROM sequin.consumers WHERE name = 'untouched'";
     assert_eq!(client.number(max_deliver), 3);
+}
+
+fn a_dispatcher_that_starts_during_a_restore_leaves_it_alone() {
+    let (from, into) =
+        (database("half_from"), shared_cluster().database_without_extension("half_into"));
+    let mut client = from.connect();
+    client.create("s", "c", "");
+    client.publish_numbers("s", 30, 30);
+    let acked = client.receive("c", 20, seconds(10));
+    assert_eq!(client.ack("c", &ack_ids(&acked)), 20);
+
+    let mut dump = shared_cluster().client_program("pg_dump");
+    let dump = succeed(dump.args(["--dbname", &from.name]));
+    let dump = String::from_utf8(dump.stdout).unwrap();
+    // psql's guard against foreign scripts spans the whole.
+    let lines = dump.lines().filter(|line| !line.contains("restrict "));
+    let dump: String = lines.flat_map(|line| [line, "\n"]).collect();
+    // The journals come before the consumers that they are about.
+    let (before, after) = dump.split_at(dump.find("COPY sequin.consumers ").unwrap());
+    assert!(before.contains("COPY sequin.acks ") && before.contains("COPY sequin.checkpoints "));
+    restore(&into.name, before);
+    let mut client = into.connect();
+    client.restart_dispatcher();
+    restore(&into.name, after);
+
+    let rest = client.drain("c", millis(500));
+    assert_eq!(rest.len(), 10, "acked messages came back: {:?}", seqs(&rest));
+}
+
+/// Runs a part of a dump, each statement in a transaction of its own, as psql does.
+fn restore(database: &str, script: &str) {
+    let mut psql = shared_cluster().client_program("psql");
+    psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", database]);
+    let mut child = psql.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+fn what_a_dropped_consumer_leaves_is_deleted() {
+    let database = database("leaves_nothing");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    client.publish_numbers("s", 10, 10);
+    let got = client.receive("c", 5, seconds(10));
+    client.ack("c", &ack_ids(&got));
+    client.batch_execute("SELECT sequin.drop_consumer('c')").unwrap();
+    let rows = "SELECT (SELECT count(*) FROM sequin.acks) + (SELECT count(*) FROM sequin.outbox)
+                     + (SELECT count(*) FROM sequin.checkpoints)";
+    wait_until("nothing is left of the consumer", seconds(10), || client.number(rows) == 0);
+
+    // The same when nobody was there to see it dropped.
+    client.batch_execute(
+        "INSERT INTO sequin.outbox (consumer_id, id, generation, kind, seqs) VALUES (7, 1, 1, 'd', '{1}');
+         INSERT INTO sequin.acks (consumer_id, id, generation, kind, seqs) VALUES (7, 0, 0, 'g', '{}')",
+    )
+    .unwrap();
+    client.restart_dispatcher();
+    wait_until("nor of one dropped earlier", seconds(10), || client.number(rows) == 0);
 }

@@ -141,14 +141,23 @@ impl Database {
         !self.is_waited_for.swap(waited_for, Ordering::SeqCst) && waited_for
     }
 
-    /// Takes the slots that have something for the dispatcher.
+    /// Takes the slots that have something for the dispatcher: until a pass finds nothing, so that with a
+    /// slot's mark all are found that were made before it. Who has asked waits for the answer, so this ends.
     pub fn take_requests(&self, found: &mut Vec<usize>) {
         found.clear();
-        for (n, word) in self.bitmap(REQUESTS).unwrap_or(&[]).iter().enumerate() {
-            if word.load(Ordering::Relaxed) != 0 {
-                push_bits(n, word.swap(0, Ordering::SeqCst), found);
+        loop {
+            let before = found.len();
+            for (n, word) in self.bitmap(REQUESTS).unwrap_or(&[]).iter().enumerate() {
+                if word.load(Ordering::SeqCst) != 0 {
+                    push_bits(n, word.swap(0, Ordering::SeqCst), found);
+                }
+            }
+            if found.len() == before {
+                break;
             }
         }
+        found.sort_unstable();
+        found.dedup();
     }
 
     /// Whether the slot's transaction has published in this database.

@@ -35,6 +35,7 @@ statement!(
     "DELETE FROM sequin.acks WHERE consumer_id = $1 AND generation < $2",
     [INT4OID, INT4OID]
 );
+statement!(DROPPED, "SELECT consumer_id FROM sequin.acks WHERE kind = 'g'", []);
 
 /// A row, in the caller's transaction: it counts if and only if that commits.
 pub fn insert(
@@ -74,4 +75,10 @@ pub fn delete(consumer: ConsumerId, ids: Vec<i64>) -> Result<()> {
 /// Rows of generations before this one, which count no more.
 pub fn delete_before(consumer: ConsumerId, generation: i32) -> Result<()> {
     DELETE_OLD.with(|s| s.execute(&[arg(consumer), arg(generation)])).map(drop)
+}
+
+/// Consumers that were dropped, and whose rows nobody has deleted yet.
+pub fn dropped() -> Result<Vec<ConsumerId>> {
+    DROPPED
+        .with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(|row| row.need(1)).collect()))
 }

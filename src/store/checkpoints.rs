@@ -47,14 +47,11 @@ statement!(
     [INT4OID, INT8OID]
 );
 statement!(
-    ORPHANS,
-    "WITH k AS (DELETE FROM sequin.checkpoints k WHERE NOT EXISTS \
-            (SELECT FROM sequin.consumers c WHERE c.id = k.consumer_id)), \
-        o AS (DELETE FROM sequin.outbox o WHERE NOT EXISTS \
-            (SELECT FROM sequin.consumers c WHERE c.id = o.consumer_id)) \
-     DELETE FROM sequin.acks a WHERE NOT EXISTS \
-        (SELECT FROM sequin.consumers c WHERE c.id = a.consumer_id)",
-    []
+    FORGET,
+    "WITH k AS (DELETE FROM sequin.checkpoints WHERE consumer_id = ANY ($1)), \
+        o AS (DELETE FROM sequin.outbox WHERE consumer_id = ANY ($1)) \
+     DELETE FROM sequin.acks WHERE consumer_id = ANY ($1)",
+    [INT4ARRAYOID]
 );
 
 /// A checkpoint as it was written.
@@ -143,7 +140,8 @@ pub fn delete(consumer: ConsumerId, id: i64) -> Result<()> {
     DELETE.with(|s| s.execute(&[arg(consumer), arg(id)])).map(drop)
 }
 
-/// What the journals still have of consumers that are no more.
-pub fn delete_orphans() -> Result<()> {
-    ORPHANS.with(|s| s.execute(&[])).map(drop)
+/// Deletes what the journals have of these consumers, which were dropped. Rows without a consumer alone don't say
+/// that: they may be a dump that is just being restored, whose consumers come next.
+pub fn forget(dropped: Vec<ConsumerId>) -> Result<()> {
+    FORGET.with(|s| s.execute(&[arg(dropped)])).map(drop)
 }

@@ -105,7 +105,12 @@ statement!(
      WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID, INT8OID]
 );
-statement!(DELETE, "DELETE FROM sequin.consumers WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
+statement!(
+    DELETE,
+    "WITH gone AS (DELETE FROM sequin.consumers WHERE name OPERATOR(pg_catalog.=) $1 RETURNING id) \
+     INSERT INTO sequin.acks (consumer_id, id, generation, kind, seqs) SELECT id, 0, 0, 'g', '{}' FROM gone",
+    [TEXTOID]
+);
 statement!(
     OF_STREAM,
     "SELECT name FROM sequin.consumers WHERE stream OPERATOR(pg_catalog.=) $1 ORDER BY name",
@@ -239,6 +244,8 @@ pub fn rewind(name: &str, after: Seq) -> Result<()> {
     change(name, &REWIND, &[arg(name), arg(after)])
 }
 
+/// Deletes it, and has the dispatcher delete what the journals have of it: not here, where an open transaction
+/// would hold locks on rows that the dispatcher may want to delete itself.
 pub fn delete(name: &str) -> Result<()> {
     change(name, &DELETE, &[arg(name)])
 }

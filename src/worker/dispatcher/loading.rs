@@ -73,7 +73,7 @@ impl Dispatcher {
             self.forget(id);
         }
         if !gone.is_empty()
-            && let Err(error) = process::transaction(checkpoints::delete_orphans)
+            && let Err(error) = process::transaction(|| checkpoints::forget(gone))
         {
             self.fail("cannot clean up after dropped consumers", &error);
         }

@@ -21,6 +21,7 @@ use crate::engine::stream::{ConsumerId, Stream};
 use crate::pg::database::Database;
 use crate::pg::{now, process, slot};
 use crate::store::consumers::Config;
+use crate::store::{acks, checkpoints};
 use pgrx::pg_sys::Oid;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -201,7 +202,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
     process::set("synchronous_commit", "off");
     let ids = Ids::new(epoch).ok_or("the epochs of sequin.epoch are used up")?;
     requests::take_over(database);
-    process::transaction(crate::store::checkpoints::delete_orphans)?;
+    process::transaction(|| checkpoints::forget(acks::dropped()?))?;
     Ok(Some(Dispatcher {
         database,
         ids,

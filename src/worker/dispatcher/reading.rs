@@ -22,6 +22,9 @@ const READS_PER_TURN: usize = 4;
 /// When a locked table is tried again.
 const RETRY_LOCKED: Micros = 100_000;
 
+/// When a table is tried again that can't be read for another reason: each time is a line in the server's log.
+const RETRY_FAILED: Micros = 5_000_000;
+
 /// What a read brought.
 enum Progress {
     /// There may be more: read on.
@@ -61,7 +64,7 @@ impl Dispatcher {
         if stream.consumer(id).is_none_or(|consumer| consumer.is_full()) {
             return Progress::AtTheEnd;
         }
-        self.look(&name)
+        self.look(id, &name)
     }
 
     /// Reads on for a consumer that is behind the tail.
@@ -78,13 +81,13 @@ impl Dispatcher {
                 self.read_well(name);
                 Progress::More
             }
-            other => self.read_failed(name, other.map(drop)),
+            other => self.read_failed(id, name, other.map(drop)),
         }
     }
 
     /// Reads the tail of a stream, and old holes that may have filled: see `engine::tail` for why in this
     /// order.
-    fn look(&mut self, name: &str) -> Progress {
+    fn look(&mut self, id: ConsumerId, name: &str) -> Progress {
         let database = self.database;
         let Some(state) = self.world.streams.get_mut(name) else { return Progress::AtTheEnd };
         let Some(stream) = state.stream.as_mut() else { return Progress::AtTheEnd };
@@ -106,7 +109,7 @@ impl Dispatcher {
                 self.read_well(name);
                 if more { Progress::More } else { Progress::AtTheEnd }
             }
-            other => self.read_failed(name, other.map(drop)),
+            other => self.read_failed(id, name, other.map(drop)),
         }
     }
 
@@ -116,21 +119,21 @@ impl Dispatcher {
         }
     }
 
-    fn read_failed(&mut self, name: &str, read: Result<(), String>) -> Progress {
-        self.retry_later(name);
-        if let Err(error) = read {
-            self.fail(&format!("cannot read stream \"{name}\""), &error);
-        }
-        Progress::NotNow
-    }
-
-    /// A table that somebody has locked is tried again soon; the other streams don't notice.
-    pub(super) fn retry_later(&mut self, name: &str) {
-        let at = now() + RETRY_LOCKED;
+    /// A table that somebody has locked is tried again soon, one that fails later; other streams don't notice.
+    fn read_failed(&mut self, id: ConsumerId, name: &str, read: Result<(), String>) -> Progress {
+        let retry = match &read {
+            Ok(()) => RETRY_LOCKED,
+            Err(error) => {
+                self.fail_consumer(id, &format!("cannot read stream \"{name}\""), error);
+                RETRY_FAILED
+            }
+        };
+        let at = now() + retry;
         if let Some(state) = self.world.streams.get_mut(name) {
             state.retry_at = at;
         }
         self.next_wait = self.next_wait.min(at);
+        Progress::NotNow
     }
 }
 
