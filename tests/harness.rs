@@ -1,4 +1,4 @@
-//! What the tests share: one cluster, and the wrapper that adds the server's log to a failure.
+//! What the tests share: their clusters, and the wrapper that adds the server's log to a failure.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, catch_unwind};
@@ -9,20 +9,39 @@ use libtest_mimic::{Failed, Trial};
 use crate::cluster::{Cluster, Database};
 
 static SHARED: OnceLock<Cluster> = OnceLock::new();
+static LOGICAL: OnceLock<Cluster> = OnceLock::new();
+
+/// What a cluster with table sources needs.
+pub const LOGICAL_DECODING: &str = "
+wal_level = logical
+max_replication_slots = 32
+max_worker_processes = 64
+";
 
 /// The cluster of the tests that neither stop nor crash the server. Started by the first of them.
 pub fn shared_cluster() -> &'static Cluster {
     SHARED.get_or_init(Cluster::start)
 }
 
-/// A database of the test's own on the shared cluster, with the extension.
-pub fn database(name: &str) -> Database<'static> {
-    DATABASE.set(Some(name.into()));
-    shared_cluster().database(name)
+/// The same for the tests of table sources. A slot decodes all of its cluster's WAL: that of the other tests would
+/// only take their time.
+pub fn logical_cluster() -> &'static Cluster {
+    LOGICAL.get_or_init(|| Cluster::start_with(LOGICAL_DECODING))
 }
 
-pub fn destroy_shared_cluster() {
-    if let Some(cluster) = SHARED.get() {
+/// A database of the test's own on the shared cluster, with the extension.
+pub fn database(name: &str) -> Database<'static> {
+    database_of(shared_cluster(), name)
+}
+
+/// A database of the test's own on a cluster that lives as long, with the extension.
+pub fn database_of(cluster: &'static Cluster, name: &str) -> Database<'static> {
+    DATABASE.set(Some((cluster, name.into())));
+    cluster.database(name)
+}
+
+pub fn destroy_shared_clusters() {
+    for cluster in [SHARED.get(), LOGICAL.get()].into_iter().flatten() {
         cluster.destroy();
     }
 }
@@ -42,7 +61,8 @@ pub fn trial(name: &str, test: fn()) -> Trial {
         DATABASE.take();
         catch_unwind(test).map_err(|_| {
             let message = PANIC.take().unwrap_or_default();
-            let log = DATABASE.take().map(|name| shared_log_of(&name)).unwrap_or_default();
+            let log = DATABASE.take().map(|(cluster, name)| log_of(cluster, &name));
+            let log = log.unwrap_or_default();
             Failed::from(format!("{message}\n{log}"))
         })
     })
@@ -52,8 +72,8 @@ thread_local! {
     static IN_TRIAL: Cell<bool> = const { Cell::new(false) };
     /// The message and place of this thread's last panic.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
-    /// The last database on the shared cluster that this thread's test has made.
-    static DATABASE: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The last database on a shared cluster that this thread's test has made.
+    static DATABASE: RefCell<Option<(&'static Cluster, String)>> = const { RefCell::new(None) };
 }
 
 /// A failure is reported once, with its test. The threads that a test starts report theirs themselves.
@@ -64,10 +84,9 @@ pub fn report_panics_with_their_tests() {
     }));
 }
 
-/// The end of what the shared server's log says about a database.
-fn shared_log_of(database: &str) -> String {
+/// The end of what a server's log says about a database.
+fn log_of(cluster: &Cluster, database: &str) -> String {
     const LINES: usize = 30;
-    let Some(cluster) = SHARED.get() else { return String::new() };
     let log = std::fs::read_to_string(cluster.log()).unwrap_or_default();
     let mark = format!(" {database} ");
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(&mark)).collect();

@@ -21,6 +21,7 @@ mod rewind;
 mod savepoints;
 mod settings;
 mod short_sessions;
+mod sources;
 mod sparse_filter;
 mod tour;
 mod transactions;
@@ -54,8 +55,9 @@ fn main() -> ExitCode {
         crash::tests(),
         databases::tests(),
         tour::tests(),
+        sources::tests(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
-    harness::destroy_shared_cluster();
+    harness::destroy_shared_clusters();
     conclusion.exit_code()
 }

@@ -1,0 +1,245 @@
+//! Rows that are there already are read in chunks while writes go on.
+
+use std::thread;
+
+use libtest_mimic::Trial;
+use postgres::Client;
+
+use super::fixture::{DEADLINE, Fixture, Sources};
+use super::others::{Done, while_others};
+use super::replay::{assert_identical, replay};
+use crate::calls::{Calls, millis, sqlstate};
+use crate::cluster::{Cluster, wait_until};
+use crate::harness::{LOGICAL_DECODING, trials};
+
+pub fn tests() -> Vec<Trial> {
+    trials![
+        a_backfill_goes_on_after_kill_9_under_updates,
+        each_row_is_read_once,
+        a_condition_reads_a_part,
+        a_condition_that_fails_fails_the_job_only,
+        a_backfill_can_be_cancelled,
+        a_backfill_holds_no_lock_and_no_old_snapshot,
+        keys_of_any_type_and_order_are_read,
+        source_stats_show_the_progress,
+    ]
+}
+
+const ROWS: i64 = 50_000;
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v int)";
+
+const READS: &str = "SELECT count(*) FROM sequin_stream.s
+                     WHERE data->>'action' = 'read' AND data->'metadata'->>'table' = 't'";
+
+fn fill(fixture: &mut Fixture, rows: i64) {
+    let insert = format!("INSERT INTO t SELECT n, 0 FROM generate_series(1, {rows}) n");
+    fixture.client.batch_execute(&insert).unwrap();
+}
+
+fn a_backfill_goes_on_after_kill_9_under_updates() {
+    let cluster = Cluster::start_with(LOGICAL_DECODING);
+    let mut fixture = Fixture::on(&cluster, "resumed", TABLE);
+    fill(&mut fixture, ROWS);
+    let Fixture { client, database } = &mut fixture;
+    let database = &*database;
+    let write = |_: u64, done: &Done| {
+        while !done.is_set() {
+            if let Ok(mut writer) = database.cluster.try_connect(&database.name) {
+                while !done.is_set() && write_something(&mut writer) {}
+            }
+        }
+    };
+    while_others(2, write, || {
+        client.create_source("src", &["t"], "");
+        for kill in 1..=3 {
+            // Some chunks of it.
+            wait_until("a part is read", DEADLINE, || client.number(READS) > kill * 2000);
+            cluster.kill_9();
+            cluster.boot();
+            *client = database.connect();
+            let job = "SELECT concat_ws(' ', status, rows_read > 0) FROM sequin.backfills
+                       WHERE tbl = 't'::regclass";
+            let job = client.text(job);
+            assert!(["running t", "pending t", "done t"].contains(&job.as_str()), "{job}");
+        }
+        client.finish_backfills();
+    });
+    fixture.client.catch_up();
+    let reads = fixture.client.number(READS);
+    assert!(reads <= ROWS, "{reads} of {ROWS} rows read: it began anew");
+    replay(&mut fixture.client, &["t"]);
+    assert_identical(&mut fixture.client, &["t"]);
+}
+
+/// Inserts, updates or deletes a row; false if the connection is broken.
+fn write_something(writer: &mut Client) -> bool {
+    let id = || fastrand::i64(1..=ROWS + 1000);
+    let statement = match fastrand::u8(0..3) {
+        0 => format!("UPDATE t SET v = v + 1 WHERE id = {}", id()),
+        1 => format!("DELETE FROM t WHERE id = {}", id()),
+        _ => format!(
+            "INSERT INTO t VALUES ({}, -1) ON CONFLICT (id) DO UPDATE SET id = {}",
+            id(),
+            -id()
+        ),
+    };
+    // Keys may meet; the transaction is no failure then.
+    writer.batch_execute(&statement).is_ok() || !writer.is_closed()
+}
+
+fn each_row_is_read_once() {
+    let mut fixture = Fixture::new("read_once", TABLE);
+    fill(&mut fixture, 10_000);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "");
+    client.finish_backfills();
+    assert_eq!(client.number(READS), 10_000);
+    replay(client, &["t"]);
+    assert_identical(client, &["t"]);
+    let wrong = "SELECT count(*) FROM sequin_stream.s, LATERAL (SELECT data->'metadata' AS m) m
+                 WHERE data->>'action' = 'read'
+                   AND (data->'changes' <> 'null' OR m->'xid' <> 'null' OR m->>'commit_lsn' IS NULL
+                        OR key <> 'public.' || (m->>'table') || '.' || (data->'record'->>'id'))";
+    assert_eq!(client.number(wrong), 0);
+    // Another one reads them again.
+    client.execute("SELECT sequin.backfill('src', 't')", &[]).unwrap();
+    client.finish_backfills();
+    assert_eq!(client.number(READS), 20_000);
+}
+
+fn a_condition_reads_a_part() {
+    let mut fixture = Fixture::new("conditions", TABLE);
+    fill(&mut fixture, 5000);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "backfill => false");
+    assert!(client.number("SELECT sequin.backfill('src', 't', 'id % 100 = 0 OR v > 0')") > 0);
+    client.finish_backfills();
+    assert_eq!(client.number(READS), 50);
+    let others = "SELECT count(*) FROM sequin_stream.s
+                  WHERE data->>'action' = 'read' AND (data->'record'->>'id')::int % 100 <> 0";
+    assert_eq!(client.number(others), 0);
+    let job = "SELECT concat_ws(' ', source, tbl::regclass, condition, status, rows_read, finished_at IS NOT NULL)
+               FROM sequin.backfills";
+    assert_eq!(client.texts(job), ["src t id % 100 = 0 OR v > 0 done 50 t"]);
+}
+
+fn a_condition_that_fails_fails_the_job_only() {
+    let mut fixture = Fixture::new("bad_conditions", TABLE);
+    fill(&mut fixture, 100);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "backfill => false");
+    for condition in ["no_such_column > 1", "id", "true) OR (1", "1; DROP TABLE t", ""] {
+        let backfill = "SELECT sequin.backfill('src', 't', $1)";
+        let result = client.execute(backfill, &[&condition]);
+        assert!(!sqlstate(result).is_empty(), "{condition}");
+    }
+    // This one only shows when it is run.
+    client.execute("SELECT sequin.backfill('src', 't', '1 / (id - 50) > 0')", &[]).unwrap();
+    let failed =
+        "SELECT count(*) FROM sequin.backfills WHERE status = 'failed' AND error LIKE '%division%'";
+    client.wait_for("the job fails", |client| client.number(failed) == 1);
+    client.batch_execute("INSERT INTO t VALUES (-1, 0)").unwrap();
+    let got = client.messages_after(0);
+    assert_eq!(got.last().unwrap(), r#"insert t {"v": 0, "id": -1}"#);
+}
+
+fn a_backfill_can_be_cancelled() {
+    let mut fixture = Fixture::new("cancelled", TABLE);
+    fill(&mut fixture, ROWS);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "backfill => false");
+    // Slow, so that there is time.
+    let start = "SELECT sequin.backfill('src', 't', 'pg_sleep(0.001) IS NOT NULL')";
+    let job = client.number(start);
+    client.wait_for("it has begun", |client| client.number(READS) > 0);
+    client.execute("SELECT sequin.cancel_backfill($1)", &[&job]).unwrap();
+    client.catch_up();
+    let status = format!("SELECT status FROM sequin.backfills WHERE id = {job}");
+    assert_eq!(client.text(&status), "cancelled");
+    let reads = client.number(READS);
+    assert!(reads < ROWS, "it was not cancelled");
+    client.catch_up();
+    client.catch_up();
+    assert_eq!(client.number(READS), reads, "it goes on");
+    assert_eq!(sqlstate(client.execute("SELECT sequin.cancel_backfill(123456)", &[])), "42704");
+}
+
+fn a_backfill_holds_no_lock_and_no_old_snapshot() {
+    let mut fixture = Fixture::new("no_lock", TABLE);
+    fill(&mut fixture, ROWS);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "");
+    client.wait_for("it has begun", |client| client.number(READS) > 0);
+    // Someone else can have the table, at some moment between two chunks.
+    client.batch_execute("SET lock_timeout = '5 s'").unwrap();
+    client.batch_execute("ALTER TABLE t ADD COLUMN w int").unwrap();
+    let mut oldest = 0;
+    while client.number("SELECT count(*) FROM sequin.backfills WHERE status <> 'done'") > 0 {
+        let age = client.number(
+            "SELECT coalesce(max(age(backend_xmin)), 0)::bigint FROM pg_stat_activity
+             WHERE backend_type = 'sequin capturer' AND datname = current_database()",
+        );
+        oldest = oldest.max(age);
+        client
+            .batch_execute("CREATE TABLE IF NOT EXISTS x (v int); INSERT INTO x VALUES (1)")
+            .unwrap();
+        thread::sleep(millis(1));
+    }
+    assert!(oldest < 100, "a snapshot was {oldest} transactions old");
+    client.finish_backfills();
+    replay(client, &["t"]);
+    // Rows read before have no member w.
+    client
+        .batch_execute("ALTER TABLE t DROP COLUMN w; ALTER TABLE replayed.t DROP COLUMN w")
+        .unwrap();
+    assert_identical(client, &["t"]);
+}
+
+fn keys_of_any_type_and_order_are_read() {
+    let tables = "CREATE TABLE a (f float8 PRIMARY KEY);
+        INSERT INTO a SELECT random() FROM generate_series(1, 3000);
+        INSERT INTO a VALUES ('NaN'), ('Infinity'), ('-Infinity'), ('0');
+        CREATE TABLE b (t text, n numeric, d timestamptz, PRIMARY KEY (t, n, d));
+        INSERT INTO b SELECT chr(97 + n % 7) || '''\"', n % 11, '2024-01-01'::timestamptz + n * '1 s'::interval
+        FROM generate_series(1, 3000) n;
+        CREATE TABLE c (u uuid PRIMARY KEY);
+        INSERT INTO c SELECT gen_random_uuid() FROM generate_series(1, 3000);
+        CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE d (t text COLLATE ci PRIMARY KEY);
+        INSERT INTO d SELECT 'Aa' || n FROM generate_series(1, 3000) n;
+        CREATE TYPE mood AS ENUM ('z', 'a', 'm');
+        CREATE TABLE e (m mood, b bytea, PRIMARY KEY (m, b));
+        INSERT INTO e SELECT (ARRAY['z', 'a', 'm'])[1 + n % 3]::mood, decode(md5(n::text), 'hex') FROM generate_series(1, 3000) n;
+        CREATE TABLE f (id int, other int NOT NULL);
+        CREATE UNIQUE INDEX f_desc ON f (other DESC);
+        ALTER TABLE f REPLICA IDENTITY USING INDEX f_desc;
+        INSERT INTO f SELECT n, -n FROM generate_series(1, 3000) n";
+    let mut fixture = Fixture::new("keys_read", tables);
+    let client = &mut fixture.client;
+    let tables = ["a", "b", "c", "d", "e", "f"];
+    client.create_source("src", &tables, "");
+    client.finish_backfills();
+    replay(client, &tables);
+    assert_identical(client, &tables);
+    let reads = READS.replace(" = 't'", " <> 'marker'");
+    assert_eq!(client.number(&reads), 6 * 3000 + 4);
+}
+
+fn source_stats_show_the_progress() {
+    let mut fixture = Fixture::new("progress", TABLE);
+    fill(&mut fixture, 3000);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "");
+    client.finish_backfills();
+    assert_eq!(client.status("src").0, "streaming");
+    let stats = "SELECT count(*) FROM sequin.source_stats
+                 WHERE source = 'src' AND last_commit_lsn IS NOT NULL AND captured_total = 3001
+                   AND last_commit_time > now() - '1 min'::interval";
+    assert_eq!(client.number(stats), 1);
+    client.wait_for("there is no lag", |client| {
+        client.number("SELECT lag_bytes::bigint FROM sequin.source_stats") < 10_000
+    });
+    let slot = client.text("SELECT slot FROM sequin.source_stats");
+    assert_eq!(client.slots(), [slot]);
+}

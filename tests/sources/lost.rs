@@ -1,0 +1,203 @@
+//! What a source needs is lost: it says so and how to mend it, others go on, and nothing spins.
+
+use std::thread;
+
+use libtest_mimic::Trial;
+use postgres::Client;
+
+use super::fixture::{DEADLINE, Fixture, Sources, create_source};
+use super::replay::{assert_identical, replay};
+use crate::calls::{Calls, seconds};
+use crate::cluster::{Cluster, signal, wait_until};
+use crate::harness::{LOGICAL_DECODING, trials};
+
+pub fn tests() -> Vec<Trial> {
+    trials![
+        a_slot_that_has_lost_its_wal_is_told_and_mended,
+        a_slot_dropped_by_hand_is_told_and_mended,
+        a_publication_dropped_by_hand_is_told,
+        a_stream_dropped_by_hand_is_told,
+        a_right_that_is_taken_away_is_told,
+        a_broken_source_does_not_spin,
+    ]
+}
+
+const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v int);
+                      CREATE TABLE u (id int PRIMARY KEY, v int)";
+
+/// Source `other` on table u, which must go on whatever happens to src.
+fn create_other(client: &mut Client) {
+    let create = "SELECT sequin.create_stream('o');
+                  SELECT sequin.create_source('other', 'o', '{u}', backfill => false)";
+    for statement in create.split(';') {
+        client.batch_execute(statement).unwrap();
+    }
+    other_works(client);
+}
+
+#[track_caller]
+fn other_works(client: &mut Client) {
+    let before = client.number("SELECT count(*) FROM sequin_stream.o");
+    client.batch_execute("INSERT INTO u SELECT coalesce(max(id), 0) + 1, 0 FROM u").unwrap();
+    client.wait_for("the other source goes on", |client| {
+        client.number("SELECT count(*) FROM sequin_stream.o") == before + 1
+    });
+}
+
+/// Starts the source anew, and sees that it does all it did.
+fn mend(client: &mut Client) {
+    client.batch_execute("SELECT sequin.resume_source('src')").unwrap();
+    client.finish_backfills();
+    client.wait_for_status("src", "streaming");
+    assert_eq!(client.messages_of(&["UPDATE t SET v = v + 1 WHERE id = 1"]).len(), 1);
+    replay(client, &["t"]);
+    assert_identical(client, &["t"]);
+    assert_eq!(client.status("src").1, "");
+}
+
+fn a_slot_that_has_lost_its_wal_is_told_and_mended() {
+    let cluster = Cluster::start_with(&format!(
+        "{LOGICAL_DECODING}
+         max_slot_wal_keep_size = '16MB'
+         min_wal_size = '32MB'
+         max_wal_size = '32MB'"
+    ));
+    let mut fixture = Fixture::on(&cluster, "lost_wal", TABLES);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "");
+    client.messages_of(&["INSERT INTO t VALUES (1, 1)"]);
+    client.finish_backfills();
+    let capturer = client.wait_for_capturer() as u32;
+    // It can't get on, and the server goes on without it.
+    signal("STOP", &[capturer]);
+    let lost =
+        "SELECT count(*) FROM pg_replication_slots WHERE wal_status IN ('lost', 'unreserved')";
+    for n in 2..8 {
+        client
+            .batch_execute(&format!("INSERT INTO t VALUES ({n}, {n}); SELECT pg_switch_wal()"))
+            .unwrap();
+    }
+    // The checkpoint ends whoever has the slot, and waits for it.
+    thread::scope(|scope| {
+        let mut other = fixture.database.connect();
+        let checkpoint = scope.spawn(move || other.batch_execute("CHECKPOINT").unwrap());
+        wait_until("the slot is to be lost", DEADLINE, || client.number(lost) == 1);
+        thread::sleep(seconds(1));
+        signal("CONT", &[capturer]);
+        checkpoint.join().unwrap();
+    });
+    let hint = client.wait_for_status("src", "lost");
+    assert!(hint.contains("resume_source"), "{hint}");
+    mend(client);
+    // The old slot keeps nothing any more.
+    client.wait_for("only the new slot is there", |client| client.slots().len() == 1);
+}
+
+fn a_slot_dropped_by_hand_is_told_and_mended() {
+    let mut fixture = Fixture::new("lost_slot", TABLES);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "");
+    create_other(client);
+    client.messages_of(&["INSERT INTO t VALUES (1, 1)"]);
+    client.finish_backfills();
+    let slot = client.text("SELECT slot FROM sequin.source_stats WHERE source = 'src'");
+    let drop = format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}';
+         SELECT pg_drop_replication_slot('{slot}')"
+    );
+    client.wait_for("the slot can be dropped", |client| client.batch_execute(&drop).is_ok());
+    let hint = client.wait_for_status("src", "lost");
+    assert!(hint.contains("resume_source"), "{hint}");
+    client.batch_execute("INSERT INTO t VALUES (2, 2); UPDATE t SET v = 3").unwrap();
+    other_works(client);
+    mend(client);
+    other_works(client);
+}
+
+fn a_publication_dropped_by_hand_is_told() {
+    let tables = format!("{TABLES}; CREATE PUBLICATION p FOR TABLE t, marker");
+    let mut fixture = Fixture::new("lost_publication", &tables);
+    let client = &mut fixture.client;
+    client.batch_execute("SELECT sequin.create_source('src', 's', publication => 'p')").unwrap();
+    create_other(client);
+    client.messages_of(&["INSERT INTO t VALUES (1, 1)"]);
+    client.batch_execute("INSERT INTO t VALUES (2, 2); DROP PUBLICATION p").unwrap();
+    client.batch_execute("INSERT INTO t VALUES (3, 3)").unwrap();
+    let hint = client.wait_for_status("src", "failed");
+    assert!(hint.contains("publication \"p\""), "{hint}");
+    assert!(hint.contains("drop source") || hint.contains("drop_source"), "{hint}");
+    other_works(client);
+    // What it says mends it.
+    client
+        .batch_execute("SELECT sequin.drop_source('src'); CREATE PUBLICATION p FOR TABLE t, marker")
+        .unwrap();
+    client.batch_execute("SELECT sequin.create_source('src', 's', publication => 'p')").unwrap();
+    client.finish_backfills();
+    replay(client, &["t"]);
+    assert_identical(client, &["t"]);
+    other_works(client);
+}
+
+fn a_stream_dropped_by_hand_is_told() {
+    let mut fixture = Fixture::new("lost_stream", TABLES);
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "");
+    create_other(client);
+    client.catch_up();
+    client.batch_execute("DROP TABLE sequin_stream.s").unwrap();
+    client.batch_execute("INSERT INTO t VALUES (1, 1)").unwrap();
+    client.wait_for("it is told", |client| !client.status("src").1.is_empty());
+    other_works(client);
+    client.batch_execute("SET statement_timeout = '20 s'").unwrap();
+    client.batch_execute("SELECT sequin.drop_stream('s', force => true)").unwrap();
+    client.wait_for("only the other's slot is there", |client| client.slots().len() == 1);
+    other_works(client);
+}
+
+fn a_right_that_is_taken_away_is_told() {
+    let mut fixture = Fixture::new("lost_right", TABLES);
+    let client = &mut fixture.client;
+    client
+        .batch_execute(
+            "DROP ROLE IF EXISTS lost_right; CREATE ROLE lost_right;
+             ALTER TABLE t OWNER TO lost_right; ALTER TABLE marker OWNER TO lost_right;
+             GRANT SELECT, INSERT ON sequin_stream.s TO lost_right",
+        )
+        .unwrap();
+    create_other(client);
+    client.batch_execute("SET ROLE lost_right").unwrap();
+    client.create_source("src", &["t"], "backfill => false");
+    client.batch_execute("RESET ROLE").unwrap();
+    assert_eq!(client.messages_of(&["INSERT INTO t VALUES (1, 1)"]).len(), 1);
+    client.batch_execute("REVOKE INSERT ON sequin_stream.s FROM lost_right").unwrap();
+    client.batch_execute("INSERT INTO t VALUES (2, 2)").unwrap();
+    client.wait_for("it is told", |client| !client.status("src").1.is_empty());
+    other_works(client);
+    client.batch_execute("GRANT INSERT ON sequin_stream.s TO lost_right").unwrap();
+    client.catch_up();
+    let got = client.messages_after(0);
+    assert_eq!(got, [r#"insert t {"v": 1, "id": 1}"#, r#"insert t {"v": 2, "id": 2}"#]);
+    client.wait_for("nothing is wrong any more", |client| client.status("src").1.is_empty());
+    client.batch_execute("SELECT sequin.drop_source('src'); DROP OWNED BY lost_right").unwrap();
+}
+
+/// A few attempts in a second, not hundreds.
+fn a_broken_source_does_not_spin() {
+    let tables = format!("{TABLES}; CREATE PUBLICATION p FOR TABLE t, marker");
+    let mut fixture = Fixture::new("broken", &tables);
+    let client = &mut fixture.client;
+    let create = "SELECT sequin.create_source('src', 's', publication => 'p', backfill => false)";
+    client.batch_execute(create).unwrap();
+    client.messages_of(&["INSERT INTO t VALUES (1, 1)"]);
+    client.batch_execute("DROP PUBLICATION p; INSERT INTO t VALUES (2, 2)").unwrap();
+    client.wait_for_status("src", "failed");
+    let log = || std::fs::read_to_string(fixture.database.cluster.log()).unwrap();
+    let lines = || log().lines().filter(|line| line.contains(" broken ")).count();
+    let before = lines();
+    thread::sleep(seconds(2));
+    let more = lines() - before;
+    assert!(more < 20, "{more} lines in the log in 2 s");
+    // Its capturer is not the only one that may not be started.
+    client.batch_execute(&create_source("good", &["u"], "backfill => false")).unwrap();
+    client.catch_up();
+}

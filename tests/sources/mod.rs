@@ -1,0 +1,51 @@
+//! Table sources: what is committed to tables becomes messages, once and in order.
+
+mod columns;
+mod fixture;
+mod others;
+mod replay;
+mod seed;
+
+mod backfill;
+mod changes;
+mod databases;
+mod exactly_once;
+mod keys;
+mod large;
+mod lifecycle;
+mod lost;
+mod northwind;
+mod partitions;
+mod processes;
+mod publications;
+mod schema_changes;
+mod start;
+mod streaming;
+mod toast;
+mod types;
+
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    // The longest ones first: nothing is then left alone at the end.
+    let tests = [
+        northwind::tests(),
+        exactly_once::tests(),
+        large::tests(),
+        lost::tests(),
+        processes::tests(),
+        types::tests(),
+        backfill::tests(),
+        start::tests(),
+        databases::tests(),
+        lifecycle::tests(),
+        streaming::tests(),
+        toast::tests(),
+        changes::tests(),
+        schema_changes::tests(),
+        partitions::tests(),
+        publications::tests(),
+        keys::tests(),
+    ];
+    tests.into_iter().flatten().collect()
+}
