@@ -10,6 +10,8 @@ pub mod dead_letters;
 pub mod epoch;
 pub mod messages;
 pub mod outbox;
+pub mod slots;
+pub mod tables;
 pub mod streams;
 
 /// Declares a statement that each session plans once.
