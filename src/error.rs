@@ -72,6 +72,8 @@ pub enum Error {
     DispatcherRestarted,
     #[error("cannot use consumers during recovery")]
     InRecovery,
+    #[error("cannot write a temporary file: {0}")]
+    Spool(String),
 
     // ---- an invariant ----
     #[error("unexpected result of an internal query")]
@@ -112,6 +114,7 @@ impl Error {
             Error::TooManyDatabases => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::InRecovery => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::Spool(_) => ERRCODE_IO_ERROR,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
         }
     }
@@ -184,6 +187,7 @@ impl Error {
             }
             Error::DispatcherRestarted => "Run the transaction again.".into(),
             Error::InRecovery => "Use consumers on the primary.".into(),
+            Error::Spool(_) => "Make room on the disk of the data directory.".into(),
         })
     }
 

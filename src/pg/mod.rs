@@ -2,9 +2,11 @@
 
 pub mod array;
 pub mod call;
+pub mod capturers;
 pub mod catalog;
 pub mod database;
 pub mod datum;
+pub mod decode;
 pub mod hooks;
 pub mod lwlock;
 pub mod mailbox;
@@ -18,6 +20,7 @@ pub mod session;
 pub mod shmem;
 pub mod slot;
 pub mod spi;
+pub mod spool;
 pub mod status;
 
 use crate::engine::settings::Micros;
@@ -60,5 +63,6 @@ pub fn load() {
     crate::guc::register();
     shmem::register();
     hooks::register();
+    capturers::register();
     process::register_launcher();
 }

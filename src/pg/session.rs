@@ -20,6 +20,8 @@ struct Transaction {
     asked: Vec<(i32, u64)>,
     published: Vec<pg_sys::Oid>,
     changed_config: bool,
+    /// It has made a replication slot, which stays when it is rolled back.
+    made_slot: bool,
     suspends: bool,
 }
 
@@ -80,6 +82,14 @@ pub fn note_config_changed() -> Result<()> {
     slot()?;
     database()?;
     with(|t| t.changed_config = true);
+    Ok(())
+}
+
+/// Like [`note_config_changed`], and also if it is rolled back: a replication slot was made, which a rollback does
+/// not undo.
+pub fn note_slot_made() -> Result<()> {
+    note_config_changed()?;
+    with(|t| t.made_slot = true);
     Ok(())
 }
 
@@ -147,7 +157,8 @@ fn refuse_prepare() {
 /// The transaction is over, and its commit, if it is one, visible to others (CallXactCallbacks comes after
 /// ProcArrayEndTransaction): only now may the slot let go of its bounds.
 fn end(committed: bool) {
-    let Transaction { asked, published, changed_config, suspends } = with(std::mem::take);
+    let Transaction { asked, published, changed_config, made_slot, suspends } =
+        with(std::mem::take);
     if asked.is_empty() && published.is_empty() && !changed_config && !suspends {
         return;
     }
@@ -165,7 +176,7 @@ fn end(committed: bool) {
         database.set_publishing(index, false);
         published.iter().for_each(|&stream| database.notify_published(stream));
     }
-    if changed_config && committed {
+    if changed_config && (committed || made_slot) {
         database.notify_config();
         if let Some(segment) = segment() {
             segment.launcher.wake();
