@@ -63,6 +63,14 @@ pub fn may_select(table: pg_sys::Oid) -> bool {
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
+/// True if a role may INSERT into a table.
+pub fn may_insert(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    // SAFETY: looks the table up in the catalog cache.
+    let result =
+        unsafe { pg_sys::pg_class_aclcheck(table, role, pg_sys::ACL_INSERT as pg_sys::AclMode) };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// Runs `f` with the rights of the extension's owner. The statements that it runs name every object and
 /// operator in full, so that the caller's search_path can't slip others in.
 pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
@@ -75,6 +83,11 @@ pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
 pub fn as_role<R>(role: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
     let _back = SwitchedRole::with(role, pg_sys::SECURITY_RESTRICTED_OPERATION);
     f()
+}
+
+/// As [`as_owner`], and with the search_path pg_catalog: names of the catalogs and operators need no schema.
+pub fn as_owner_in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
+    as_owner(|| super::spi::in_pg_catalog(f))
 }
 
 struct SwitchedRole {

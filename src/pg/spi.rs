@@ -25,6 +25,11 @@ pub fn timestamp(micros: i64) -> Arg {
     Some(pg_sys::Datum::from(micros))
 }
 
+/// A pg_lsn argument.
+pub fn lsn(lsn: u64) -> Arg {
+    Some(pg_sys::Datum::from(lsn))
+}
+
 /// A "char" argument.
 pub fn letter(letter: u8) -> Arg {
     Some(pg_sys::Datum::from(letter))
@@ -99,6 +104,41 @@ pub fn connected<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
         return Err(internal("SPI_connect failed"));
     }
     let _finish = Finish;
+    f()
+}
+
+/// Runs a command that is used once.
+pub fn command(sql: &str) -> Result<()> {
+    connected(|| Plan::new(sql, &[])?.execute(Access::Write, &[]).map(drop))
+}
+
+/// Runs `f` with the search_path pg_catalog, where only superusers can put anything.
+pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
+    struct Back(i32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                // SAFETY: ends the level that was begun below. While an ERROR unwinds, the end of the
+                // (sub)transaction does this instead.
+                unsafe { pg_sys::AtEOXact_GUC(true, self.0) };
+            }
+        }
+    }
+    // SAFETY: sets a setting for the level that `Back` ends, as fmgr_security_definer does it.
+    let _back = unsafe {
+        let back = Back(pg_sys::NewGUCNestLevel());
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        back
+    };
     f()
 }
 
@@ -282,6 +322,12 @@ impl Row<'_> {
     /// A timestamptz as microseconds.
     pub fn micros(&self, column: i32) -> Option<i64> {
         self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    /// A pg_lsn.
+    #[expect(dead_code)]
+    pub fn lsn(&self, column: i32) -> Option<u64> {
+        self.datum(column).map(|datum| datum.value() as u64)
     }
 }
 
