@@ -40,11 +40,7 @@ statement!(
      WHERE d.datname = current_database() ORDER BY s.id",
     []
 );
-statement!(
-    OF_STREAM,
-    "SELECT name FROM sequin.sources WHERE stream = $1 ORDER BY name",
-    [TEXTOID]
-);
+statement!(OF_STREAM, "SELECT name FROM sequin.sources WHERE stream = $1 ORDER BY name", [TEXTOID]);
 statement!(
     INSERT,
     "INSERT INTO sequin.sources \
@@ -58,11 +54,7 @@ statement!(
      WHERE name = $1",
     [TEXTOID, TEXTOID, TEXTOID]
 );
-statement!(
-    PAUSE,
-    "UPDATE sequin.sources SET paused = $2 WHERE name = $1",
-    [TEXTOID, BOOLOID]
-);
+statement!(PAUSE, "UPDATE sequin.sources SET paused = $2 WHERE name = $1", [TEXTOID, BOOLOID]);
 statement!(
     RESTART,
     "UPDATE sequin.sources SET paused = false, generation = $2, system = $3, database = $4 \
