@@ -36,7 +36,8 @@ pgrx::extension_sql_file!(
         api::stats::consumer_stats,
         api::stats::last_seq,
         api::stats::inserted_at,
-        api::stats::workers
+        api::stats::workers,
+        api::source_stats::source_workers
     ]
 );
 pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);

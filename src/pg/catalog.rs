@@ -107,6 +107,26 @@ pub fn try_lock_against_writers(table: &CStr) -> bool {
     }
 }
 
+/// Has DROP EXTENSION drop a publication, without being told CASCADE.
+pub fn drop_publication_with_extension(publication: pg_sys::Oid) {
+    let Some(extension) = extension() else { return };
+    let address =
+        |class, object| pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
+    let depender = address(pg_sys::PublicationRelationId, publication);
+    let referenced = address(pg_sys::ExtensionRelationId, extension);
+    // SAFETY: both are there: the caller has just looked the publication up. What was recorded before is taken
+    // back first, since recording it twice would leave two rows.
+    unsafe {
+        pg_sys::deleteDependencyRecordsForClass(
+            depender.classId,
+            depender.objectId,
+            referenced.classId,
+            pg_sys::DependencyType::DEPENDENCY_AUTO as std::ffi::c_char,
+        );
+        pg_sys::recordDependencyOn(&depender, &referenced, pg_sys::DependencyType::DEPENDENCY_AUTO);
+    }
+}
+
 /// The databases that one can connect to and that aren't templates. Inside a transaction of a worker that
 /// has no database: that is why it reads pg_database by hand (as autovacuum's get_database_list does).
 pub fn databases() -> Vec<pg_sys::Oid> {

@@ -4,6 +4,7 @@ pub mod array;
 pub mod call;
 pub mod capturers;
 pub mod catalog;
+pub mod condition;
 pub mod database;
 pub mod datum;
 pub mod decode;

@@ -93,6 +93,12 @@ pub fn note_slot_made() -> Result<()> {
     Ok(())
 }
 
+/// True if the open transaction has a transaction id, which it takes when it first writes.
+pub fn has_written() -> bool {
+    // SAFETY: reads the current transaction's state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
 /// Keeps the workers of a database away until this transaction ends.
 pub(super) fn suspend(database: pg_sys::Oid) -> Result<()> {
     slot()?.1.suspend(Some(database));

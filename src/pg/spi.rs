@@ -325,7 +325,6 @@ impl Row<'_> {
     }
 
     /// A pg_lsn.
-    #[expect(dead_code)]
     pub fn lsn(&self, column: i32) -> Option<u64> {
         self.datum(column).map(|datum| datum.value() as u64)
     }

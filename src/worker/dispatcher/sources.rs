@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::pg::database::Database;
 use crate::pg::{capturers, catalog, now, process};
 use crate::store::sources::Source;
-use crate::store::{slots, sources};
+use crate::store::{slots, source_progress, sources};
 use std::time::{Duration, Instant};
 
 /// When slots are looked at after something has changed: several changes share one look.
@@ -56,8 +56,9 @@ fn sweep(database: &Database) -> Result<bool> {
     let oid = database.oid();
     let owned: Vec<String> = (sources::list()?.iter())
         .filter(|source| source.is_here)
-        .map(|source| slots::name(oid, source.id, source.generation))
+        .map(|source| sources::slot_name(oid, source.id, source.generation))
         .collect();
+    source_progress::sweep()?;
     drop_unless(database, |name| owned.iter().any(|owned| owned == name))
 }
 
