@@ -3,8 +3,8 @@
 use super::statement;
 use crate::error::{Error, Result};
 use crate::pg::spi::{Access, Row, Statement, arg, command};
-use crate::store::sources;
 use crate::pg::{decode, role, session};
+use crate::store::sources;
 use pgrx::pg_sys;
 
 statement!(
@@ -32,7 +32,11 @@ statement!(
      WHERE datoid = $1 AND starts_with(slot_name::text, $2) ORDER BY slot_name",
     [OIDOID, TEXTOID]
 );
-statement!(CONFIRMED, "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1", [TEXTOID]);
+statement!(
+    CONFIRMED,
+    "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1",
+    [TEXTOID]
+);
 statement!(DROP, "SELECT pg_drop_replication_slot($1::name)", [TEXTOID]);
 
 /// Where sources would be.
@@ -117,7 +121,7 @@ pub fn confirmed(slot: &str) -> Result<u64> {
 }
 
 /// Drops a slot that nobody reads.
-pub fn drop(slot: &str) -> Result<()> {
+pub fn delete(slot: &str) -> Result<()> {
     DROP.with(|s| s.run(Access::Snapshot, &[arg(slot)], |_| Ok(())))
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::pg::spi::{Access, Row, arg, lsn, timestamp};
 
 /// The state of a source after some transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     pub id: i64,
     /// All transactions that end at or below it are in the stream.

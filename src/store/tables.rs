@@ -65,7 +65,9 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
         }
         Ok(())
     };
-    COLUMNS.with(|s| s.run(Access::Latest, &[arg(table)], |rows| rows.iter().try_for_each(&mut read)))?;
+    COLUMNS.with(|s| {
+        s.run(Access::Latest, &[arg(table)], |rows| rows.iter().try_for_each(&mut read))
+    })?;
     let pk = in_order(pk);
     let key = if identity == "i" { in_order(index) } else { pk.clone() };
     Ok(Some(Facts { name, pk, key, generated, types }))
@@ -97,7 +99,8 @@ pub fn current_values(
     columns: &[&str],
 ) -> Result<Option<Vec<String>>> {
     let Some(is_row) = is_row(facts, &facts.pk, 1) else { return Ok(None) };
-    let values = columns.iter().map(|c| format!("coalesce(to_jsonb(t.{})::text, 'null')", quoted(c)));
+    let values =
+        columns.iter().map(|c| format!("coalesce(to_jsonb(t.{})::text, 'null')", quoted(c)));
     let sql = format!(
         "SELECT ARRAY[{}] FROM {} t WHERE {is_row} AND t.xmin::text = ${}",
         values.collect::<Vec<_>>().join(", "),
@@ -113,19 +116,21 @@ pub fn current_values(
     })
 }
 
-/// The values of stored generated columns of a row, each as JSON text, from the others.
-pub fn generated_values(facts: &Facts, record: &str) -> Result<Vec<(String, String)>> {
-    let values = facts.generated.iter().map(|(_, e)| format!("coalesce(to_jsonb({e})::text, 'null')"));
+/// The values of stored generated columns, each as JSON text, from the others of a message's record.
+pub fn generated_values(facts: &Facts, data: &str) -> Result<Vec<(String, String)>> {
+    let values =
+        facts.generated.iter().map(|(_, e)| format!("coalesce(to_jsonb({e})::text, 'null')"));
     let (_, relation) = facts.name.rsplit_once('.').unwrap_or(("", &facts.name));
     let sql = format!(
-        "SELECT ARRAY[{}] FROM jsonb_populate_record(NULL::{}, $1::text::jsonb) AS {relation}",
+        "SELECT ARRAY[{}] FROM jsonb_populate_record(NULL::{}, $1::text::jsonb -> 'record') AS {relation}",
         values.collect::<Vec<_>>().join(", "),
         facts.name
     );
     connected(|| {
         let plan = Plan::new(&sql, &[TEXTOID])?;
-        let rows = plan.execute(Access::Latest, &[arg(record)])?;
-        let values: Vec<String> = rows.first().map(|row| row.need(1)).transpose()?.unwrap_or_default();
+        let rows = plan.execute(Access::Latest, &[arg(data)])?;
+        let values: Vec<String> =
+            rows.first().map(|row| row.need(1)).transpose()?.unwrap_or_default();
         Ok(facts.generated.iter().map(|(name, _)| name.clone()).zip(values).collect())
     })
 }
@@ -143,9 +148,15 @@ pub fn to_json(type_oid: u32, text: &str) -> Result<String> {
         })
     })?;
     connected(|| {
-        let sql = format!("SELECT to_jsonb($1::text::{})::text", name.unwrap_or_else(|| "text".into()));
+        let sql =
+            format!("SELECT to_jsonb($1::text::{})::text", name.unwrap_or_else(|| "text".into()));
         let plan = Plan::new(&sql, &[TEXTOID])?;
         let rows = plan.execute(Access::Latest, &[arg(text)])?;
-        Ok(rows.first().map(|row| row.get::<String>(1)).transpose()?.flatten().unwrap_or_else(|| "null".into()))
+        Ok(rows
+            .first()
+            .map(|row| row.get::<String>(1))
+            .transpose()?
+            .flatten()
+            .unwrap_or_else(|| "null".into()))
     })
 }

@@ -15,8 +15,9 @@ use crate::engine::settings::Micros;
 use crate::pg::capturers::{Capturer as Entry, State};
 use crate::pg::decode::{self, Decoder};
 use crate::pg::{catalog, now, process, slot};
+use crate::store::source_progress::{self, Progress};
 use crate::store::sources::Source;
-use crate::store::{slots, source_progress, sources};
+use crate::store::{publications, slots, sources};
 use backfill::Backfill;
 use std::time::Duration;
 use writing::Writer;
@@ -119,7 +120,7 @@ struct Confirmed {
 
 impl Capturer {
     fn start(entry: &'static Entry, source: Source) -> Result<Capturer, String> {
-        let slot = slots::name(entry.database(), source.id, source.generation);
+        let slot = sources::slot_name(entry.database(), source.id, source.generation);
         check_publication(&source)?;
         let (progress, closed_until) = prepare(&source, &slot)?;
         decode::write_unnoticed();
@@ -236,7 +237,7 @@ impl Capturer {
 
 /// A change of the slot's time can't be decoded without the publication as it was then.
 fn check_publication(source: &Source) -> Result<(), String> {
-    if process::transaction(|| slots::publication_exists(&source.publication))? {
+    if process::transaction(|| publications::find(&source.publication))?.is_some() {
         return Ok(());
     }
     Err(format!(
@@ -246,38 +247,41 @@ fn check_publication(source: &Source) -> Result<(), String> {
 }
 
 /// Has the slot there. Returns how far its messages are written, and, if none are, the text of the message that
-/// opens the source: see `sources::create` for who has made the slot when.
-fn prepare(
-    source: &Source,
-    slot: &str,
-) -> Result<(Option<source_progress::Progress>, Option<String>), String> {
-    let (progress, found) = process::transaction(|| {
-        Ok((source_progress::newest(source.id, source.generation)?, slots::find(slot)?))
-    })?;
-    match (progress, found) {
-        (None, None) => {
+/// opens the source: `create_source` makes the slot itself where it can, and marks its commit with it.
+fn prepare(source: &Source, slot: &str) -> Result<(Option<Progress>, Option<String>), String> {
+    let (id, generation) = (source.id, source.generation);
+    let state = process::transaction(|| slots::state(slot, id, generation))?;
+    if state.is_lost {
+        return Err(lost(
+            source,
+            slot,
+            "has fallen behind max_slot_wal_keep_size and lost its WAL",
+        ));
+    }
+    match (state.has_progress, state.exists) {
+        (true, false) => Err(lost(source, slot, "is gone")),
+        (true, true) => {
+            Ok((process::transaction(|| source_progress::newest(id, generation))?, None))
+        }
+        (false, true) => {
+            process::transaction(|| slots::mark(slot))?;
+            Ok((None, Some(slots::mark_text(slot))))
+        }
+        (false, false) => {
             process::transaction(|| slots::create(slot))?;
             let progress = process::transaction(|| {
-                let lsn = slots::confirmed(slot)?;
-                source_progress::start(source.id, source.generation, lsn)?;
-                source_progress::newest(source.id, source.generation)
+                let start = Progress { lsn: slots::confirmed(slot)?, ..Progress::default() };
+                source_progress::write(id, generation, &start, None)?;
+                Ok(start)
             })?;
-            Ok((progress, None))
+            Ok((Some(progress), None))
         }
-        (Some(_), None) => Err(lost(source, slot, "is gone")),
-        (_, Some(found)) if found.lost => {
-            Err(lost(source, slot, "has fallen behind max_slot_wal_keep_size and lost its WAL"))
-        }
-        (None, Some(_)) => {
-            let text = slots::opening(slot);
-            process::transaction(|| slots::emit_opening(slot))?;
-            Ok((None, Some(text)))
-        }
-        (progress, Some(_)) => Ok((progress, None)),
     }
 }
 
 fn lost(source: &Source, slot: &str, how: &str) -> String {
     let name = &source.name;
-    format!("replication slot \"{slot}\" {how}: sequin.resume_source('{name}') starts the source anew")
+    format!(
+        "replication slot \"{slot}\" {how}: sequin.resume_source('{name}') starts the source anew"
+    )
 }

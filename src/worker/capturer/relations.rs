@@ -1,7 +1,7 @@
 //! The tables of a source, as the decoded WAL describes them, and what the catalogs add to that.
 
 use crate::capture::message::{Change, Source, Table};
-use crate::capture::pgoutput::Relation;
+use crate::capture::pgoutput::{Old, Relation};
 use crate::capture::types::Types;
 use crate::error::Result;
 use crate::pg::spi;
@@ -71,15 +71,20 @@ impl Known {
         }
     }
 
-    /// True if the table has columns that are computed from others, and that WAL leaves out.
-    pub fn has_generated(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| !facts.generated.is_empty())
+    /// True if the row has columns that are computed from others, and that WAL leaves out.
+    pub fn has_generated(&self, change: Change) -> bool {
+        let is_whole = match change {
+            Change::Insert { .. } | Change::Update { .. } => true,
+            Change::Delete { old: Old::Full(_) } => true,
+            Change::Delete { .. } | Change::Truncate => false,
+        };
+        is_whole && self.facts.as_ref().is_some_and(|facts| !facts.generated.is_empty())
     }
 
-    /// Generated columns of a row, from the rest of it.
-    pub fn generated(&self, record: &str) -> Vec<(String, String)> {
+    /// Generated columns of a message's record, from the rest of it.
+    pub fn generated(&self, data: &str) -> Vec<(String, String)> {
         let Some(facts) = &self.facts else { return Vec::new() };
-        let found = spi::in_savepoint(|| tables::generated_values(facts, record));
+        let found = spi::in_savepoint(|| tables::generated_values(facts, data));
         let mut found = found.unwrap_or_default();
         found.retain(|(name, _)| self.table.columns.iter().all(|column| column.name != *name));
         found

@@ -3,7 +3,7 @@
 use super::backfill::Backfill;
 use super::relations::{Known, Relations};
 use crate::capture::message::{self, Change, Lookup, Message, Transaction};
-use crate::capture::pgoutput::{self, Old};
+use crate::capture::pgoutput;
 use crate::error::{Error, Result};
 use crate::pg::spool::{Messages, Spool};
 use crate::pg::{process, role};
@@ -26,7 +26,10 @@ pub struct Writer {
     owner: Oid,
     pub source: message::Source,
     pub relations: Relations,
+    /// What is written, and what of it is not in its table yet.
     progress: Progress,
+    saved: Option<i64>,
+    unsaved: bool,
 }
 
 /// What one transaction of the writer has at hand.
@@ -45,9 +48,11 @@ struct Place {
     transaction: Transaction,
     xid: u32,
     /// How many transactions came before it in this round.
-    ordinal: usize,
-    /// Changes of it so far.
+    ordinal: i64,
+    /// Messages of it so far.
     index: u64,
+    /// Changes of it so far, also of tables that are not captured.
+    changes: u64,
     /// It has been written before.
     skipped: bool,
 }
@@ -61,26 +66,45 @@ impl Writer {
             owner: source.owner,
             source: named,
             relations: Relations::default(),
+            saved: progress.as_ref().map(|progress| progress.id),
+            unsaved: false,
             progress: progress.unwrap_or_default(),
         }
     }
 
     /// What commits after this is captured.
     pub fn opened_at(&mut self, lsn: u64) {
+        // Its own changes don't count: the transaction comes before those that are captured.
         self.progress.lsn = self.progress.lsn.max(lsn);
-        self.progress.unsaved = true;
+        self.unsaved = true;
     }
 
     /// Writes all decoded changes, and what of a backfill is due then. All of it or nothing.
     pub fn write(&mut self, spool: &mut Spool, backfill: &mut Backfill) -> Result<(), String> {
-        if spool.len() == 0 && !self.progress.unsaved {
+        if spool.len() == 0 && !self.unsaved {
             return Ok(());
         }
+        self.in_transaction(|writer, progress| {
+            role::as_role(writer.owner, || writer.write_changes(spool, backfill, progress))
+        })
+    }
+
+    /// Has what `f` writes committed together with the progress that it makes.
+    fn in_transaction(
+        &mut self,
+        f: impl FnOnce(&mut Writer, &mut Progress) -> Result<()>,
+    ) -> Result<(), String> {
         let mut progress = self.progress.clone();
         process::transaction(|| {
-            role::as_role(self.owner, || self.write_changes(spool, backfill, &mut progress))?;
-            progress.save(self.id, self.generation)
+            f(self, &mut progress)?;
+            if progress != self.progress || self.unsaved {
+                progress.id += 1;
+                source_progress::write(self.id, self.generation, &progress, self.saved)?;
+            }
+            Ok(())
         })?;
+        self.saved = (progress.id > 0).then_some(progress.id).or(self.saved);
+        self.unsaved = false;
         self.progress = progress;
         Ok(())
     }
@@ -121,23 +145,16 @@ impl Writer {
         messages: impl Iterator<Item = Message>,
         also: impl FnOnce() -> Result<()>,
     ) -> Result<(), String> {
-        let mut progress = self.progress.clone();
-        process::transaction(|| {
-            role::as_role(self.owner, || {
-                let mut batch = Batch::new(&self.stream)?;
-                for message in messages {
-                    batch.push(message)?;
-                }
+        self.in_transaction(|writer, progress| {
+            role::as_role(writer.owner, || -> Result<()> {
+                let mut batch = Batch::new(&writer.stream)?;
+                messages.into_iter().try_for_each(|message| batch.push(message))?;
                 batch.flush()?;
                 progress.captured_total += batch.written;
                 Ok(())
             })?;
-            progress.unsaved = true;
-            progress.save(self.id, self.generation)?;
             also()
-        })?;
-        self.progress = progress;
-        Ok(())
+        })
     }
 }
 
@@ -167,12 +184,16 @@ impl Each<'_, '_> {
                     xid,
                     ordinal,
                     index: 0,
+                    changes: 0,
                     skipped: commit_lsn <= self.progress.lsn,
                 });
                 Ok(())
             }
             (Commit { commit_lsn, commit_time, .. }, _) => {
-                self.progress.committed(commit_lsn, commit_time);
+                if commit_lsn > self.progress.lsn {
+                    self.progress.lsn = commit_lsn;
+                    self.progress.commit_time = Some(commit_time);
+                }
                 Ok(())
             }
             (Relation(relation), _) => self.relations.describe(self.source, &relation),
@@ -200,21 +221,20 @@ impl Each<'_, '_> {
         place: &mut Place,
         last: Option<&mut LastChanges>,
     ) -> Result<()> {
+        place.changes += 1;
         let Some(known) = self.relations.get(relation) else { return Ok(()) };
         if place.skipped {
             return Ok(());
         }
         self.backfill.changed(relation, known, change, place.xid);
         let filled = fill(known, relation, change, place, last, self.relations);
-        let cast = &mut |oid: u32, text: &str| tables::to_json(oid, text);
+        let cast = &mut |oid: u32, text: &str| -> Result<String> { tables::to_json(oid, text) };
         let types = &self.relations.types;
         let (transaction, index) = (&place.transaction, place.index);
         let lookup = Lookup { filled: &filled, ..Lookup::default() };
         let mut message = known.table.message(types, transaction, index, change, &lookup, cast)?;
-        if known.has_generated()
-            && let Some(record) = known.table.record::<Error>(types, change, &lookup, cast)?
-        {
-            let generated = known.generated(&record);
+        if known.has_generated(change) {
+            let generated = known.generated(&message.data);
             let lookup = Lookup { filled: &filled, generated: &generated };
             message = known.table.message(types, transaction, index, change, &lookup, cast)?;
         }
@@ -235,7 +255,7 @@ fn fill(
     let missing = known.table.unfilled(change);
     let Some(last) = last.filter(|_| !missing.is_empty()) else { return Vec::new() };
     let Some(pk) = known.table.new_values(change, &known.table.pk) else { return Vec::new() };
-    if last.of(relations, place.ordinal, relation, &pk) != Some(place.index) {
+    if last.of(relations, place.ordinal, relation, &pk) != Some(place.changes) {
         return Vec::new();
     }
     known.look_up(change, &missing, place.xid)
@@ -244,7 +264,7 @@ fn fill(
 /// The last change that each transaction of a round makes to a row: only that one can be what the table has.
 struct LastChanges<'a> {
     messages: Option<Messages<'a>>,
-    found: HashMap<(usize, u32, Vec<String>), u64>,
+    found: HashMap<(i64, u32, Vec<String>), u64>,
 }
 
 impl<'a> LastChanges<'a> {
@@ -253,7 +273,13 @@ impl<'a> LastChanges<'a> {
     }
 
     /// Its index. Looked through on the first question: most rounds have none.
-    fn of(&mut self, relations: &Relations, ordinal: usize, relation: u32, pk: &[&str]) -> Option<u64> {
+    fn of(
+        &mut self,
+        relations: &Relations,
+        ordinal: i64,
+        relation: u32,
+        pk: &[&str],
+    ) -> Option<u64> {
         if let Some(messages) = self.messages.take() {
             self.look_through(relations, messages);
         }
@@ -263,34 +289,33 @@ impl<'a> LastChanges<'a> {
 
     fn look_through(&mut self, relations: &Relations, messages: Messages) {
         use pgoutput::Message::*;
-        let (mut transactions, mut index) = (0, 0);
+        let (mut ordinal, mut changes) = (0, 0);
         for message in messages.filter_map(|bytes| pgoutput::parse(bytes).ok()) {
-            match message {
-                Begin { .. } => (transactions, index) = (transactions + 1, 0),
+            match &message {
+                Begin { .. } => (ordinal, changes) = (ordinal + 1, 0),
+                Truncate { relations } => changes += relations.len() as u64,
+                Insert { .. } | Update { .. } | Delete { .. } => changes += 1,
+                _ => {}
+            }
+            // Rounds count transactions from 0.
+            let at = (ordinal - 1, changes);
+            match &message {
                 Insert { relation, new } => {
-                    self.note(relations, (transactions, index), relation, Change::Insert { new: &new });
-                    index += u64::from(relations.get(relation).is_some());
+                    self.note(relations, at, *relation, Change::Insert { new });
                 }
-                Update { relation, ref old, ref new } => {
-                    let change = Change::Update { old: old.as_ref(), new };
-                    self.note(relations, (transactions, index), relation, change);
-                    index += u64::from(relations.get(relation).is_some());
-                }
-                Delete { relation, .. } => index += u64::from(relations.get(relation).is_some()),
-                Truncate { relations: truncated } => {
-                    let captured = truncated.iter().filter(|&&oid| relations.get(oid).is_some());
-                    index += captured.count() as u64;
+                Update { relation, old, new } => {
+                    self.note(relations, at, *relation, Change::Update { old: old.as_ref(), new });
                 }
                 _ => {}
             }
         }
     }
 
-    fn note(&mut self, relations: &Relations, at: (usize, u64), relation: u32, change: Change) {
+    fn note(&mut self, relations: &Relations, at: (i64, u64), relation: u32, change: Change) {
         let Some(known) = relations.get(relation) else { return };
         if let Some(pk) = known.table.new_values(change, &known.table.pk) {
             let pk = pk.into_iter().map(Into::into).collect();
-            self.found.insert((at.0 - 1, relation, pk), at.1);
+            self.found.insert((at.0, relation, pk), at.1);
         }
     }
 }

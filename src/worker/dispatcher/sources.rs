@@ -68,7 +68,7 @@ fn drop_unless(database: &Database, is_owned: impl Fn(&str) -> bool) -> Result<b
         match slot {
             slot if is_owned(&slot.name) => {}
             slot if slot.active => all = false,
-            slot => slots::drop(&slot.name)?,
+            slot => slots::delete(&slot.name)?,
         }
     }
     Ok(all)
