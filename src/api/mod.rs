@@ -7,5 +7,7 @@ mod dead_letters;
 mod keys;
 mod publishing;
 mod receiving;
+mod source_stats;
+mod sources;
 mod stats;
 mod streams;

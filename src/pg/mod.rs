@@ -2,9 +2,12 @@
 
 pub mod array;
 pub mod call;
+pub mod capturers;
 pub mod catalog;
+pub mod condition;
 pub mod database;
 pub mod datum;
+pub mod decode;
 pub mod hooks;
 pub mod lwlock;
 pub mod mailbox;
@@ -18,7 +21,9 @@ pub mod session;
 pub mod shmem;
 pub mod slot;
 pub mod spi;
+pub mod spool;
 pub mod status;
+pub mod transactions;
 
 use crate::engine::settings::Micros;
 use pgrx::pg_sys;
@@ -60,5 +65,6 @@ pub fn load() {
     crate::guc::register();
     shmem::register();
     hooks::register();
+    capturers::register();
     process::register_launcher();
 }
