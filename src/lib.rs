@@ -13,7 +13,7 @@
 #![deny(unsafe_code)]
 
 mod api;
-#[cfg_attr(not(test), expect(dead_code))]
+#[expect(dead_code)]
 mod capture;
 mod engine;
 mod error;

@@ -11,6 +11,7 @@ pub mod epoch;
 pub mod messages;
 pub mod outbox;
 pub mod streams;
+pub mod types;
 
 /// Declares a statement that each session plans once.
 macro_rules! statement {
