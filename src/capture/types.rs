@@ -1,0 +1,137 @@
+//! What kind of JSON a type's values become, as json_categorize_type() in PostgreSQL's json.c has it.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+/// How the text of a type's output function becomes JSON. Domains are not here: they are as their base type is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Type {
+    Bool,
+    Number,
+    /// A string as it is: also dates, whose ISO text is JSON's already.
+    Text,
+    Timestamp,
+    TimestampTz,
+    /// json and jsonb.
+    Json,
+    Array {
+        element: u32,
+        /// pg_type.typdelim of the element: `,` but for box.
+        delimiter: u8,
+    },
+    /// int2vector and oidvector: arrays to PostgreSQL, with a text of their own.
+    Vector {
+        element: u32,
+    },
+    /// The fields by name, without those that were dropped.
+    Composite {
+        fields: Vec<(String, u32)>,
+    },
+    /// A type with a cast to json, as hstore has: only the server can tell.
+    Cast,
+}
+
+/// All types that are known, by OID.
+#[derive(Debug, Default)]
+pub struct Types {
+    loaded: HashMap<u32, Type>,
+    outdated: Cell<bool>,
+}
+
+impl Types {
+    /// A type that isn't known is text: so to_jsonb() makes a string of what is nothing else.
+    pub fn get(&self, oid: u32) -> &Type {
+        builtin(oid).or_else(|| self.loaded.get(&oid)).unwrap_or(&Type::Text)
+    }
+
+    pub fn knows(&self, oid: u32) -> bool {
+        builtin(oid).is_some() || self.loaded.contains_key(&oid)
+    }
+
+    pub fn insert(&mut self, oid: u32, known: Type) {
+        self.loaded.insert(oid, known);
+    }
+
+    /// Forgets all but the builtin types, which never change.
+    pub fn forget(&mut self) {
+        self.loaded.clear();
+    }
+
+    /// Says that a value had other fields than its type.
+    pub(super) fn mismatch(&self) {
+        self.outdated.set(true);
+    }
+
+    /// Whether a value had other fields than its type, since this was last asked: somebody has altered the type,
+    /// of which the tables that use it hear nothing.
+    pub fn outdated(&self) -> bool {
+        self.outdated.take()
+    }
+}
+
+/// The OID of jsonb, whose text needs no look before it becomes jsonb again.
+pub(super) const JSONB: u32 = 3802;
+
+const fn array(element: u32) -> Type {
+    Type::Array { element, delimiter: b',' }
+}
+
+/// The types most used, so that no catalog needs to be read for them. Their OIDs are the same in every server.
+fn builtin(oid: u32) -> Option<&'static Type> {
+    Some(match oid {
+        16 => &Type::Bool,
+        // int8, int2, int4, float4, float8, numeric
+        20 | 21 | 23 | 700 | 701 | 1700 => &Type::Number,
+        // text, varchar, bpchar, name, "char", bytea, uuid, oid
+        25 | 1043 | 1042 | 19 | 18 | 17 | 2950 | 26 => &Type::Text,
+        // date, time, timetz, interval, inet, cidr, money, xml
+        1082 | 1083 | 1266 | 1186 | 869 | 650 | 790 | 142 => &Type::Text,
+        1114 => &Type::Timestamp,
+        1184 => &Type::TimestampTz,
+        114 | JSONB => &Type::Json,
+        22 => &Type::Vector { element: 21 },
+        30 => &Type::Vector { element: 26 },
+        1000 => const { &array(16) },
+        1016 => const { &array(20) },
+        1005 => const { &array(21) },
+        1007 => const { &array(23) },
+        1021 => const { &array(700) },
+        1022 => const { &array(701) },
+        1231 => const { &array(1700) },
+        1009 => const { &array(25) },
+        1015 => const { &array(1043) },
+        1014 => const { &array(1042) },
+        2951 => const { &array(2950) },
+        1182 => const { &array(1082) },
+        1115 => const { &array(1114) },
+        1185 => const { &array(1184) },
+        199 => const { &array(114) },
+        3807 => const { &array(JSONB) },
+        603 => &Type::Text,
+        1020 => &Type::Array { element: 603, delimiter: b';' },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_is_not_known_is_text_until_it_is_loaded() {
+        let mut types = Types::default();
+        assert_eq!((types.get(99_999), types.knows(99_999)), (&Type::Text, false));
+        types.insert(99_999, Type::Cast);
+        assert_eq!((types.get(99_999), types.knows(99_999)), (&Type::Cast, true));
+        types.forget();
+        assert!(!types.knows(99_999) && types.knows(25));
+    }
+
+    #[test]
+    fn a_mismatch_is_told_once() {
+        let types = Types::default();
+        types.mismatch();
+        assert!(types.outdated());
+        assert!(!types.outdated());
+    }
+}
