@@ -85,7 +85,7 @@ fn lookup(name: &str) -> Result<Option<Source>> {
 }
 
 /// All sources that are committed by now: for the dispatcher and the capturers.
-#[expect(dead_code)]
+#[allow(dead_code, reason = "for the capturer")]
 pub fn list() -> Result<Vec<Source>> {
     LIST.with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(read).collect()))
 }
