@@ -125,6 +125,8 @@ pub enum Error {
     NotUtf8,
     #[error("cannot use consumers during recovery")]
     InRecovery,
+    #[error("backfill {0} is not running any more")]
+    BackfillCancelled(i64),
     #[error("cannot write a temporary file: {0}")]
     Spool(String),
 
@@ -196,6 +198,7 @@ impl Error {
             Error::TooManyDatabases => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::InRecovery | Error::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::BackfillCancelled(_) => ERRCODE_QUERY_CANCELED,
             Error::Spool(_) => ERRCODE_IO_ERROR,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
         }
@@ -330,6 +333,7 @@ impl Error {
             }
             Error::DispatcherRestarted => "Run the transaction again.".into(),
             Error::InRecovery => "Use consumers on the primary.".into(),
+            Error::BackfillCancelled(_) => "Start another with sequin.backfill().".into(),
             Error::Spool(_) => "Make room on the disk of the data directory.".into(),
         })
     }

@@ -1,5 +1,7 @@
 //! What `sequin.source_stats` shows of the capturers.
 
+use crate::pg::capturers::{self, Capturer};
+use crate::pg::database::Database;
 use crate::pg::datum::Timestamptz;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -19,5 +21,13 @@ fn source_workers() -> Result<
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::new(Vec::new()))
+    let here = Database::here().map(Database::oid);
+    let row = |entry: &Capturer| {
+        let pid = Some(entry.status.pid()).filter(|&pid| pid != 0);
+        let since = entry.status.since().map(Timestamptz::from);
+        (entry.source(), pid, entry.state().name(), since, entry.status.error())
+    };
+    let entries = capturers::all().map(|(_, entry)| entry);
+    let ours = entries.filter(|entry| Some(entry.database()) == here);
+    Ok(TableIterator::new(ours.map(row).collect::<Vec<_>>()))
 }

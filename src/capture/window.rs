@@ -127,7 +127,7 @@ mod tests {
     fn a_snapshot_is_read_as_postgresql_writes_it() {
         let expected = Snapshot { xmin: 10, xmax: 20, in_progress: vec![10, 15] };
         assert_eq!(snapshot("10:20:10,15"), expected);
-        assert_eq!(snapshot("5:5:").in_progress, []);
+        assert!(snapshot("5:5:").in_progress.is_empty());
         assert!(Snapshot::parse("4294967300:4294967301:4294967300").is_some());
         for text in ["", "10", "10:20", "20:10:", "a:b:", "10:20:1,", "10:20:1,,2", "10:20:x"] {
             assert_eq!(Snapshot::parse(text), None, "{text}");

@@ -16,6 +16,17 @@ pub enum State {
     Backfilling,
 }
 
+impl State {
+    /// What users see.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Streaming => "streaming",
+            State::Backfilling => "backfilling",
+        }
+    }
+}
+
 /// One entry. Free while `database` is 0. The dispatcher of the database enters and removes its sources, the
 /// launcher runs a capturer for each.
 #[repr(C)]

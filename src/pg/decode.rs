@@ -54,6 +54,7 @@ unsafe extern "C-unwind" {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" {
     /// replication/decode.h; not bound by pgrx.
+    #[allow(non_snake_case)]
     fn LogicalDecodingProcessRecord(
         context: *mut pg_sys::LogicalDecodingContext,
         record: *mut pg_sys::XLogReaderState,
@@ -75,6 +76,12 @@ pub fn flushed() -> u64 {
 pub fn inserted() -> u64 {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::GetXLogInsertRecPtr() }
+}
+
+/// Has WAL written up to a position that is there. Who waits to read it need not wait for somebody else's commit.
+pub fn flush(position: u64) {
+    // SAFETY: writes and syncs WAL up to the end of a record.
+    unsafe { pg_sys::XLogFlush(position) };
 }
 
 /// Where the commit of this process's last transaction ends in WAL.

@@ -160,6 +160,8 @@ unsafe extern "C-unwind" fn access(
 unsafe extern "C-unwind" fn before_drop(class: pg_sys::Oid, object: pg_sys::Oid) {
     let concerns_us = match class {
         pg_sys::RelationRelationId => catalog::is_stream_table(object),
+        // A source may use it.
+        pg_sys::PublicationRelationId => Database::here().is_some(),
         pg_sys::ExtensionRelationId => catalog::extension() == Some(object),
         _ => false,
     };

@@ -23,6 +23,7 @@ pub mod slot;
 pub mod spi;
 pub mod spool;
 pub mod status;
+pub mod transactions;
 
 use crate::engine::settings::Micros;
 use pgrx::pg_sys;

@@ -254,7 +254,16 @@ pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
     result
 }
 
-fn describe(caught: CaughtError) -> String {
+/// Runs `f` outside of a transaction. An error, PostgreSQL's or ours, is returned as text; what it leaves is for the
+/// end of the process to clean up.
+pub fn attempt<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.to_string())))
+        .catch_others(|caught| Err(describe(caught)))
+        .catch_rust_panic(|caught| Err(describe(caught)))
+        .execute()
+}
+
+pub(super) fn describe(caught: CaughtError) -> String {
     match caught {
         CaughtError::PostgresError(report)
         | CaughtError::ErrorReport(report)

@@ -175,8 +175,7 @@ fn end(committed: bool) {
             segment.launcher.wake();
         }
     }
-    // SAFETY: a plain value of this process.
-    let Some(database) = Database::find(unsafe { pg_sys::MyDatabaseId }) else { return };
+    let Some(database) = Database::here() else { return };
     if !published.is_empty() {
         slot.end_publishing();
         database.set_publishing(index, false);
@@ -215,10 +214,7 @@ unsafe extern "C-unwind" fn at_savepoint(
         SUBXACT_EVENT_COMMIT_SUB => with(|t| hand_up(&mut t.asked, level)),
         SUBXACT_EVENT_ABORT_SUB => {
             let Some(from) = with(|t| take_level(&mut t.asked, level)) else { return };
-            let (Some((index, slot)), Some(database)) =
-                // SAFETY: a plain value of this process.
-                (Slot::mine(), Database::find(unsafe { pg_sys::MyDatabaseId }))
-            else {
+            let (Some((index, slot)), Some(database)) = (Slot::mine(), Database::here()) else {
                 return;
             };
             if slot.abort(from) {

@@ -173,6 +173,31 @@ pub fn without_locks<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Runs `f` in a savepoint: an ERROR inside rolls it back and is returned as text, and the transaction goes on.
+pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    // SAFETY: as in `without_locks`, but for the end of what went well.
+    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    // SAFETY: begins what is ended below in every case.
+    unsafe {
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::CurrentMemoryContext = context;
+    }
+    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|e| e.to_string())))
+        .catch_others(|caught| Err(super::process::describe(caught)))
+        .catch_rust_panic(|caught| Err(super::process::describe(caught)))
+        .execute();
+    // SAFETY: ends the subtransaction, and goes back to the caller's memory context and resource owner.
+    unsafe {
+        match result {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::CurrentMemoryContext = context;
+        pg_sys::CurrentResourceOwner = owner;
+    }
+    result
+}
+
 impl Plan {
     /// Plans `sql`, for as long as this session lives. Inside [`connected`].
     pub fn new(sql: &str, types: &[pg_sys::Oid]) -> Result<Plan> {

@@ -1,6 +1,7 @@
 //! Messages of the output plugin on their way to the stream: in memory, and beyond a bound in a temporary file,
 //! so that a transaction of any size takes a bounded amount of memory.
 
+use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 
@@ -40,33 +41,23 @@ impl Spool {
         (self.in_file == 0).then_some(Messages { rest: &self.memory })
     }
 
-    /// Hands each message to `f`, with those that follow it in memory, if none are in the file.
-    pub fn read<E: From<io::Error>>(
-        &mut self,
-        mut f: impl FnMut(&[u8], Option<Messages<'_>>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if let Some(file) = &mut self.file
-            && self.in_file > 0
-        {
-            file.seek(SeekFrom::Start(0))?;
-            let mut reader = BufReader::with_capacity(1 << 16, file.take(self.in_file));
+    /// Hands each message to `f`, in order.
+    pub fn read(&mut self, mut f: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            let mut left = self.in_file;
+            file.seek(SeekFrom::Start(0)).map_err(failed)?;
+            let mut reader = BufReader::with_capacity(1 << 16, file);
             let mut message = Vec::new();
             let mut len = [0; 4];
-            let mut left = self.in_file;
             while left > 0 {
-                reader.read_exact(&mut len)?;
+                reader.read_exact(&mut len).map_err(failed)?;
                 message.resize(u32::from_ne_bytes(len) as usize, 0);
-                reader.read_exact(&mut message)?;
+                reader.read_exact(&mut message).map_err(failed)?;
                 left = left.saturating_sub(4 + message.len() as u64);
-                f(&message, None)?;
+                f(&message)?;
             }
         }
-        let in_file = self.in_file > 0;
-        let mut messages = Messages { rest: &self.memory };
-        while let Some(message) = messages.next() {
-            f(message, (!in_file).then(|| messages.clone()))?;
-        }
-        Ok(())
+        Messages { rest: &self.memory }.try_for_each(f)
     }
 
     /// Forgets all messages, and gives memory and disk back if there was much.
@@ -107,6 +98,10 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
+fn failed(error: io::Error) -> Error {
+    Error::Spool(error.to_string())
+}
+
 fn unnamed_file() -> io::Result<File> {
     fs::create_dir_all(DIRECTORY)?;
     let path = format!("{DIRECTORY}/pgsql_tmp{}.sequin", std::process::id());
@@ -118,15 +113,15 @@ fn unnamed_file() -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::{MEMORY, Spool};
-    use std::io;
 
     fn all(spool: &mut Spool) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
-        let read: io::Result<()> = spool.read(|message, _| {
-            all.push(message.to_vec());
-            Ok(())
-        });
-        read.unwrap();
+        spool
+            .read(|message| {
+                all.push(message.to_vec());
+                Ok(())
+            })
+            .unwrap();
         all
     }
 

@@ -20,7 +20,6 @@ pub struct Job {
 }
 
 /// How a backfill has ended.
-#[allow(dead_code, reason = "for the capturer")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Done,
@@ -79,7 +78,6 @@ statement!(
 );
 
 /// The backfill of a source that is to go on: the running one, else the first that was asked for.
-#[allow(dead_code, reason = "for the capturer")]
 pub fn next(source: &str) -> Result<Option<Job>> {
     let read = |row: Row| {
         Ok(Job {
@@ -95,7 +93,6 @@ pub fn next(source: &str) -> Result<Option<Job>> {
 
 /// Notes a chunk that this transaction writes, of so many rows up to this key. False if the backfill is not to go
 /// on: it was cancelled, or an open transaction is about to. Then the chunk must not be written.
-#[allow(dead_code, reason = "for the capturer")]
 pub fn progress(id: i64, last_key: Vec<String>, rows: i64) -> Result<bool> {
     let args = [arg(id), arg(last_key), arg(rows)];
     let note = || PROGRESS.with(|s| s.execute(&args)).map(|n| n > 0);
@@ -103,7 +100,6 @@ pub fn progress(id: i64, last_key: Vec<String>, rows: i64) -> Result<bool> {
 }
 
 /// Ends a backfill. False as for [`progress`].
-#[allow(dead_code, reason = "for the capturer")]
 pub fn finish(id: i64, end: End, error: Option<&str>) -> Result<bool> {
     let status = match end {
         End::Done => "done",

@@ -6,6 +6,7 @@
 pub mod acks;
 pub mod backfills;
 pub mod checkpoints;
+pub mod chunks;
 pub mod consumers;
 pub mod dead_letters;
 pub mod epoch;
@@ -16,6 +17,8 @@ pub mod slots;
 pub mod source_progress;
 pub mod sources;
 pub mod streams;
+pub mod tables;
+pub mod types;
 
 /// Declares a statement that each session plans once.
 macro_rules! statement {

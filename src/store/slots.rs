@@ -2,8 +2,9 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Statement, arg, command};
+use crate::pg::spi::{Access, Row, Statement, arg, command};
 use crate::pg::{decode, role, session};
+use crate::store::sources;
 use pgrx::pg_sys;
 
 statement!(
@@ -15,7 +16,7 @@ statement!(
     []
 );
 statement!(CREATE, "SELECT pg_create_logical_replication_slot($1::name, 'pgoutput')", [TEXTOID]);
-statement!(MARK, "SELECT pg_logical_emit_message(true, $1, 'start ' || $2)", [TEXTOID, TEXTOID]);
+statement!(MARK, "SELECT pg_logical_emit_message(true, $1, $2)", [TEXTOID, TEXTOID]);
 statement!(
     STATE,
     "SELECT s.slot_name IS NOT NULL, coalesce(s.wal_status = 'lost', false), EXISTS ( \
@@ -24,6 +25,19 @@ statement!(
      LEFT JOIN pg_replication_slots s ON s.slot_name = wanted.name",
     [TEXTOID, INT4OID, INT4OID]
 );
+
+statement!(
+    LIST,
+    "SELECT slot_name::text, active FROM pg_replication_slots \
+     WHERE datoid = $1 AND starts_with(slot_name::text, $2) ORDER BY slot_name",
+    [OIDOID, TEXTOID]
+);
+statement!(
+    CONFIRMED,
+    "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1",
+    [TEXTOID]
+);
+statement!(DROP, "SELECT pg_drop_replication_slot($1::name)", [TEXTOID]);
 
 /// Where sources would be.
 pub struct Server {
@@ -71,10 +85,44 @@ pub fn create(slot: &str) -> Result<bool> {
     role::as_owner_in_pg_catalog(|| CREATE.with(run))
 }
 
+/// The text of the message that opens a source.
+pub fn mark_text(slot: &str) -> String {
+    format!("start {slot}")
+}
+
 /// Marks in the WAL from where on the slot's changes count.
 pub fn mark(slot: &str) -> Result<()> {
-    let args = [arg(decode::PREFIX), arg(slot)];
+    let args = [arg(decode::PREFIX), arg(mark_text(slot))];
     role::as_owner_in_pg_catalog(|| MARK.with(|s| s.execute(&args))).map(drop)
+}
+
+/// A slot of this database's sources.
+pub struct Slot {
+    pub name: String,
+    /// Some process reads it.
+    pub active: bool,
+}
+
+/// The slots of this database's sources; of those that are no more, too. For workers, like all that follows.
+pub fn list(database: pg_sys::Oid) -> Result<Vec<Slot>> {
+    let read = |row: Row| Ok(Slot { name: row.need(1)?, active: row.need(2)? });
+    let args = [arg(database), arg(sources::slot_prefix(database))];
+    LIST.with(|s| s.run(Access::Latest, &args, |rows| rows.iter().map(read).collect()))
+}
+
+/// Up to where the slot's changes have been read.
+pub fn confirmed(slot: &str) -> Result<u64> {
+    let missing = || Error::Internal("the slot has no position".into());
+    CONFIRMED.with(|s| {
+        s.run(Access::Latest, &[arg(slot)], |rows| {
+            rows.first().and_then(|row| row.lsn(1)).ok_or_else(missing)
+        })
+    })
+}
+
+/// Drops a slot that nobody reads.
+pub fn delete(slot: &str) -> Result<()> {
+    DROP.with(|s| s.run(Access::Snapshot, &[arg(slot)], |_| Ok(())))
 }
 
 /// What there is of a slot.

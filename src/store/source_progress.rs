@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::pg::spi::{Access, Row, arg, lsn, timestamp};
 
 /// The state of a source after some transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     pub id: i64,
     /// All transactions that end at or below it are in the stream.
@@ -40,7 +40,6 @@ statement!(
 );
 
 /// The row in effect; `None` if the source has not started with this generation's slot.
-#[allow(dead_code, reason = "for the capturer")]
 pub fn newest(source: i32, generation: i32) -> Result<Option<Progress>> {
     let read = |row: Row| {
         Ok(Progress {
@@ -58,7 +57,6 @@ pub fn newest(source: i32, generation: i32) -> Result<Option<Progress>> {
 }
 
 /// Writes a row, and deletes the one that it takes the place of.
-#[allow(dead_code, reason = "for the capturer")]
 pub fn write(source: i32, generation: i32, new: &Progress, old: Option<i64>) -> Result<()> {
     let args = [
         arg(source),
@@ -74,7 +72,6 @@ pub fn write(source: i32, generation: i32, new: &Progress, old: Option<i64>) -> 
 
 /// Deletes rows of sources that were dropped, and of generations that have gone. A dump has no rows here, so those
 /// without a source are never ones that are just being restored.
-#[allow(dead_code, reason = "for the capturer")]
 pub fn sweep() -> Result<()> {
     SWEEP.with(|s| s.execute(&[])).map(drop)
 }

@@ -65,7 +65,12 @@ statement!(DELETE, "DELETE FROM sequin.sources WHERE name = $1", [TEXTOID]);
 
 /// The name of a source's slot. Stored nowhere.
 pub fn slot_name(database: pg_sys::Oid, id: i32, generation: i32) -> String {
-    format!("sequin_{}_{id}_{generation}", database.to_u32())
+    format!("{}{id}_{generation}", slot_prefix(database))
+}
+
+/// What the names of all slots of a database's sources begin with.
+pub fn slot_prefix(database: pg_sys::Oid) -> String {
+    format!("sequin_{}_", database.to_u32())
 }
 
 /// A source that must exist.
@@ -85,7 +90,6 @@ fn lookup(name: &str) -> Result<Option<Source>> {
 }
 
 /// All sources that are committed by now: for the dispatcher and the capturers.
-#[allow(dead_code, reason = "for the capturer")]
 pub fn list() -> Result<Vec<Source>> {
     LIST.with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(read).collect()))
 }
