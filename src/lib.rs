@@ -3,7 +3,6 @@
 //! - [`api`]: the SQL functions. They check, call one thing, and shape the row.
 //! - [`capture`]: from WAL to messages, pure: pgoutput, values as JSON, keys, a backfill's windows.
 //! - [`engine`]: the rules, pure: keys and filters, the tail and its holes, consumers, recovery.
-//! - [`capture`]: from WAL to messages, pure: pgoutput, values as JSON, keys, a backfill's windows.
 //! - [`store`]: the tables and their statements, one file each.
 //! - [`worker`]: the launcher and the dispatcher, which run the engine.
 //! - [`pg`]: PostgreSQL behind safe calls; the only place where `unsafe` compiles.
@@ -14,7 +13,6 @@
 #![deny(unsafe_code)]
 
 mod api;
-#[expect(dead_code)]
 mod capture;
 mod engine;
 mod error;
