@@ -1,5 +1,6 @@
 //! Everything that can be a caller's or a server's fault: its message, its SQLSTATE, and how to mend it.
 
+use crate::capture::key_format::FormatError;
 use crate::engine::filter::FilterError;
 use crate::engine::key::KeyError;
 use pgrx::PgSqlErrorCode::{self, *};
@@ -16,6 +17,8 @@ pub enum Error {
     Key(#[from] KeyError),
     #[error("{0}")]
     Filter(#[from] FilterError),
+    #[error("{0}")]
+    KeyFormat(#[from] FormatError),
     #[error("invalid name for a {0}: \"{1}\"")]
     Name(&'static str, String),
     #[error("{what} must be {range}, not {value}")]
@@ -144,6 +147,7 @@ impl Error {
             Error::Name(..) => ERRCODE_INVALID_NAME,
             Error::Key(_)
             | Error::Filter(_)
+            | Error::KeyFormat(_)
             | Error::Range { .. }
             | Error::ArrayLengths { .. }
             | Error::NoFilter
@@ -209,6 +213,7 @@ impl Error {
             Error::NullElement(name) => format!("Remove the NULLs from \"{name}\"."),
             Error::Key(error) => error.hint().into(),
             Error::Filter(error) => error.hint().into(),
+            Error::KeyFormat(error) => error.hint().into(),
             Error::Name(..) => "Use 1 to 48 letters of A-Z and a-z, digits, and underscores.".into(),
             Error::Range { what, range, .. } => format!("Pass a value for {what} that is {range}."),
             Error::ArrayLengths { .. } => "Pass one element of each for every message.".into(),
@@ -299,7 +304,7 @@ impl Error {
                 format!("Have its owner run: GRANT SELECT ON {table} TO the role.")
             }
             Error::TableRowSecurity(_) => {
-                "Have a role with BYPASSRLS do it, or pass backfill => false.".into()
+                "Have a role with BYPASSRLS do it, or leave the backfill out.".into()
             }
             Error::Condition(_) => "Pass one boolean expression over the table's columns.".into(),
             Error::NoBackfill(_) => "See sequin.backfills for those there are.".into(),

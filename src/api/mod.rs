@@ -1,6 +1,7 @@
 //! The SQL functions. Each checks its arguments, calls one thing, and shapes the row. What users read of them,
 //! the COMMENTs, is in sql/comments.sql.
 
+mod capturable;
 mod check;
 mod consumers;
 mod dead_letters;

@@ -1,6 +1,8 @@
 //! Table sources.
 
+use super::capturable::{check_publication, chosen, may_read};
 use super::check::{name, required};
+use crate::capture::key_format::KeyFormat;
 use crate::error::{Error, Result};
 use crate::pg::datum::{RegClass, RegClassArray};
 use crate::pg::{catalog, condition, role};
@@ -34,7 +36,7 @@ fn create_source(
     }
     let tables = match publication {
         Some(publication) => {
-            check_publication(publication)?;
+            check_publication(publication, backfill)?;
             None
         }
         None => {
@@ -42,7 +44,7 @@ fn create_source(
             if publications::find(&own)?.is_some() {
                 return Err(Error::PublicationExists(own).into());
             }
-            chosen(tables)?
+            chosen(tables, backfill)?
         }
     };
     let server = ready_server()?;
@@ -90,7 +92,7 @@ fn alter_source(
     }
     let key_format = key_format.map(checked).transpose()?;
     if tables.is_some() {
-        set_tables(&source, chosen(tables)?.unwrap_or_default())?;
+        set_tables(&source, chosen(tables, source.backfill)?.unwrap_or_default())?;
     }
     Ok(sources::alter(&source.name, stream.as_deref(), key_format)?)
 }
@@ -114,6 +116,10 @@ fn resume_source(name: Option<&str>) -> Result<(), ErrorReport> {
             Error::PublicationGone { source_name: name, publication: source.publication }.into()
         );
     }
+    let tables = publications::tables(&source.publication)?;
+    for table in tables.iter().filter(|_| source.backfill) {
+        may_read(table.oid, &table.name)?;
+    }
     let generation = source.generation + 1;
     let slot = sources::slot_name(server.database, source.id, generation);
     let made = slots::create(&slot)?;
@@ -123,7 +129,7 @@ fn resume_source(name: Option<&str>) -> Result<(), ErrorReport> {
     sources::restart(&name, generation, server.system, server.database)?;
     if source.backfill {
         backfills::cancel_all(&name)?;
-        read_all(&source, publications::tables(&source.publication)?)?;
+        read_all(&source, tables)?;
     }
     if made {
         slots::mark(&slot)?;
@@ -149,7 +155,7 @@ fn backfill(
         let table = catalog::relation_name(tbl);
         return Err(Error::NotPublished { source_name: source.name, table }.into());
     };
-    may_read(&table)?;
+    may_read(table.oid, &table.name)?;
     if !table.has_key {
         return Err(Error::NoBackfillKey(table.name).into());
     }
@@ -204,57 +210,8 @@ fn ready_server() -> Result<Server> {
 }
 
 fn checked(key_format: &str) -> Result<&str> {
+    KeyFormat::parse(key_format)?;
     Ok(key_format)
-}
-
-/// The tables that the caller has named, or none for all there are; checked.
-fn chosen(tables: Option<RegClassArray>) -> Result<Option<Vec<Candidate>>> {
-    let Some(tables) = tables else {
-        if !role::is_superuser() {
-            return Err(Error::AllTables);
-        }
-        check_identity(publications::all_tables()?)?;
-        return Ok(None);
-    };
-    if tables.has_null() {
-        return Err(Error::NullElement("tables"));
-    }
-    if tables.len() == 0 {
-        return Err(Error::NoTables);
-    }
-    let candidates = publications::candidates(tables)?;
-    for table in &candidates {
-        if let Some(fault) = &table.fault {
-            return Err(Error::NotCapturable { table: table.name.clone(), fault: fault.clone() });
-        }
-        if !role::owns_table(table.oid) {
-            return Err(Error::NotTableOwner(table.name.clone()));
-        }
-    }
-    check_identity(candidates.iter().map(|table| table.oid).collect())?;
-    Ok(Some(candidates))
-}
-
-/// A publication of the user's own.
-fn check_publication(name: &str) -> Result<()> {
-    let Some(publication) = publications::find(name)? else {
-        return Err(Error::NoPublication(name.into()));
-    };
-    if !role::has_rights_of(role::current(), publication.owner) {
-        let owner = catalog::role_name(publication.owner);
-        return Err(Error::NotPublicationOwner { publication: name.into(), owner });
-    }
-    if !publication.needs_identity {
-        return Ok(());
-    }
-    check_identity(publications::tables(name)?.iter().map(|table| table.oid).collect())
-}
-
-fn check_identity(tables: Vec<pg_sys::Oid>) -> Result<()> {
-    match publications::without_identity(tables)? {
-        Some(table) => Err(Error::NoIdentity(table)),
-        None => Ok(()),
-    }
 }
 
 /// True if the source needs no new slot: its own is there, or the capturer is yet to make it.
@@ -294,26 +251,14 @@ fn set_tables(source: &Source, tables: Vec<Candidate>) -> Result<()> {
     read_all(source, after.into_iter().filter(is_new).collect())
 }
 
-/// Has the rows that these tables have by now read too, as the current role.
+/// Has the rows that these tables have by now read too, as the current role, which may.
 fn read_all(source: &Source, tables: Vec<Published>) -> Result<()> {
     for table in tables {
-        may_read(&table)?;
         if table.has_key {
             backfills::insert(&source.name, table.oid, None)?;
         } else {
             warn_of_no_key(&table.name);
         }
-    }
-    Ok(())
-}
-
-/// Checks that the current role may read all of a table.
-fn may_read(table: &Published) -> Result<()> {
-    if !role::may_select(table.oid) {
-        return Err(Error::NoTableSelect(table.name.clone()));
-    }
-    if role::is_limited_by_policies(table.oid) {
-        return Err(Error::TableRowSecurity(table.name.clone()));
     }
     Ok(())
 }

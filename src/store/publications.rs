@@ -53,7 +53,7 @@ statement!(
 );
 statement!(
     CANDIDATES,
-    "SELECT t.oid, format('%I.%I', n.nspname, c.relname), CASE \
+    "SELECT t.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), CASE \
         WHEN n.nspname = 'sequin_stream' THEN 'It is in the schema of streams.' \
         WHEN n.nspname = 'sequin' THEN 'It belongs to sequin.' \
         WHEN c.oid < 16384 OR n.nspname = 'pg_toast' THEN 'It belongs to the system.' \

@@ -15,7 +15,6 @@ statement!(
      FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()",
     []
 );
-statement!(CREATE, "SELECT pg_create_logical_replication_slot($1::name, 'pgoutput')", [TEXTOID]);
 statement!(MARK, "SELECT pg_logical_emit_message(true, $1, $2)", [TEXTOID, TEXTOID]);
 statement!(
     STATE,
@@ -81,8 +80,7 @@ pub fn create(slot: &str) -> Result<bool> {
         return Ok(false);
     }
     session::note_slot_made()?;
-    let run = |s: &Statement| s.run(Access::Write, &[arg(slot)], |_| Ok(true));
-    role::as_owner_in_pg_catalog(|| CREATE.with(run))
+    role::as_owner(|| decode::create_slot(slot)).map(|()| true)
 }
 
 /// The text of the message that opens a source.

@@ -4,7 +4,7 @@ use crate::capture::message::{Change, Source, Table};
 use crate::capture::pgoutput::{Old, Relation};
 use crate::capture::types::Types;
 use crate::error::Result;
-use crate::pg::spi;
+use crate::pg::{memory, spi};
 use crate::store::tables::{self, Facts};
 use crate::store::types;
 use std::collections::HashMap;
@@ -39,12 +39,24 @@ impl Relations {
         let facts = tables::describe(relation.oid)?;
         let pk: Vec<&str> = facts.iter().flat_map(|facts| &facts.pk).map(String::as_str).collect();
         let table = Table::new(source, relation, &pk);
-        self.types.forget();
         types::load(&mut self.types, &table.type_oids().collect::<Vec<_>>())?;
         let key: Vec<&str> = facts.iter().flat_map(|f| &f.key).map(String::as_str).collect();
         let key = table.positions(&key).filter(|columns| !columns.is_empty());
         self.known.insert(relation.oid, Some(Known { table, facts, key }));
         Ok(())
+    }
+
+    /// Reads all types again if a value did not fit what was known of its type: a composite type that was altered,
+    /// of which the tables that use it hear nothing. True if so.
+    pub fn refresh_types(&mut self) -> Result<bool> {
+        if !self.types.outdated() {
+            return Ok(false);
+        }
+        let tables = self.known.values().flatten().map(|known| &known.table);
+        let wanted: Vec<u32> = tables.flat_map(|table| table.type_oids()).collect();
+        self.types.forget();
+        types::load(&mut self.types, &wanted)?;
+        Ok(true)
     }
 
     pub fn get(&self, oid: u32) -> Option<&Known> {
@@ -64,7 +76,9 @@ impl Known {
         let names: Vec<&str> =
             columns.iter().map(|&column| self.table.columns[column].name.as_str()).collect();
         // The table may have changed since: then this fails, and the values stay unknown.
-        let found = spi::in_savepoint(|| tables::current_values(facts, &pk, xid, &names));
+        let found = memory::scoped(|| {
+            spi::in_savepoint(|| tables::current_values(facts, &pk, xid, &names))
+        });
         match found {
             Ok(Some(values)) => columns.iter().copied().zip(values).collect(),
             _ => Vec::new(),
@@ -84,7 +98,7 @@ impl Known {
     /// Generated columns of a message's record, from the rest of it.
     pub fn generated(&self, data: &str) -> Vec<(String, String)> {
         let Some(facts) = &self.facts else { return Vec::new() };
-        let found = spi::in_savepoint(|| tables::generated_values(facts, data));
+        let found = memory::scoped(|| spi::in_savepoint(|| tables::generated_values(facts, data)));
         let mut found = found.unwrap_or_default();
         found.retain(|(name, _)| self.table.columns.iter().all(|column| column.name != *name));
         found
