@@ -24,7 +24,30 @@ impl Done {
 
 /// Runs a script for some time, with CLIENTS clients that prepare each statement once.
 pub fn run(database: &Database, script: &str, duration: Duration) -> Done {
-    let output = start(database, script, CLIENTS, duration).wait_with_output().unwrap();
+    finish(start(database, script, CLIENTS, &for_time(duration)))
+}
+
+/// The same, until each client has run it so many times.
+pub fn run_times(database: &Database, script: &str, times: usize) -> Done {
+    finish(start(database, script, CLIENTS, &format!("--transactions={times}")))
+}
+
+/// pgbench's own load on its own tables, with two clients.
+pub fn run_tpcb(database: &Database, duration: Duration) -> Done {
+    let mut pgbench = database.cluster.client_program("pgbench");
+    pgbench.args(["--no-vacuum", "--builtin=tpcb-like", "--client=2", "--jobs=1"]);
+    pgbench.arg(for_time(duration)).arg(&database.name);
+    finish(
+        pgbench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cannot run pgbench"),
+    )
+}
+
+fn for_time(duration: Duration) -> String {
+    format!("--time={}", duration.as_secs())
+}
+
+fn finish(pgbench: Child) -> Done {
+    let output = pgbench.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     let number = |name| number_behind(name, &text);
@@ -43,7 +66,7 @@ impl Background {
     pub fn start(database: &Database, scripts: impl Iterator<Item = String>) -> Self {
         /// Far longer than anything is needed.
         const FOR_EVER: Duration = Duration::from_secs(3600);
-        Self(scripts.map(|script| start(database, &script, 1, FOR_EVER)).collect())
+        Self(scripts.map(|script| start(database, &script, 1, &for_time(FOR_EVER))).collect())
     }
 }
 
@@ -60,11 +83,11 @@ impl Drop for Background {
     }
 }
 
-fn start(database: &Database, script: &str, clients: usize, duration: Duration) -> Child {
+fn start(database: &Database, script: &str, clients: usize, until: &str) -> Child {
     let mut pgbench = database.cluster.client_program("pgbench");
     pgbench.args(["--no-vacuum", "--protocol=prepared", "--file=-"]);
     pgbench.arg(format!("--client={clients}")).arg(format!("--jobs={}", clients.min(2)));
-    pgbench.arg(format!("--time={}", duration.as_secs())).arg(&database.name);
+    pgbench.arg(until).arg(&database.name);
     pgbench.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pgbench.spawn().expect("cannot run pgbench");
     // It ends, the script does, when the handle is dropped.

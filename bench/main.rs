@@ -20,6 +20,7 @@ mod messages;
 mod options;
 mod report;
 mod sample;
+mod sources;
 mod throughput;
 
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ autovacuum_naptime = '1min'
 
 type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
 
-const SECTIONS: [(&str, &str, Section); 5] = [
+const SECTIONS: [(&str, &str, Section); 6] = [
     ("latency", "Waiting receivers: latency", latency::rows),
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
@@ -49,6 +50,7 @@ const SECTIONS: [(&str, &str, Section); 5] = [
         "Flat: receive + ack of 10 while a REPEATABLE READ transaction is open",
         held_horizon::rows,
     ),
+    ("sources", "Table sources, with wal_level logical", sources::rows),
 ];
 
 fn main() -> ExitCode {

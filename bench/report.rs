@@ -25,6 +25,11 @@ impl Row {
         Self { what: what.into(), figure, unit: "", detail: String::new(), required: None }
     }
 
+    /// The same, of something in particular.
+    pub fn of(self, prefix: &str) -> Self {
+        Self { what: format!("{prefix}{}", self.what), ..self }
+    }
+
     pub fn unit(self, unit: &'static str) -> Self {
         Self { unit, ..self }
     }
