@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod capture;
+
 #[pgrx::pg_schema]
 mod tests {
     use crate::engine::key::Seq;

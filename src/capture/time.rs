@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn lsns_are_two_hexadecimal_numbers() {
         assert_eq!(lsn(0), "0/0");
-        assert_eq!(lsn(0x16_b374_8), "0/16B3748");
+        assert_eq!(lsn(0x16b_3748), "0/16B3748");
         assert_eq!(lsn(0xffff_ffff_0000_000a), "FFFFFFFF/A");
     }
 

@@ -18,7 +18,8 @@ const DO_NOT_REPLICATE: pg_sys::RepOriginId = pg_sys::RepOriginId::MAX;
 /// A slot that is being read.
 pub struct Decoder {
     context: *mut pg_sys::LogicalDecodingContext,
-    scratch: pg_sys::MemoryContext,
+    /// What decoding allocates lives as long as it does, as in a walsender.
+    memory: pg_sys::MemoryContext,
     /// Boxed: the output plugin's callbacks have its address.
     output: Box<Output>,
 }
@@ -125,9 +126,8 @@ impl Decoder {
                 true,
             );
             let old = pg_sys::CurrentMemoryContext;
-            let long = new_context(c"sequin decoding");
-            let scratch = new_context(c"sequin decoding step");
-            pg_sys::CurrentMemoryContext = long;
+            let memory = new_context(c"sequin decoding");
+            pg_sys::CurrentMemoryContext = memory;
             let mut options = std::ptr::null_mut();
             for (name, value) in
                 [(c"proto_version", c"2".as_ptr()), (c"publication_names", publications.as_ptr())]
@@ -161,19 +161,19 @@ impl Decoder {
             pg_sys::XLogBeginRead((*context).reader, restart_lsn((*context).slot));
             // What this process has looked up before may be of another time.
             pg_sys::InvalidateSystemCaches();
-            Ok(Decoder { context, scratch, output })
+            Ok(Decoder { context, memory, output })
         }
     }
 
     /// Reads WAL up to `until`, or until there are `enough` bytes of messages. What there is then are whole
     /// transactions. True if `until` has been reached.
     pub fn read(&mut self, until: u64, enough: u64) -> Result<bool> {
-        // SAFETY: the context is valid while this value lives, and no transaction is open. Allocations of
-        // records go to a context that is reset; decoding switches to those of its own.
+        // SAFETY: the context is valid while this value lives, and no transaction is open. The reader keeps what
+        // it allocates, so that it must not be in a context that is reset.
         unsafe {
             let old = pg_sys::CurrentMemoryContext;
             while self.position() < until && self.output.spool.len() < enough {
-                pg_sys::CurrentMemoryContext = self.scratch;
+                pg_sys::CurrentMemoryContext = self.memory;
                 let mut error: *mut c_char = std::ptr::null_mut();
                 let record = pg_sys::XLogReadRecord((*self.context).reader, &mut error);
                 if record.is_null() {
@@ -187,7 +187,6 @@ impl Decoder {
                 pgrx::check_for_interrupts!();
             }
             pg_sys::CurrentMemoryContext = old;
-            pg_sys::MemoryContextReset(self.scratch);
         }
         Ok(self.position() >= until)
     }

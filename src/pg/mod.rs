@@ -11,6 +11,7 @@ pub mod decode;
 pub mod hooks;
 pub mod lwlock;
 pub mod mailbox;
+pub mod memory;
 pub mod process;
 pub mod publish;
 pub mod relcache;

@@ -4,7 +4,7 @@ use crate::capture::message::{Change, Source, Table};
 use crate::capture::pgoutput::{Old, Relation};
 use crate::capture::types::Types;
 use crate::error::Result;
-use crate::pg::spi;
+use crate::pg::{memory, spi};
 use crate::store::tables::{self, Facts};
 use crate::store::types;
 use std::collections::HashMap;
@@ -64,7 +64,9 @@ impl Known {
         let names: Vec<&str> =
             columns.iter().map(|&column| self.table.columns[column].name.as_str()).collect();
         // The table may have changed since: then this fails, and the values stay unknown.
-        let found = spi::in_savepoint(|| tables::current_values(facts, &pk, xid, &names));
+        let found = memory::scoped(|| {
+            spi::in_savepoint(|| tables::current_values(facts, &pk, xid, &names))
+        });
         match found {
             Ok(Some(values)) => columns.iter().copied().zip(values).collect(),
             _ => Vec::new(),
@@ -84,7 +86,7 @@ impl Known {
     /// Generated columns of a message's record, from the rest of it.
     pub fn generated(&self, data: &str) -> Vec<(String, String)> {
         let Some(facts) = &self.facts else { return Vec::new() };
-        let found = spi::in_savepoint(|| tables::generated_values(facts, data));
+        let found = memory::scoped(|| spi::in_savepoint(|| tables::generated_values(facts, data)));
         let mut found = found.unwrap_or_default();
         found.retain(|(name, _)| self.table.columns.iter().all(|column| column.name != *name));
         found

@@ -6,7 +6,7 @@ use crate::capture::message::{self, Change, Lookup, Message, Transaction};
 use crate::capture::pgoutput;
 use crate::error::{Error, Result};
 use crate::pg::spool::{Messages, Spool};
-use crate::pg::{process, role};
+use crate::pg::{memory, process, role};
 use crate::store::source_progress::Progress;
 use crate::store::sources::Source;
 use crate::store::{messages, source_progress, streams, tables};
@@ -228,7 +228,9 @@ impl Each<'_, '_> {
         }
         self.backfill.changed(relation, known, change, place.xid);
         let filled = fill(known, relation, change, place, last, self.relations);
-        let cast = &mut |oid: u32, text: &str| -> Result<String> { tables::to_json(oid, text) };
+        let cast = &mut |oid: u32, text: &str| -> Result<String> {
+            memory::scoped(|| tables::to_json(oid, text))
+        };
         let types = &self.relations.types;
         let (transaction, index) = (&place.transaction, place.index);
         let lookup = Lookup { filled: &filled, ..Lookup::default() };
@@ -340,6 +342,6 @@ impl<'a> Batch<'a> {
         self.written += self.keys.len() as i64;
         self.bytes = 0;
         let (keys, data) = (std::mem::take(&mut self.keys), std::mem::take(&mut self.data));
-        messages::append(self.stream, self.table, keys, data)
+        memory::scoped(|| messages::append(self.stream, self.table, keys, data))
     }
 }
