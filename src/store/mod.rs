@@ -17,6 +17,7 @@ pub mod slots;
 pub mod source_progress;
 pub mod sources;
 pub mod streams;
+pub mod tables;
 pub mod types;
 
 /// Declares a statement that each session plans once.
