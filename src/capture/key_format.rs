@@ -169,11 +169,6 @@ impl KeyFormat {
         &self.columns
     }
 
-    /// Whether it has the field `{pk}`.
-    pub fn uses_pk(&self) -> bool {
-        self.parts.contains(&Part::Pk)
-    }
-
     /// Makes the key of a change.
     pub fn key<'a>(&self, change: &impl Values<'a>) -> String {
         let mut key = String::with_capacity(MAX_KEY_BYTES);

@@ -7,7 +7,7 @@
 
 use super::json::{Caster, write, write_string};
 use super::key_format::{KeyFormat, Pk, Values};
-use super::pgoutput::{Identity, Old, Relation, Tuple, Value};
+use super::pgoutput::{Old, Relation, Tuple, Value};
 use super::types::Types;
 use super::window::Row;
 use super::{json_text, time};
@@ -26,7 +26,6 @@ pub struct Source {
 pub struct Table {
     pub schema: String,
     pub name: String,
-    pub identity: Identity,
     pub columns: Vec<Column>,
     /// The primary key's columns, by their place in `columns`; empty if there is none.
     pub pk: Vec<usize>,
@@ -129,7 +128,6 @@ impl Table {
         let mut table = Table {
             schema: relation.schema.to_owned(),
             name: relation.name.to_owned(),
-            identity: relation.identity,
             columns: columns.collect(),
             pk: Vec::new(),
             database: source.database.clone(),

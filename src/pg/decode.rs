@@ -3,6 +3,8 @@
 //!
 //! An ERROR inside leaves the decoding in no state to go on: the process is to end, and to begin anew.
 
+#![allow(non_snake_case)] // the server's own names
+
 use super::spool::Spool;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -55,7 +57,6 @@ unsafe extern "C-unwind" {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" {
     /// replication/decode.h; not bound by pgrx.
-    #[allow(non_snake_case)]
     fn LogicalDecodingProcessRecord(
         context: *mut pg_sys::LogicalDecodingContext,
         record: *mut pg_sys::XLogReaderState,

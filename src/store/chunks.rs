@@ -110,7 +110,7 @@ pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Row>)> {
                 rows.first().ok_or_else(|| Error::Internal("no snapshot".into()))?.need(1)
             })
         })?;
-        let snapshot = Snapshot::parse(&text).ok_or_else(|| Error::Internal(text))?;
+        let snapshot = Snapshot::parse(&text).ok_or(Error::Internal(text))?;
         Ok((snapshot, rows))
     })
 }

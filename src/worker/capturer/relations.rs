@@ -39,12 +39,24 @@ impl Relations {
         let facts = tables::describe(relation.oid)?;
         let pk: Vec<&str> = facts.iter().flat_map(|facts| &facts.pk).map(String::as_str).collect();
         let table = Table::new(source, relation, &pk);
-        self.types.forget();
         types::load(&mut self.types, &table.type_oids().collect::<Vec<_>>())?;
         let key: Vec<&str> = facts.iter().flat_map(|f| &f.key).map(String::as_str).collect();
         let key = table.positions(&key).filter(|columns| !columns.is_empty());
         self.known.insert(relation.oid, Some(Known { table, facts, key }));
         Ok(())
+    }
+
+    /// Reads all types again if a value did not fit what was known of its type: a composite type that was altered,
+    /// of which the tables that use it hear nothing. True if so.
+    pub fn refresh_types(&mut self) -> Result<bool> {
+        if !self.types.outdated() {
+            return Ok(false);
+        }
+        let tables = self.known.values().flatten().map(|known| &known.table);
+        let wanted: Vec<u32> = tables.flat_map(|table| table.type_oids()).collect();
+        self.types.forget();
+        types::load(&mut self.types, &wanted)?;
+        Ok(true)
     }
 
     pub fn get(&self, oid: u32) -> Option<&Known> {

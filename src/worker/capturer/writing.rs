@@ -2,6 +2,7 @@
 
 use super::backfill::Backfill;
 use super::relations::{Known, Relations};
+use crate::capture::json::Caster;
 use crate::capture::message::{self, Change, Lookup, Message, Transaction};
 use crate::capture::pgoutput;
 use crate::error::{Error, Result};
@@ -228,20 +229,35 @@ impl Each<'_, '_> {
         }
         self.backfill.changed(relation, known, change, place.xid);
         let filled = fill(known, relation, change, place, last, self.relations);
-        let cast = &mut |oid: u32, text: &str| -> Result<String> {
-            memory::scoped(|| tables::to_json(oid, text))
-        };
-        let types = &self.relations.types;
-        let (transaction, index) = (&place.transaction, place.index);
-        let lookup = Lookup { filled: &filled, ..Lookup::default() };
-        let mut message = known.table.message(types, transaction, index, change, &lookup, cast)?;
-        if known.has_generated(change) {
-            let generated = known.generated(&message.data);
-            let lookup = Lookup { filled: &filled, generated: &generated };
-            message = known.table.message(types, transaction, index, change, &lookup, cast)?;
+        let mut message = self.made(known, change, place, &filled)?;
+        if self.relations.refresh_types()? {
+            let Some(known) = self.relations.get(relation) else { return Ok(()) };
+            message = self.made(known, change, place, &filled)?;
         }
         place.index += 1;
         self.batch.push(message)
+    }
+
+    fn made(
+        &self,
+        known: &Known,
+        change: Change,
+        place: &Place,
+        filled: &[(usize, String)],
+    ) -> Result<Message> {
+        let cast = &mut |oid: u32, text: &str| -> Result<String> {
+            memory::scoped(|| tables::to_json(oid, text))
+        };
+        let make = |generated: &[(String, String)], cast: &mut Caster<Error>| {
+            let lookup = Lookup { filled, generated };
+            let (types, transaction) = (&self.relations.types, &place.transaction);
+            known.table.message(types, transaction, place.index, change, &lookup, cast)
+        };
+        let message = make(&[], cast)?;
+        match known.has_generated(change) {
+            true => make(&known.generated(&message.data), cast),
+            false => Ok(message),
+        }
     }
 }
 
