@@ -3,7 +3,7 @@
 use super::statement;
 use crate::error::{Error, Result};
 use crate::pg::spi::{Access, Row, Statement, arg, command};
-use crate::pg::{decode, role, session};
+use crate::pg::{decode, replication_slot, role, session};
 use crate::store::sources;
 use pgrx::pg_sys;
 
@@ -15,7 +15,6 @@ statement!(
      FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()",
     []
 );
-statement!(CREATE, "SELECT pg_create_logical_replication_slot($1::name, 'pgoutput')", [TEXTOID]);
 statement!(MARK, "SELECT pg_logical_emit_message(true, $1, $2)", [TEXTOID, TEXTOID]);
 statement!(
     STATE,
@@ -81,8 +80,8 @@ pub fn create(slot: &str) -> Result<bool> {
         return Ok(false);
     }
     session::note_slot_made()?;
-    let run = |s: &Statement| s.run(Access::Write, &[arg(slot)], |_| Ok(true));
-    role::as_owner_in_pg_catalog(|| CREATE.with(run))
+    role::as_owner(|| replication_slot::create(slot))?;
+    Ok(true)
 }
 
 /// The text of the message that opens a source.
