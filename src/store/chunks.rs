@@ -3,7 +3,7 @@
 
 use super::statement;
 use super::tables::{self, Facts, quoted};
-use crate::capture::window::{Row, Snapshot};
+use crate::capture::window::Snapshot;
 use crate::error::{Error, Result};
 use crate::pg::spi::{Access, Arg, Plan, arg, connected};
 use pgrx::pg_sys::{self, INT4OID, TEXTOID};
@@ -39,19 +39,19 @@ pub struct Target {
     filter: Option<String>,
     /// The columns that are published, with their types.
     pub columns: Vec<(String, u32)>,
-    has_all_columns: bool,
     pub facts: Facts,
 }
 
-/// What is read with the rows.
+/// Which rows are wanted.
 pub struct Wanted<'a> {
-    /// Columns of the key format.
-    pub columns: &'a [String],
     pub condition: Option<&'a str>,
     /// Only rows behind this key.
     pub after: Option<&'a [String]>,
     pub limit: usize,
 }
+
+/// A row: the text of each column, as its type's output function has it.
+pub type Texts = Vec<Option<String>>;
 
 /// The table as a publication has it; `None` if it has not, or the table is gone.
 pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
@@ -67,7 +67,6 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
         s.run(Access::Latest, &[arg(publication), arg(table)], |rows| {
             let Some(row) = rows.first() else { return Ok(None) };
             let listed: Option<Vec<String>> = row.get(5)?;
-            let has_all_columns = listed.is_none();
             if let Some(listed) = listed {
                 columns.retain(|(name, _)| listed.contains(name));
             }
@@ -78,7 +77,6 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
                 is_partitioned: row.need(3)?,
                 filter: row.get(4)?,
                 columns,
-                has_all_columns,
                 facts,
             }))
         })
@@ -86,25 +84,19 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
 }
 
 /// Reads up to `limit` rows in the order of the key, under a snapshot of its own, which it returns.
-pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Row>)> {
+pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> {
     let sql = query(target, wanted)?;
     let mut args: Vec<Arg> =
-        wanted.after.unwrap_or_default().iter().map(|v| arg(v.as_str())).collect();
-    let limit = i32::try_from(wanted.limit).unwrap_or(i32::MAX);
+        wanted.after.unwrap_or_default().iter().map(|value| arg(value.as_str())).collect();
     let mut types = vec![TEXTOID; args.len()];
-    args.push(arg(limit));
+    args.push(arg(i32::try_from(wanted.limit).unwrap_or(i32::MAX)));
     types.push(INT4OID);
-    let read = |row: crate::pg::spi::Row| {
-        let columns: Vec<Option<String>> = row.need(3)?;
-        let pk: Vec<String> = row.need(2)?;
-        let pk = (!pk.is_empty()).then_some(pk);
-        Ok(Row { key: row.need(1)?, pk, columns, record: row.need(4)? })
-    };
     connected(|| {
         let plan = Plan::new(&sql, &types)?;
-        // Both by the one snapshot of this statement's transaction, which is newer than all that was decoded.
         let rows = plan.execute(Access::Snapshot, &args)?;
-        let rows = rows.iter().map(read).collect::<Result<Vec<Row>>>()?;
+        let rows = rows.iter().map(|row| row.need(1)).collect::<Result<Vec<Texts>>>()?;
+        // The transaction's first snapshot, which both statements have, as nothing in between has made another
+        // the active one.
         let text: String = SNAPSHOT.with(|s| {
             s.run(Access::Snapshot, &[], |rows| {
                 rows.first().ok_or_else(|| Error::Internal("no snapshot".into()))?.need(1)
@@ -118,35 +110,18 @@ pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Row>)> {
 fn query(target: &Target, wanted: &Wanted) -> Result<String> {
     let table = quoted(&target.name);
     let column = |name: &String| format!("{table}.{}", quoted(name));
-    let text = |name: &String| format!("format('%s', {})", column(name));
-    let array = |items: Vec<String>| format!("ARRAY[{}]::text[]", items.join(", "));
-    let is_published = |name: &String| target.columns.iter().any(|(column, _)| column == name);
+    let columns = |names: &[String]| names.iter().map(column).collect::<Vec<_>>().join(", ");
+    let text = |(name, _): &(String, u32)| {
+        format!("CASE WHEN num_nulls({0}) = 0 THEN format('%s', {0}) END", column(name))
+    };
     let facts = &target.facts;
-    let pk = match facts.pk.iter().all(is_published) {
-        true => facts.pk.iter().map(text).collect(),
-        false => Vec::new(),
-    };
-    let of_format = |name: &String| match is_published(name) {
-        true => format!("CASE WHEN {0} IS NOT NULL THEN format('%s', {0}) END", column(name)),
-        false => "NULL".into(),
-    };
-    let (record, from) = if target.has_all_columns {
-        (format!("{table}.*"), String::new())
-    } else {
-        let columns: Vec<String> = target.columns.iter().map(|(name, _)| column(name)).collect();
-        (
-            "sequin_record.*".into(),
-            format!(", LATERAL (SELECT {}) AS sequin_record", columns.join(", ")),
-        )
-    };
     let mut conditions: Vec<String> = Vec::new();
     if let Some(after) = wanted.after {
         let values: Option<Vec<String>> = (facts.key.iter().zip(1..=after.len()))
             .map(|(name, n)| Some(format!("${n}::text::{}", facts.types.get(name)?)))
             .collect();
         let values = values.ok_or_else(|| Error::Internal("a column of the key is gone".into()))?;
-        let key: Vec<String> = facts.key.iter().map(column).collect();
-        conditions.push(format!("({}) > ({})", key.join(", "), values.join(", ")));
+        conditions.push(format!("({}) > ({})", columns(&facts.key), values.join(", ")));
     }
     // A line break after each: it may end in a comment.
     conditions.extend(target.filter.iter().map(|filter| format!("({filter}\n)")));
@@ -156,13 +131,11 @@ fn query(target: &Target, wanted: &Wanted) -> Result<String> {
         false => format!(" WHERE {}", conditions.join(" AND ")),
     };
     Ok(format!(
-        "SELECT {}, {}, {}, to_jsonb({record})::text FROM {}{}{from}{filter} ORDER BY {} LIMIT ${}",
-        array(facts.key.iter().map(text).collect()),
-        array(pk),
-        array(wanted.columns.iter().map(of_format).collect()),
+        "SELECT ARRAY[{}]::text[] FROM {}{}{filter} ORDER BY {} LIMIT ${}",
+        target.columns.iter().map(text).collect::<Vec<_>>().join(", "),
         if target.is_partitioned { "" } else { "ONLY " },
         facts.name,
-        facts.key.iter().map(column).collect::<Vec<_>>().join(", "),
+        columns(&facts.key),
         wanted.after.map_or(0, <[String]>::len) + 1,
     ))
 }

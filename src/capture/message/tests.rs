@@ -1,5 +1,6 @@
 use super::super::pgoutput::RelationColumn;
 use super::*;
+use crate::capture::pgoutput::Identity;
 use std::convert::Infallible;
 
 const COLUMNS: [(&str, u32, bool); 4] =

@@ -10,8 +10,10 @@
 
 use super::relations::Known;
 use super::writing::Writer;
+use crate::capture::json;
 use crate::capture::message::{Change, Message, Table, Transaction};
 use crate::capture::pgoutput::{Identity, Relation, RelationColumn};
+use crate::capture::types::Types;
 use crate::capture::window::{Chunk, Row};
 use crate::error::{Error, Result};
 use crate::pg::capturers::{Capturer as Entry, State};
@@ -20,6 +22,7 @@ use crate::pg::{condition, now, process, role, transactions};
 use crate::store::backfills::{self, End, Job};
 use crate::store::chunks::{self, Target, Wanted};
 use crate::store::sources::Source;
+use crate::store::{tables, types};
 
 /// Rows of the first chunk; the next ones are larger or smaller, as their rows are.
 const FIRST_ROWS: usize = 100;
@@ -43,6 +46,7 @@ pub struct Backfill {
 struct Running {
     job: Job,
     target: Target,
+    types: Types,
     rows: usize,
     pending: Option<Pending>,
 }
@@ -133,7 +137,9 @@ impl Backfill {
         match process::transaction(|| chunks::target(&self.publication, job.tbl)) {
             Ok(Some(target)) => match unreadable(&target) {
                 None => {
-                    self.running = Some(Running { job, target, rows: FIRST_ROWS, pending: None });
+                    let types = Types::default();
+                    let rows = FIRST_ROWS;
+                    self.running = Some(Running { job, target, types, rows, pending: None });
                     Ok(())
                 }
                 Some(reason) => self.end(job.id, Err(reason.into())),
@@ -163,19 +169,27 @@ impl Backfill {
             process::wait(Some(std::time::Duration::from_millis(1)));
             return Ok(());
         }
-        let Running { job, target, rows, .. } = running;
+        let Running { job, target, types, rows, .. } = running;
+        if types.outdated() {
+            types.forget();
+        }
         let read = process::transaction(|| {
             role::as_role(job.owner, || {
                 if let Some(text) = &job.condition {
                     condition::check(&target.facts.name, text)?;
                 }
                 let wanted = Wanted {
-                    columns: writer.source.key_format.columns(),
                     condition: job.condition.as_deref(),
                     after: job.last_key.as_deref(),
                     limit: *rows,
                 };
-                chunks::read(target, &wanted)
+                let (snapshot, rows) = chunks::read(target, &wanted)?;
+                types::load(
+                    types,
+                    &target.columns.iter().map(|column| column.1).collect::<Vec<_>>(),
+                )?;
+                let rows = rows.into_iter().map(|texts| row(target, &texts, writer, types));
+                Ok((snapshot, rows.collect::<Result<Vec<Row>>>()?))
             })
         });
         let id = job.id;
@@ -234,6 +248,23 @@ fn unreadable(target: &Target) -> Option<&'static str> {
     }
     let all = target.facts.key.iter().all(is_published);
     (!all).then_some("the publication does not have all columns of the table's key")
+}
+
+/// A row that was read, as a chunk has it.
+fn row(target: &Target, texts: &[Option<String>], writer: &Writer, types: &Types) -> Result<Row> {
+    let text = |name: &String| {
+        let at = target.columns.iter().position(|(column, _)| column == name)?;
+        texts.get(at)?.clone()
+    };
+    let all = |names: &[String]| names.iter().map(text).collect::<Option<Vec<String>>>();
+    let named = target.columns.iter().map(|(name, oid)| (name.as_str(), *oid));
+    let cast = &mut |oid: u32, text: &str| tables::to_json(oid, text);
+    Ok(Row {
+        key: all(&target.facts.key).unwrap_or_default(),
+        pk: all(&target.facts.pk).filter(|pk| !pk.is_empty()),
+        columns: writer.source.key_format.columns().iter().map(text).collect(),
+        record: json::record::<Error>(types, named.zip(texts), cast)?,
+    })
 }
 
 /// The table as the stream's messages name it.
