@@ -44,6 +44,7 @@ cluster_start() {
     export PGHOST PGPORT PGUSER
     {
         echo "shared_preload_libraries = 'sequin'"
+        echo "wal_level = logical"
         echo "listen_addresses = '127.0.0.1'"
         echo "port = $PGPORT"
         echo "unix_socket_directories = '$CLUSTER'"

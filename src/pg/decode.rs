@@ -63,53 +63,6 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Makes a slot for pgoutput, which has what is committed from now on. Waits until all transactions that are open now
-/// have ended. Not in a transaction that has written.
-pub fn create_slot(name: &str) -> Result<()> {
-    let name = text(name)?;
-    let bytes = name.as_bytes();
-    // SAFETY: calls pg_create_logical_replication_slot(name, 'pgoutput', temporary, two_phase [, failover]) with a
-    // name of the size that it has. While the slot looks for its start, catalog changes of others may have
-    // decoding begin and end a subtransaction, which leaves the current resource owner and memory context changed
-    // (ReorderBufferImmediateInvalidation): SPI around it would not survive that.
-    unsafe {
-        let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
-        let mut data = pg_sys::NameData::default();
-        let len = bytes.len().min(data.data.len() - 1);
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), data.data.as_mut_ptr().cast(), len);
-        let mut plugin = pg_sys::NameData::default();
-        let pgoutput = c"pgoutput".to_bytes();
-        std::ptr::copy_nonoverlapping(
-            pgoutput.as_ptr(),
-            plugin.data.as_mut_ptr().cast(),
-            pgoutput.len(),
-        );
-        let no = pg_sys::Datum::from(false);
-        #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
-        pg_sys::OidFunctionCall4Coll(
-            pg_sys::Oid::from(pg_sys::F_PG_CREATE_LOGICAL_REPLICATION_SLOT),
-            pg_sys::InvalidOid,
-            pg_sys::Datum::from(&raw mut data),
-            pg_sys::Datum::from(&raw mut plugin),
-            no,
-            no,
-        );
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
-        pg_sys::OidFunctionCall5Coll(
-            pg_sys::Oid::from(pg_sys::F_PG_CREATE_LOGICAL_REPLICATION_SLOT),
-            pg_sys::InvalidOid,
-            pg_sys::Datum::from(&raw mut data),
-            pg_sys::Datum::from(&raw mut plugin),
-            no,
-            no,
-            no,
-        );
-        pg_sys::CurrentMemoryContext = context;
-        pg_sys::CurrentResourceOwner = owner;
-    }
-    Ok(())
-}
-
 /// Up to where WAL is on disk: nothing beyond may be captured, since a crash may undo it.
 pub fn flushed() -> u64 {
     // SAFETY: reads shared memory.

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod process;
 pub mod publish;
 pub mod relcache;
+pub mod replication_slot;
 pub mod role;
 pub mod scan;
 pub mod sequence;

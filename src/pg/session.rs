@@ -183,6 +183,8 @@ fn end(committed: bool) {
     }
     if changed_config && (committed || made_slot) {
         database.notify_config();
+        // A dispatcher that was started before this commit may have found no extension.
+        database.want(true);
         if let Some(segment) = segment() {
             segment.launcher.wake();
         }

@@ -3,7 +3,7 @@
 use super::statement;
 use crate::error::{Error, Result};
 use crate::pg::spi::{Access, Row, Statement, arg, command};
-use crate::pg::{decode, role, session};
+use crate::pg::{decode, replication_slot, role, session};
 use crate::store::sources;
 use pgrx::pg_sys;
 
@@ -80,7 +80,8 @@ pub fn create(slot: &str) -> Result<bool> {
         return Ok(false);
     }
     session::note_slot_made()?;
-    role::as_owner(|| decode::create_slot(slot)).map(|()| true)
+    role::as_owner(|| replication_slot::create(slot))?;
+    Ok(true)
 }
 
 /// The text of the message that opens a source.

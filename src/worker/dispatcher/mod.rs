@@ -190,6 +190,10 @@ pub fn run(database: &'static Database) {
 fn leave_for_good(database: &Database) {
     sources::clear_out(database);
     database.want(false);
+    // The extension may have been created just now; whoever commits that says so before wanting a dispatcher.
+    if database.take_config_changed() {
+        database.want(true);
+    }
     requests::refuse_all(database);
 }
 
