@@ -111,7 +111,8 @@ fn a_fast_stop_in_the_middle_of_a_large_transaction_is_fast_and_loses_nothing() 
         fixture.client.batch_execute("TRUNCATE large").unwrap();
     }
     fixture.client.catch_up();
-    let of_each = "SELECT count(*)::text FROM sequin_stream.s WHERE data->'metadata'->>'table' = 'large'
+    let of_each = "SELECT count(*)::text FROM sequin_stream.s
+                   WHERE data->'metadata'->>'table' = 'large'
                    GROUP BY data->'metadata'->>'commit_lsn' ORDER BY min(seq)";
     let expected = [ROWS / 2, 1].repeat(3).iter().map(i64::to_string).collect::<Vec<_>>();
     assert_eq!(fixture.client.texts(of_each), expected);
