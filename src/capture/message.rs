@@ -99,7 +99,7 @@ impl<'a> Change<'a> {
     }
 
     /// The row after the change.
-    pub(super) fn new(self) -> Option<&'a Tuple<'a>> {
+    pub(super) fn new_row(self) -> Option<&'a Tuple<'a>> {
         match self {
             Change::Read { new } | Change::Insert { new } | Change::Update { new, .. } => Some(new),
             Change::Delete { .. } | Change::Truncate => None,
@@ -107,7 +107,7 @@ impl<'a> Change<'a> {
     }
 
     /// The row before it, if it is known.
-    pub(super) fn old(self) -> Option<&'a Old<'a>> {
+    pub(super) fn old_row(self) -> Option<&'a Old<'a>> {
         match self {
             Change::Update { old, .. } => old,
             Change::Delete { old } => Some(old),
@@ -225,7 +225,7 @@ impl Table {
     /// The columns whose values the change doesn't have, nor its old row: the caller may look them up.
     pub fn unfilled(&self, change: Change<'_>) -> Vec<usize> {
         // Most rows have none: one look at each value tells.
-        if !change.new().is_some_and(|new| new.values.contains(&Value::Unchanged)) {
+        if !change.new_row().is_some_and(|new| new.values.contains(&Value::Unchanged)) {
             return Vec::new();
         }
         let unfilled = |&column: &usize| self.new_value(change, column) == Value::Unchanged;
@@ -246,7 +246,7 @@ impl Table {
     /// A value of the new row; `Unchanged` if it isn't known. One that an update left as it was is taken from the
     /// old row.
     pub(super) fn new_value<'a>(&self, change: Change<'a>, column: usize) -> Value<'a> {
-        match change.new().map(|new| get(new, column)) {
+        match change.new_row().map(|new| get(new, column)) {
             None => Value::Unchanged,
             Some(Value::Unchanged) => self.old_value(change, column),
             Some(value) => value,
@@ -255,7 +255,7 @@ impl Table {
 
     /// A value of the old row; `Unchanged` if it isn't known.
     pub(super) fn old_value<'a>(&self, change: Change<'a>, column: usize) -> Value<'a> {
-        match change.old() {
+        match change.old_row() {
             Some(Old::Full(row)) => get(row, column),
             Some(Old::Key(row)) if self.is_key(column) => get(row, column),
             Some(Old::Key(_)) | None => Value::Unchanged,
@@ -272,7 +272,7 @@ impl Table {
             Value::Text(text) => text.len() + text.len() / 8,
             Value::Null | Value::Unchanged => 0,
         };
-        let row = match (change.new(), change.old()) {
+        let row = match (change.new_row(), change.old_row()) {
             (Some(row), _) | (None, Some(Old::Full(row) | Old::Key(row))) => row.values.as_slice(),
             (None, None) => &[],
         };

@@ -32,7 +32,7 @@ impl<'a> Record<'a> {
         cast: &mut Caster<'_, E>,
     ) -> Result<(), E> {
         self.action(change.action());
-        match (change.new(), change.old()) {
+        match (change.new_row(), change.old_row()) {
             (Some(_), _) => self.new_row(change, lookup, cast)?,
             (None, Some(old)) => self.old_row(old, cast)?,
             (None, None) => self.out.push_str("null"),

@@ -11,6 +11,7 @@ pub mod epoch;
 pub mod messages;
 pub mod outbox;
 pub mod streams;
+#[cfg_attr(not(any(test, feature = "pg_test")), expect(dead_code))]
 pub mod types;
 
 /// Declares a statement that each session plans once.

@@ -284,7 +284,7 @@ proptest! {
             prop_assert_eq!(crate::engine::key::check_key(&message.key), Ok(()));
             let unchanged = rest(&message).matches("\"big\"").count();
             let unfilled = table.unfilled(change).contains(&2);
-            prop_assert!(change.new().is_none() || (unchanged == 1) == unfilled);
+            prop_assert!(change.new_row().is_none() || (unchanged == 1) == unfilled);
         }
     }
 }
