@@ -39,7 +39,7 @@ run() {
     fi
 }
 
-cluster_start regress "max_worker_processes = 32" "max_prepared_transactions = 10" "log_line_prefix = '%m [%p] %b %d '"
+cluster_start regress "max_worker_processes = 32" "wal_level = logical" "max_prepared_transactions = 10" "log_line_prefix = '%m [%p] %b %d '"
 trap 'cluster_remove regress' EXIT
 failed='' accept=''
 if [ "${1:-}" = --accept ]; then

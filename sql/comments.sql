@@ -62,13 +62,13 @@ COMMENT ON FUNCTION sequin.drop_stream(text, boolean) IS
 $$Drops a stream: its table, with all messages.
 
 name   the stream
-force  false: an error if the stream has consumers. true: drops them too, whoever owns them, with their
-       dead letters.
+force  false: an error if the stream has consumers, or sources feed it. true: drops them too, whoever owns them,
+       the consumers with their dead letters.
 
 NULL: neither may be NULL.
 Waits for transactions that use the table, as DROP TABLE does. Views on the table are not dropped: an error.
 Right: the owner of the stream's table; a superuser if the table has been dropped by hand.
-Errors: 42704 no such stream, 2BP01 it has consumers, or something depends on the table, 42501 not the owner,
+Errors: 42704 no such stream, 2BP01 it has consumers or sources, or something depends on the table, 42501 not the owner,
 22004 NULL, 42602 bad name.
 
 Example: SELECT sequin.drop_stream('orders', force => true);$$;
@@ -327,6 +327,132 @@ messages would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher
 
 Example: SELECT sequin.redrive('billing');$$;
 
+-- ---- table sources ----
+
+COMMENT ON FUNCTION sequin.create_source(text, text, regclass[], text, text, boolean) IS
+$$Creates a source: each change of some tables becomes a message of a stream. It belongs to the current role.
+
+name         1 to 48 of A-Z a-z 0-9 _; unique in the database
+stream       the stream to publish to
+tables       ordinary and partitioned tables, the latter with all their partitions, as their root; those that inherit
+             are not included. A table may be named twice. NULL, without a publication: all tables, also those that
+             are created later, but for the streams and what is sequin's own.
+publication  a publication of your own instead, with its row filters and column lists; NULL: sequin makes one,
+             named sequin_NAME. Not both.
+key_format   what the messages' keys are made of: tokens joined by ".", with the fields {database} {schema} {table}
+             {action} {pk} {column:NAME}. Characters that can't be in a key are percent-encoded in values; several
+             columns of a primary key are joined by ","; %null and %empty stand for what is NULL or unknown, and for
+             the empty string. Values of a key longer than 255 bytes are cut and end in a hash.
+backfill     true: the rows that are there already become messages with action "read"
+
+NULL: only tables and publication may be NULL.
+data of a message is {"action": insert, update, delete, truncate or read, "record": the row after the change, as
+to_jsonb() has it, for a delete the row before as far as it is known, "changes": old values of the changed columns as
+far as they are known, or null, "metadata": {source, database, schema, table, commit_lsn, commit_time, xid, index}}.
+For a table with updates and deletes the replica identity says what is known of old rows: FULL is all of it.
+Captured is what commits after this has, with all messages of a transaction in one transaction of the stream.
+Waits for open transactions that have written anything, to make its replication slot, sequin_DATABASE_ID_N. In a
+transaction that has written before, the slot is made after the commit, and what others commit in between is only
+in the backfill. A rollback leaves a slot, which the dispatcher drops. The slot keeps WAL for the source: see
+lag_bytes in sequin.source_stats, and max_slot_wal_keep_size.
+Rights: INSERT on the stream's table; with tables, to own each of them; with a publication, to own it; for all
+tables, superuser; with backfill, SELECT on each table, unlimited by policies. Messages are inserted with the
+rights of the source's owner.
+Warns of tables without a key, whose rows can't be backfilled.
+Errors: 42704 no such stream or publication, 42710 the source or its publication exists, 42602 bad name, 22023 bad
+value, or a table that can't be captured, 22004 NULL, 42501 no right, 55000 a table has no replica identity, or
+wal_level is not logical, 0A000 the database is not in UTF8, 53400 no replication slot is free (max_replication_slots),
+25006 read-only transaction or standby.
+
+Example: SELECT sequin.create_source('shop', 'changes', tables => '{orders,customers}');$$;
+
+COMMENT ON FUNCTION sequin.alter_source(text, text, regclass[], text) IS
+$$Changes settings of a source. NULL leaves a setting as it is.
+
+name        the source; may not be NULL
+stream      publish to this stream from now on
+tables      capture just these tables, as for sequin.create_source(); only if sequin made the publication, which it
+            makes again if somebody has dropped it. Tables that are new are backfilled if the source was created so.
+key_format  as for sequin.create_source()
+
+Takes effect at commit, for tables in the order of the WAL, for the others for what is captured after that. What is in
+the stream stays as it is.
+Rights: member of the role that owns the source, which needs INSERT on the stream's table; tables as for
+sequin.create_source().
+Errors: 42704 no such source or stream, 22023 bad value, a table that can't be captured, or a publication that is
+the user's own, 22004 NULL, 42501 no right, 42602 bad name, 55000 a table has no replica identity.
+
+Example: SELECT sequin.alter_source('shop', tables => '{orders,customers,invoices}');$$;
+
+COMMENT ON FUNCTION sequin.pause_source(text) IS
+$$Stops capturing, until sequin.resume_source(). Pausing a paused source changes nothing.
+
+name  the source; may not be NULL
+
+Takes effect at commit. Nothing is lost: the replication slot keeps the WAL, which takes space on disk until the source
+is resumed or dropped (lag_bytes in sequin.source_stats), at most max_slot_wal_keep_size. Backfills stop too.
+Right: member of the role that owns the source.
+Errors: 42704 no such source, 42501 not the owner, 22004 NULL.
+
+Example: SELECT sequin.pause_source('shop');$$;
+
+COMMENT ON FUNCTION sequin.resume_source(text) IS
+$$Has a source capture again: one that is paused, whose slot is lost, or that came with a dump. Resuming one that does
+capture changes nothing.
+
+name  the source; may not be NULL
+
+A paused source goes on where it was. One whose slot is lost, or stayed where the dump was made, starts anew with
+another slot: what was changed meanwhile is lost, but all tables are backfilled if the source was created so, in place
+of the backfills that it had not finished.
+Takes effect at commit. Waits as sequin.create_source() does if it makes a slot.
+Right: member of the role that owns the source; to backfill, SELECT on the tables.
+Errors: 42704 no such source, 42501 no right, 22004 NULL, 55000 its publication is gone, or wal_level is not
+logical, 0A000 the database is not in UTF8, 53400 no replication slot is free, 25006 read-only transaction or standby.
+
+Example: SELECT sequin.resume_source('shop');$$;
+
+COMMENT ON FUNCTION sequin.drop_source(text) IS
+$$Drops a source, with its backfills, its replication slot, and the publication if sequin made it. The stream and its
+messages stay.
+
+name  the source; may not be NULL
+
+Takes effect at commit; the slot goes a moment later.
+Right: member of the role that owns the source.
+Errors: 42704 no such source, 42501 not the owner, 22004 NULL.
+
+Example: SELECT sequin.drop_source('shop');$$;
+
+COMMENT ON FUNCTION sequin.backfill(text, regclass, text) IS
+$$Has a source read the rows that a table has, while changes go on. Returns the backfill's id in sequin.backfills.
+
+source     the source; may not be NULL
+tbl        a table that it captures; a partitioned one as the publication has it; may not be NULL
+condition  only rows for which this SQL expression over the table's columns is true; NULL: all. Names in it are looked
+           up in pg_catalog: write schema.function(..) and OPERATOR(schema.+) for others.
+
+Each row becomes a message with action "read", unless it is changed meanwhile: then the message of the change is enough.
+Whoever applies the messages in order has the table. Backfills of a source run one after the other, in chunks by the
+key, without locks on the table; they go on after a restart.
+Starts at commit. Reads as the role that called this.
+Rights: member of the role that owns the source, and SELECT on the table, unlimited by policies.
+Errors: 42704 no such source, 22023 the table is not captured, or condition is not one expression, 22004 NULL,
+42501 no right, 55000 the table has no key; those of PostgreSQL for what is wrong in the condition.
+
+Example: SELECT sequin.backfill('shop', 'orders', 'id > 1000');$$;
+
+COMMENT ON FUNCTION sequin.cancel_backfill(bigint) IS
+$$Cancels a backfill. True if it took effect, false if the backfill has ended before.
+
+id  from sequin.backfill(), or sequin.backfills; may not be NULL
+
+Takes effect at commit. Messages that it has published stay.
+Right: member of the role that owns the source.
+Errors: 42704 no such backfill, 42501 not the owner, 22004 NULL.
+
+Example: SELECT sequin.cancel_backfill(17);$$;
+
 -- ---- looking ----
 
 COMMENT ON FUNCTION sequin.messages(text, text, bigint, integer) IS
@@ -386,6 +512,20 @@ COMMENT ON COLUMN sequin.consumer_stats.waiting IS 'Calls of receive that wait';
 COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, or unknown: no dispatcher, or the stream''s table is gone';
 COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it in the dispatcher';
 
+COMMENT ON VIEW sequin.source_stats IS 'One row for each source. Everybody may read it.';
+COMMENT ON COLUMN sequin.source_stats.slot IS 'Its replication slot; NULL if that is of another server or database';
+COMMENT ON COLUMN sequin.source_stats.status IS
+$$streaming, or why not: starting (its slot or worker is not there yet), backfilling (both), paused, failed (see
+last_error; it is tried again), lost (the slot is gone, or misses WAL), restored (came with a dump).$$;
+COMMENT ON COLUMN sequin.source_stats.lag_bytes IS 'WAL that the slot keeps from being confirmed, in bytes; NULL without a slot';
+COMMENT ON COLUMN sequin.source_stats.last_commit_lsn IS 'All transactions that end up to here are in the stream; NULL before the start';
+COMMENT ON COLUMN sequin.source_stats.last_commit_time IS 'When the last transaction that is in the stream was committed';
+COMMENT ON COLUMN sequin.source_stats.captured_total IS 'Messages published since the slot was made';
+COMMENT ON COLUMN sequin.source_stats.backfills_pending IS 'Backfills that are to follow';
+COMMENT ON COLUMN sequin.source_stats.backfill_table IS 'The table that is being read; NULL if none';
+COMMENT ON COLUMN sequin.source_stats.backfill_rows IS 'Rows of it read so far';
+COMMENT ON COLUMN sequin.source_stats.last_error IS 'What last went wrong, and what to do about it; that of a backfill is in sequin.backfills';
+
 COMMENT ON VIEW sequin.workers IS
 'The background processes: the launcher of the server and a dispatcher for each database. Everybody may read it.';
 COMMENT ON COLUMN sequin.workers.process IS 'launcher or dispatcher';
@@ -403,6 +543,27 @@ COMMENT ON COLUMN sequin.consumers.id IS 'What the journals call it';
 COMMENT ON COLUMN sequin.consumers.generation IS 'Counts rewinds';
 COMMENT ON COLUMN sequin.consumers.start_after IS 'Where it started, or was rewound to: after this seq';
 COMMENT ON COLUMN sequin.consumers.start_done IS 'Seqs above start_after that it skips, as pairs of first and last';
+
+COMMENT ON TABLE sequin.sources IS 'The sources and their settings. Change it by the functions only.';
+COMMENT ON COLUMN sequin.sources.owner IS 'The role whose members may change it, and that messages are inserted as';
+COMMENT ON COLUMN sequin.sources.owns_publication IS 'Made by sequin, and dropped with the source';
+COMMENT ON COLUMN sequin.sources.backfill IS 'Tables are read when they are new to it, and when it starts anew';
+COMMENT ON COLUMN sequin.sources.id IS 'In the name of its slot. At random';
+COMMENT ON COLUMN sequin.sources.generation IS 'Counts its slots';
+COMMENT ON COLUMN sequin.sources.system IS 'system_identifier of the server that its slot is on';
+COMMENT ON COLUMN sequin.sources.database IS 'OID of the database that its slot is in';
+
+COMMENT ON TABLE sequin.source_progress IS 'How far each source is; the row with the highest id counts. Written by its capturer.';
+COMMENT ON COLUMN sequin.source_progress.lsn IS 'All transactions that end up to here are in the stream';
+
+COMMENT ON TABLE sequin.backfills IS
+$$Tables that sources read, or have read: see sequin.backfill() and sequin.cancel_backfill(). Members of the source's
+owner see its rows. They go when the source is dropped.$$;
+COMMENT ON COLUMN sequin.backfills.tbl IS 'OID of the table: tbl::regclass is its name';
+COMMENT ON COLUMN sequin.backfills.owner IS 'The role that it reads as';
+COMMENT ON COLUMN sequin.backfills.status IS 'pending, running, done, cancelled, or failed';
+COMMENT ON COLUMN sequin.backfills.last_key IS 'Key of the last row read, as text: it goes on after that';
+COMMENT ON COLUMN sequin.backfills.rows_read IS 'Rows read; those that were changed meanwhile are counted out';
 
 COMMENT ON TABLE sequin.dead_letters IS
 $$Messages that a consumer has given up on, with a copy of their data: see sequin.reject(), sequin.redrive() and
@@ -424,9 +585,10 @@ COMMENT ON SEQUENCE sequin.epoch IS 'Each start of a dispatcher takes one; it ma
 
 COMMENT ON FUNCTION sequin.check_key(text) IS 'Internal: the CHECK constraint of streams'' tables';
 COMMENT ON FUNCTION sequin.on_publish() IS 'Internal: the trigger of streams'' tables; without it messages get lost';
-COMMENT ON FUNCTION sequin.on_config_change() IS 'Internal: tells sessions and workers that streams or consumers have changed';
+COMMENT ON FUNCTION sequin.on_config_change() IS 'Internal: tells sessions and workers that streams, consumers or sources have changed';
 COMMENT ON FUNCTION sequin._stream_stats(text) IS 'Internal: behind sequin.stream_stats';
 COMMENT ON FUNCTION sequin._consumer_stats() IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._last_seq(text) IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._inserted_at(text, bigint) IS 'Internal: behind sequin.consumer_stats';
+COMMENT ON FUNCTION sequin._source_workers() IS 'Internal: behind sequin.source_stats';
 COMMENT ON FUNCTION sequin._workers() IS 'Internal: behind sequin.workers';

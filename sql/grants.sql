@@ -1,13 +1,21 @@
--- Settings and statistics are for everybody, dead letters for members of the consumer's owner, journals for
--- nobody. Functions check their caller themselves.
+-- Settings and statistics are for everybody, dead letters for members of the consumer's owner, backfills for those of
+-- the source's owner, journals for nobody. Functions check their caller themselves.
 
-GRANT SELECT ON sequin.streams, sequin.consumers, sequin.dead_letters TO PUBLIC;
-GRANT SELECT ON sequin.stream_stats, sequin.consumer_stats, sequin.workers TO PUBLIC;
+GRANT SELECT ON sequin.streams, sequin.consumers, sequin.dead_letters, sequin.sources, sequin.backfills TO PUBLIC;
+GRANT SELECT ON sequin.stream_stats, sequin.consumer_stats, sequin.source_stats, sequin.workers TO PUBLIC;
 
 ALTER TABLE sequin.dead_letters ENABLE ROW LEVEL SECURITY;
 CREATE POLICY of_the_consumers_owner ON sequin.dead_letters FOR SELECT USING (
     EXISTS (
         SELECT FROM sequin.consumers c
         WHERE c.name = dead_letters.consumer AND pg_catalog.pg_has_role(c.owner, 'USAGE')
+    )
+);
+
+ALTER TABLE sequin.backfills ENABLE ROW LEVEL SECURITY;
+CREATE POLICY of_the_sources_owner ON sequin.backfills FOR SELECT USING (
+    EXISTS (
+        SELECT FROM sequin.sources s
+        WHERE s.name = backfills.source AND pg_catalog.pg_has_role(s.owner, 'USAGE')
     )
 );

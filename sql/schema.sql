@@ -97,10 +97,69 @@ CREATE TABLE sequin.dead_letters (
     PRIMARY KEY (consumer, seq)
 );
 
+-- Written by: create_source, alter_source, pause_source, resume_source, drop_source.
+CREATE TABLE sequin.sources (
+    name text COLLATE "C" PRIMARY KEY,
+    stream text COLLATE "C" NOT NULL REFERENCES sequin.streams (name),
+    -- Inserts into the stream as this role.
+    owner regrole NOT NULL,
+    publication text NOT NULL,
+    -- Made by sequin, dropped by sequin.
+    owns_publication boolean NOT NULL,
+    key_format text NOT NULL,
+    -- resume_source after a lost slot backfills again if true.
+    backfill boolean NOT NULL,
+    paused boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- Random, not from a sequence: the slot is named after it and made before anything is written, and nextval
+    -- writes. Never 0.
+    id integer NOT NULL UNIQUE,
+    -- Counts its slots: a source that starts anew gets a new one.
+    generation integer NOT NULL DEFAULT 1,
+    -- Of the slot: the server's system_identifier and the database's oid. A dump that is restored elsewhere has no
+    -- slot, and its sources wait for resume_source.
+    system bigint NOT NULL,
+    database oid NOT NULL
+);
+
+-- How far a source is, written by its capturer in the transaction of the messages. The row with the highest id
+-- counts; rows are added and deleted, never updated. Not dumped, since slots are not.
+CREATE TABLE sequin.source_progress (
+    source_id integer NOT NULL,
+    generation integer NOT NULL,
+    id bigint NOT NULL,
+    lsn pg_lsn NOT NULL,
+    commit_time timestamptz,
+    captured_total bigint NOT NULL,
+    PRIMARY KEY (source_id, generation, id)
+);
+
+-- Written by: backfill, cancel_backfill, create_source, alter_source, resume_source, and the capturer. Not dumped:
+-- oids of tables are not.
+CREATE TABLE sequin.backfills (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source text COLLATE "C" NOT NULL REFERENCES sequin.sources (name) ON DELETE CASCADE,
+    -- As the publication has it: the root, if published via the root.
+    tbl oid NOT NULL,
+    -- A SQL boolean over the table's columns, run as `owner`.
+    condition text,
+    owner regrole NOT NULL,
+    status text NOT NULL DEFAULT 'pending'
+        CHECK (status IN ('pending', 'running', 'done', 'cancelled', 'failed')),
+    -- The key of the last row of the last chunk that was written, as text.
+    last_key text[],
+    rows_read bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    error text
+);
+CREATE INDEX backfills_unfinished ON sequin.backfills (source, id) WHERE status IN ('pending', 'running');
+
 -- The journals are small and churn: vacuum them by count, not by share.
 ALTER TABLE sequin.outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 ALTER TABLE sequin.acks SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 ALTER TABLE sequin.checkpoints SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE sequin.source_progress SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 CREATE FUNCTION sequin.on_publish() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_publish';
@@ -111,10 +170,16 @@ CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON 
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.consumers
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
+CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.sources
+    FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
+-- Not for the progress of each chunk.
+CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OF status OR DELETE OR TRUNCATE ON sequin.backfills
+    FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
 
 SELECT pg_catalog.pg_extension_config_dump('sequin.streams', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.sources', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.epoch', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.acks', '');

@@ -35,6 +35,54 @@ FROM sequin.consumers c
 LEFT JOIN sequin._consumer_stats() s ON s.consumer_id = c.id
 LEFT JOIN LATERAL sequin._last_seq(c.stream) l(last_seq) ON true;
 
+-- A source that is not here came with a dump: its slot stayed where it was.
+CREATE VIEW sequin.source_stats AS
+SELECT s.name AS source,
+       s.stream,
+       x.slot,
+       t.status,
+       pg_catalog.pg_wal_lsn_diff(h.lsn, r.confirmed_flush_lsn)::bigint AS lag_bytes,
+       p.lsn AS last_commit_lsn,
+       p.commit_time AS last_commit_time,
+       coalesce(p.captured_total, 0) AS captured_total,
+       b.pending AS backfills_pending,
+       b.tbl AS backfill_table,
+       b.rows_read AS backfill_rows,
+       CASE t.status
+           WHEN 'restored' THEN 'the source was restored from a dump, without its slot; call sequin.resume_source()'
+           WHEN 'lost' THEN 'the slot of the source is lost, and changes with it; call sequin.resume_source()'
+           ELSE w.last_error END AS last_error
+FROM (SELECT c.system_identifier AS system, d.oid AS database,
+             CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+                  ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
+      FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+      WHERE d.datname = pg_catalog.current_database()) h
+CROSS JOIN sequin.sources s
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.format('sequin_%s_%s_%s', s.database, s.id, s.generation) AS slot
+    WHERE s.system = h.system AND s.database = h.database) x ON true
+LEFT JOIN pg_catalog.pg_replication_slots r ON r.slot_name = x.slot
+LEFT JOIN LATERAL (
+    SELECT q.lsn, q.commit_time, q.captured_total
+    FROM sequin.source_progress q
+    WHERE q.source_id = s.id AND q.generation = s.generation
+    ORDER BY q.source_id DESC, q.generation DESC, q.id DESC LIMIT 1) p ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE f.status = 'pending') AS pending,
+           min(f.tbl::regclass::text) FILTER (WHERE f.status = 'running') AS tbl,
+           min(f.rows_read) FILTER (WHERE f.status = 'running') AS rows_read
+    FROM sequin.backfills f
+    WHERE f.source = s.name AND f.status IN ('pending', 'running')) b ON true
+LEFT JOIN sequin._source_workers() w ON w.source_id = s.id
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN x.slot IS NULL THEN 'restored'
+                WHEN r.wal_status = 'lost' OR r.slot_name IS NULL AND p.lsn IS NOT NULL THEN 'lost'
+                WHEN s.paused THEN 'paused'
+                WHEN w.pid IS NULL AND w.last_error IS NOT NULL THEN 'failed'
+                WHEN w.pid IS NULL OR p.lsn IS NULL THEN 'starting'
+                WHEN b.tbl IS NOT NULL THEN 'backfilling'
+                ELSE 'streaming' END AS status) t;
+
 CREATE VIEW sequin.workers AS
 SELECT w.process, w.database, w.pid, w.state, w.since, w.last_error
 FROM sequin._workers() w;

@@ -1,5 +1,6 @@
 //! Everything that can be a caller's or a server's fault: its message, its SQLSTATE, and how to mend it.
 
+use crate::capture::key_format::FormatError;
 use crate::engine::filter::FilterError;
 use crate::engine::key::KeyError;
 use pgrx::PgSqlErrorCode::{self, *};
@@ -16,6 +17,8 @@ pub enum Error {
     Key(#[from] KeyError),
     #[error("{0}")]
     Filter(#[from] FilterError),
+    #[error("{0}")]
+    KeyFormat(#[from] FormatError),
     #[error("invalid name for a {0}: \"{1}\"")]
     Name(&'static str, String),
     #[error("{what} must be {range}, not {value}")]
@@ -50,6 +53,52 @@ pub enum Error {
     NotConsumerOwner { consumer: String, owner: String },
     #[error("permission denied for stream \"{0}\"")]
     NoSelect(String),
+    #[error("source \"{0}\" does not exist")]
+    NoSource(String),
+    #[error("source \"{0}\" already exists")]
+    SourceExists(String),
+    #[error("permission denied for source \"{source_name}\"")]
+    NotSourceOwner { source_name: String, owner: String },
+    #[error("cannot drop stream \"{stream}\" because sources feed it")]
+    StreamFed { stream: String, sources: String },
+    #[error("a source has tables or a publication, not both")]
+    TwoPublications,
+    #[error("array \"tables\" must not be empty")]
+    NoTables,
+    #[error("cannot capture {table}")]
+    NotCapturable { table: String, fault: String },
+    #[error("table {0} has no replica identity")]
+    NoIdentity(String),
+    #[error("must be owner of table {0}")]
+    NotTableOwner(String),
+    #[error("only a superuser may capture all tables")]
+    AllTables,
+    #[error("permission denied to publish to stream \"{0}\"")]
+    NoInsert(String),
+    #[error("publication \"{0}\" does not exist")]
+    NoPublication(String),
+    #[error("publication \"{0}\" already exists")]
+    PublicationExists(String),
+    #[error("publication \"{publication}\" of source \"{source_name}\" does not exist any more")]
+    PublicationGone { source_name: String, publication: String },
+    #[error("must be owner of publication \"{publication}\"")]
+    NotPublicationOwner { publication: String, owner: String },
+    #[error("source \"{source_name}\" does not own its publication")]
+    NotOwnPublication { source_name: String, publication: String },
+    #[error("table {table} is not captured by source \"{source_name}\"")]
+    NotPublished { source_name: String, table: String },
+    #[error("table {0} has no key to read it by")]
+    NoBackfillKey(String),
+    #[error("permission denied for table {0}")]
+    NoTableSelect(String),
+    #[error("row-level security would hide rows of table {0}")]
+    TableRowSecurity(String),
+    #[error("not a condition: {0}")]
+    Condition(String),
+    #[error("backfill {0} does not exist")]
+    NoBackfill(i64),
+    #[error("cannot create or resume a source in a read-only transaction")]
+    ReadOnly,
     #[error("{0} is not supported yet")]
     NotYet(&'static str),
     #[error("cannot redeliver more than {0} messages of a consumer at a time")]
@@ -70,8 +119,16 @@ pub enum Error {
     NotReady(Option<String>),
     #[error("could not commit because the dispatcher was restarted during the transaction")]
     DispatcherRestarted,
+    #[error("sources need the server to run with wal_level logical")]
+    WalLevel,
+    #[error("sources need a database in UTF8")]
+    NotUtf8,
     #[error("cannot use consumers during recovery")]
     InRecovery,
+    #[error("backfill {0} is not running any more")]
+    BackfillCancelled(i64),
+    #[error("cannot write a temporary file: {0}")]
+    Spool(String),
 
     // ---- an invariant ----
     #[error("unexpected result of an internal query")]
@@ -90,28 +147,59 @@ impl Error {
             Error::Name(..) => ERRCODE_INVALID_NAME,
             Error::Key(_)
             | Error::Filter(_)
+            | Error::KeyFormat(_)
             | Error::Range { .. }
             | Error::ArrayLengths { .. }
             | Error::NoFilter
             | Error::TwoStarts
-            | Error::TwoTargets => ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::NoStream(_) | Error::NoConsumer(_) => ERRCODE_UNDEFINED_OBJECT,
-            Error::StreamExists(_) | Error::ConsumerExists(_) => ERRCODE_DUPLICATE_OBJECT,
+            | Error::TwoTargets
+            | Error::TwoPublications
+            | Error::NoTables
+            | Error::NotCapturable { .. }
+            | Error::NotOwnPublication { .. }
+            | Error::NotPublished { .. }
+            | Error::Condition(_) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::NoStream(_)
+            | Error::NoConsumer(_)
+            | Error::NoSource(_)
+            | Error::NoPublication(_)
+            | Error::NoBackfill(_) => ERRCODE_UNDEFINED_OBJECT,
+            Error::StreamExists(_)
+            | Error::ConsumerExists(_)
+            | Error::SourceExists(_)
+            | Error::PublicationExists(_) => ERRCODE_DUPLICATE_OBJECT,
             Error::NotAStream(_) => ERRCODE_WRONG_OBJECT_TYPE,
-            Error::StreamInUse { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Error::StreamInUse { .. } | Error::StreamFed { .. } => {
+                ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST
+            }
             Error::NotStreamOwner(_)
             | Error::NotConsumerOwner { .. }
+            | Error::NotSourceOwner { .. }
+            | Error::NotTableOwner(_)
+            | Error::NotPublicationOwner { .. }
+            | Error::AllTables
             | Error::NoSelect(_)
+            | Error::NoInsert(_)
+            | Error::NoTableSelect(_)
+            | Error::TableRowSecurity(_)
             | Error::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Error::NotYet(_) | Error::CannotPrepare => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::NotYet(_) | Error::CannotPrepare | Error::NotUtf8 => {
+                ERRCODE_FEATURE_NOT_SUPPORTED
+            }
             Error::TooManyRedelivered(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NotPreloaded
             | Error::ConsumerUncommitted(_)
             | Error::NoDispatcher(_)
+            | Error::NoIdentity(_)
+            | Error::NoBackfillKey(_)
+            | Error::PublicationGone { .. }
+            | Error::WalLevel
             | Error::NotReady(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::TooManyDatabases => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
-            Error::InRecovery => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::InRecovery | Error::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::BackfillCancelled(_) => ERRCODE_QUERY_CANCELED,
+            Error::Spool(_) => ERRCODE_IO_ERROR,
             Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
         }
     }
@@ -125,6 +213,7 @@ impl Error {
             Error::NullElement(name) => format!("Remove the NULLs from \"{name}\"."),
             Error::Key(error) => error.hint().into(),
             Error::Filter(error) => error.hint().into(),
+            Error::KeyFormat(error) => error.hint().into(),
             Error::Name(..) => "Use 1 to 48 letters of A-Z and a-z, digits, and underscores.".into(),
             Error::Range { what, range, .. } => format!("Pass a value for {what} that is {range}."),
             Error::ArrayLengths { .. } => "Pass one element of each for every message.".into(),
@@ -162,6 +251,66 @@ impl Error {
             Error::NoSelect(stream) => {
                 format!("Have its owner run: GRANT SELECT ON sequin_stream.\"{stream}\" TO the role.")
             }
+            Error::NoSource(_) => {
+                "See sequin.sources for those there are, or create it with sequin.create_source().".into()
+            }
+            Error::SourceExists(_) => "Choose another name, or use sequin.alter_source().".into(),
+            Error::NotSourceOwner { owner, .. } => {
+                format!("It belongs to role \"{owner}\" and is for members of that role.")
+            }
+            Error::StreamFed { .. } => {
+                "Drop the sources first, or pass force => true to drop them too.".into()
+            }
+            Error::TwoPublications => "Pass only one of tables and publication.".into(),
+            Error::NoTables => {
+                "Name the tables, or leave the argument out to capture all tables.".into()
+            }
+            Error::NotCapturable { .. } => {
+                "Pass ordinary or partitioned tables of your own.".into()
+            }
+            Error::NoIdentity(table) => format!(
+                "Add a primary key, or run ALTER TABLE {table} REPLICA IDENTITY FULL, or pass a publication with publish = 'insert'."
+            ),
+            Error::NotTableOwner(_) => {
+                "Only the owner of a table may capture it. Have the owner, or a superuser, create the source."
+                    .into()
+            }
+            Error::AllTables => "Name the tables, or pass a publication that you own.".into(),
+            Error::NoInsert(stream) => {
+                format!("Have its owner run: GRANT INSERT ON sequin_stream.\"{stream}\" TO the role.")
+            }
+            Error::NoPublication(_) => {
+                "See pg_publication for those there are, or pass tables to have one made.".into()
+            }
+            Error::PublicationExists(name) => {
+                format!("Choose another name for the source, or run DROP PUBLICATION \"{name}\".")
+            }
+            Error::PublicationGone { .. } => {
+                "Create the publication again, or name the tables with sequin.alter_source() if sequin made it, or drop the source."
+                    .into()
+            }
+            Error::NotPublicationOwner { owner, .. } => {
+                format!("It belongs to role \"{owner}\" and is for members of that role.")
+            }
+            Error::NotOwnPublication { publication, .. } => {
+                format!("Use ALTER PUBLICATION \"{publication}\" instead.")
+            }
+            Error::NotPublished { .. } => {
+                "Add it with sequin.alter_source() or ALTER PUBLICATION. A partitioned table is captured as its root, unless the publication says otherwise."
+                    .into()
+            }
+            Error::NoBackfillKey(_) => "Add a primary key.".into(),
+            Error::NoTableSelect(table) => {
+                format!("Have its owner run: GRANT SELECT ON {table} TO the role.")
+            }
+            Error::TableRowSecurity(_) => {
+                "Have a role with BYPASSRLS do it, or leave the backfill out.".into()
+            }
+            Error::Condition(_) => "Pass one boolean expression over the table's columns.".into(),
+            Error::NoBackfill(_) => "See sequin.backfills for those there are.".into(),
+            Error::ReadOnly => "Run it on the primary, in a transaction that may write.".into(),
+            Error::WalLevel => "Set wal_level = logical and restart the server.".into(),
+            Error::NotUtf8 => "Create the database with ENCODING 'UTF8'.".into(),
             Error::NotYet(_) => "Leave this argument at its default in this version.".into(),
             Error::TooManyRedelivered(_) => {
                 "Redeliver fewer messages, or use sequin.rewind() to replay a range.".into()
@@ -184,6 +333,8 @@ impl Error {
             }
             Error::DispatcherRestarted => "Run the transaction again.".into(),
             Error::InRecovery => "Use consumers on the primary.".into(),
+            Error::BackfillCancelled(_) => "Start another with sequin.backfill().".into(),
+            Error::Spool(_) => "Make room on the disk of the data directory.".into(),
         })
     }
 
@@ -194,6 +345,11 @@ impl Error {
                 Some(format!("There are {keys} keys, {data} data, and {headers} headers."))
             }
             Error::StreamInUse { consumers, .. } => Some(format!("Its consumers: {consumers}.")),
+            Error::StreamFed { sources, .. } => Some(format!("Its sources: {sources}.")),
+            Error::NotCapturable { fault, .. } => Some(fault.clone()),
+            Error::NoIdentity(_) => {
+                Some("Its updates and deletes could not say which row they change.".into())
+            }
             Error::NoDispatcher(Some(error)) | Error::NotReady(Some(error)) => {
                 Some(format!("Its last error: {error}"))
             }

@@ -1,8 +1,8 @@
 //! Sequin: message streams inside PostgreSQL.
 //!
 //! - [`api`]: the SQL functions. They check, call one thing, and shape the row.
-//! - [`engine`]: the rules, pure: keys and filters, the tail and its holes, consumers, recovery.
 //! - [`capture`]: from WAL to messages, pure: pgoutput, values as JSON, keys, a backfill's windows.
+//! - [`engine`]: the rules, pure: keys and filters, the tail and its holes, consumers, recovery.
 //! - [`store`]: the tables and their statements, one file each.
 //! - [`worker`]: the launcher and the dispatcher, which run the engine.
 //! - [`pg`]: PostgreSQL behind safe calls; the only place where `unsafe` compiles.
@@ -13,7 +13,6 @@
 #![deny(unsafe_code)]
 
 mod api;
-#[expect(dead_code)]
 mod capture;
 mod engine;
 mod error;
@@ -39,7 +38,8 @@ pgrx::extension_sql_file!(
         api::stats::consumer_stats,
         api::stats::last_seq,
         api::stats::inserted_at,
-        api::stats::workers
+        api::stats::workers,
+        api::source_stats::source_workers
     ]
 );
 pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);

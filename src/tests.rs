@@ -9,8 +9,11 @@ mod values;
 mod tests {
     use crate::engine::key::Seq;
     use crate::error::Error;
-    use crate::pg::{scan, sequence, session, slot};
-    use crate::store::{messages, streams};
+    use crate::pg::{role, scan, sequence, session, slot};
+    use crate::store::backfills::End;
+    use crate::store::source_progress::Progress;
+    use crate::store::sources::Source;
+    use crate::store::{backfills, messages, slots, source_progress, sources, streams};
     use pgrx::prelude::*;
 
     fn stream(name: &str) -> pg_sys::Oid {
@@ -154,5 +157,85 @@ mod tests {
         );
         assert_eq!(start.unwrap(), (Some(0), Some(vec![1, 1])));
         assert_eq!(sequence::last_value(sequence::of_stream(table).unwrap()), 1);
+    }
+
+    fn source(name: &str) -> Source {
+        stream("fed");
+        let source = Source {
+            id: 7,
+            name: name.into(),
+            stream: "fed".into(),
+            owner: role::current(),
+            publication: "missing".into(),
+            owns_publication: false,
+            key_format: "a".into(),
+            backfill: true,
+            paused: false,
+            generation: 1,
+            is_here: true,
+        };
+        let server = slots::server().unwrap();
+        sources::insert(&source, server.system, server.database).unwrap();
+        source
+    }
+
+    #[pg_test]
+    fn a_source_is_listed_as_it_was_inserted_until_it_is_not_here() {
+        let mut source = source("listed");
+        assert_eq!(sources::list().unwrap(), [source.clone()]);
+        Spi::run("UPDATE sequin.sources SET system = system + 1").unwrap();
+        source.is_here = false;
+        assert_eq!(sources::list().unwrap(), [source]);
+    }
+
+    #[pg_test]
+    fn the_newest_progress_takes_the_place_of_the_one_before() {
+        assert_eq!(source_progress::newest(7, 1).unwrap(), None);
+        let mut progress =
+            Progress { id: 1, lsn: u64::MAX - 1, commit_time: None, captured_total: 0 };
+        source_progress::write(7, 1, &progress, None).unwrap();
+        assert_eq!(source_progress::newest(7, 1).unwrap().as_ref(), Some(&progress));
+        progress.id = 2;
+        progress.commit_time = Some(-5);
+        source_progress::write(7, 1, &progress, Some(1)).unwrap();
+        assert_eq!(source_progress::newest(7, 1).unwrap(), Some(progress));
+        let count = Spi::get_one::<i64>("SELECT count(*) FROM sequin.source_progress");
+        assert_eq!(count.unwrap(), Some(1));
+        assert_eq!(source_progress::newest(7, 2).unwrap(), None);
+        source_progress::sweep().unwrap();
+        assert_eq!(source_progress::newest(7, 1).unwrap(), None);
+    }
+
+    #[pg_test]
+    fn backfills_run_one_after_the_other_and_stop_when_they_are_cancelled() {
+        source("read");
+        let table = pg_sys::Oid::from(1);
+        let ids: Vec<i64> =
+            (0..3).map(|_| backfills::insert("read", table, Some("true")).unwrap()).collect();
+        let next = || backfills::next("read").unwrap().map(|job| (job.id, job.last_key));
+        assert_eq!(next(), Some((ids[0], None)));
+        assert!(backfills::progress(ids[1], vec!["5".into()], 10).unwrap());
+        assert_eq!(next(), Some((ids[1], Some(vec!["5".into()]))));
+        assert!(backfills::progress(ids[1], vec!["9".into()], 10).unwrap());
+        assert!(backfills::finish(ids[1], End::Done, None).unwrap());
+        assert_eq!(next(), Some((ids[0], None)));
+        assert!(backfills::cancel(ids[0]).unwrap());
+        assert!(!backfills::cancel(ids[0]).unwrap());
+        assert!(!backfills::progress(ids[0], vec!["5".into()], 10).unwrap());
+        assert!(!backfills::finish(ids[0], End::Failed, Some("x")).unwrap());
+        assert_eq!(next(), Some((ids[2], None)));
+        assert!(backfills::finish(ids[2], End::Failed, Some("x")).unwrap());
+        assert_eq!(next(), None);
+        let rows = Spi::get_one::<String>(
+            "SELECT string_agg(concat_ws(' ', status, rows_read, error), ', ' ORDER BY id) FROM sequin.backfills",
+        );
+        assert_eq!(rows.unwrap().unwrap(), "cancelled 0, done 20, failed 0 x");
+    }
+
+    #[pg_test(error = "sources need the server to run with wal_level logical")]
+    fn a_server_without_logical_wal_has_no_sources() {
+        stream("dry");
+        Spi::run("CREATE TABLE kept (id integer PRIMARY KEY)").unwrap();
+        Spi::run("SELECT sequin.create_source('dry', 'dry', '{kept}')").unwrap();
     }
 }

@@ -1,11 +1,14 @@
 //! The SQL functions. Each checks its arguments, calls one thing, and shapes the row. What users read of them,
 //! the COMMENTs, is in sql/comments.sql.
 
+mod capturable;
 mod check;
 mod consumers;
 mod dead_letters;
 mod keys;
 mod publishing;
 mod receiving;
+mod source_stats;
+mod sources;
 mod stats;
 mod streams;

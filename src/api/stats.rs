@@ -11,7 +11,7 @@ use crate::pg::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::mailbox::{Answer, ConsumerStats, LEASES_PER_ANSWER, Request};
 use crate::pg::shmem::segment;
 use crate::pg::status::Status;
-use crate::pg::{catalog, role, sequence, session, slot};
+use crate::pg::{capturers, catalog, role, sequence, session, slot};
 use crate::store::{consumers, messages, streams};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -260,6 +260,10 @@ fn workers() -> Result<
     for entry in segment.databases().iter().filter(|entry| is_shown(entry)) {
         let database = catalog::database_name(entry.oid());
         rows.push(row("dispatcher", database, &entry.dispatcher, entry.is_wanted()));
+    }
+    for (_, entry) in capturers::all() {
+        let database = catalog::database_name(entry.database());
+        rows.push(row("capturer", database, &entry.status, entry.is_wanted()));
     }
     Ok(TableIterator::new(rows))
 }

@@ -4,7 +4,7 @@ use super::check::{name, not_yet, required};
 use crate::error::{Error, Result};
 use crate::pg::datum::RegClass;
 use crate::pg::{catalog, role};
-use crate::store::{consumers, streams};
+use crate::store::{consumers, sources, streams};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -55,6 +55,13 @@ fn drop_stream(
     if !force && !used_by.is_empty() {
         let consumers = used_by.join(", ");
         return Err(Error::StreamInUse { stream, consumers }.into());
+    }
+    let fed_by = sources::of_stream(&stream)?;
+    if !force && !fed_by.is_empty() {
+        return Err(Error::StreamFed { stream, sources: fed_by.join(", ") }.into());
+    }
+    for source in &fed_by {
+        super::sources::forget(&sources::find(source)?)?;
     }
     for consumer in &used_by {
         consumers::delete(consumer)?;

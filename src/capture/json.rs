@@ -24,6 +24,28 @@ pub fn write<E>(
     Writer { out, types, cast, depth: 0 }.value(type_oid, text)
 }
 
+/// A row as an object: its columns' names, types and texts.
+pub fn record<'a, E>(
+    types: &Types,
+    columns: impl Iterator<Item = ((&'a str, u32), &'a Option<String>)>,
+    cast: &mut Caster<'_, E>,
+) -> Result<String, E> {
+    let mut out = String::from("{");
+    for ((name, type_oid), text) in columns {
+        if out.len() > 1 {
+            out.push_str(", ");
+        }
+        write_string(&mut out, name);
+        out.push_str(": ");
+        match text {
+            Some(text) => write(&mut out, types, type_oid, text, cast)?,
+            None => out.push_str("null"),
+        }
+    }
+    out.push('}');
+    Ok(out)
+}
+
 /// Where values go, and what is needed to convert them.
 pub(super) struct Writer<'a, 'c, E> {
     pub out: &'a mut String,

@@ -159,11 +159,6 @@ impl KeyFormat {
         &self.columns
     }
 
-    /// Whether it has the field `{pk}`.
-    pub fn uses_pk(&self) -> bool {
-        self.parts.contains(&Part::Pk)
-    }
-
     /// Makes the key of a change.
     pub fn key<'a>(&self, of: &impl Values<'a>) -> String {
         let mut key = Key::new();

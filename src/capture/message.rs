@@ -7,7 +7,7 @@
 
 use super::json::{Caster, write_string};
 use super::key_format::KeyFormat;
-use super::pgoutput::{Identity, Old, Relation, Tuple, Value};
+use super::pgoutput::{Old, Relation, Tuple, Value};
 use super::record::Record;
 use super::row_key::{ChangeValues, RowValues};
 use super::time;
@@ -27,7 +27,6 @@ pub struct Source {
 pub struct Table {
     pub schema: String,
     pub name: String,
-    pub identity: Identity,
     pub columns: Vec<Column>,
     /// The primary key's columns, by their place in `columns`; empty if there is none.
     pub pk: Vec<usize>,
@@ -70,27 +69,15 @@ impl Transaction {
 
 #[derive(Debug, Clone, Copy)]
 pub enum Change<'a> {
-    /// A row of a backfill's chunk.
-    Read {
-        new: &'a Tuple<'a>,
-    },
-    Insert {
-        new: &'a Tuple<'a>,
-    },
-    Update {
-        old: Option<&'a Old<'a>>,
-        new: &'a Tuple<'a>,
-    },
-    Delete {
-        old: &'a Old<'a>,
-    },
+    Insert { new: &'a Tuple<'a> },
+    Update { old: Option<&'a Old<'a>>, new: &'a Tuple<'a> },
+    Delete { old: &'a Old<'a> },
     Truncate,
 }
 
 impl<'a> Change<'a> {
     pub(super) fn action(self) -> &'static str {
         match self {
-            Change::Read { .. } => "read",
             Change::Insert { .. } => "insert",
             Change::Update { .. } => "update",
             Change::Delete { .. } => "delete",
@@ -101,7 +88,7 @@ impl<'a> Change<'a> {
     /// The row after the change.
     pub(super) fn new_row(self) -> Option<&'a Tuple<'a>> {
         match self {
-            Change::Read { new } | Change::Insert { new } | Change::Update { new, .. } => Some(new),
+            Change::Insert { new } | Change::Update { new, .. } => Some(new),
             Change::Delete { .. } | Change::Truncate => None,
         }
     }
@@ -111,7 +98,7 @@ impl<'a> Change<'a> {
         match self {
             Change::Update { old, .. } => old,
             Change::Delete { old } => Some(old),
-            Change::Read { .. } | Change::Insert { .. } | Change::Truncate => None,
+            Change::Insert { .. } | Change::Truncate => None,
         }
     }
 }
@@ -169,7 +156,6 @@ impl Table {
         let mut table = Table {
             schema: relation.schema.to_owned(),
             name: relation.name.to_owned(),
-            identity: relation.identity,
             columns: columns.collect(),
             pk: Vec::new(),
             database: source.database.clone(),

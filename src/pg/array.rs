@@ -1,6 +1,6 @@
 //! Arrays that pass through as the datum they are: only their length and NULLs are looked at.
 
-use super::datum::{JsonbArray, TextArray};
+use super::datum::{JsonbArray, RegClassArray, TextArray};
 use pgrx::pg_sys;
 
 /// Elements of a one-dimensional or empty array, and whether one of them is NULL.
@@ -16,6 +16,16 @@ fn inspect(datum: pg_sys::Datum) -> (usize, bool) {
 }
 
 impl TextArray {
+    pub fn len(&self) -> usize {
+        inspect(self.datum()).0
+    }
+
+    pub fn has_null(&self) -> bool {
+        inspect(self.datum()).1
+    }
+}
+
+impl RegClassArray {
     pub fn len(&self) -> usize {
         inspect(self.datum()).0
     }

@@ -96,6 +96,37 @@ pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) }
 }
 
+/// Locks a table of sequin's own against whoever writes it, if nobody does; the transaction's end unlocks it.
+pub fn try_lock_against_writers(table: &CStr) -> bool {
+    // SAFETY: looks names up in the catalog cache, and takes a lock without waiting.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), true);
+        let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
+        table != pg_sys::InvalidOid
+            && pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareLock.cast_signed())
+    }
+}
+
+/// Has DROP EXTENSION drop a publication, without being told CASCADE.
+pub fn drop_publication_with_extension(publication: pg_sys::Oid) {
+    let Some(extension) = extension() else { return };
+    let address =
+        |class, object| pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
+    let depender = address(pg_sys::PublicationRelationId, publication);
+    let referenced = address(pg_sys::ExtensionRelationId, extension);
+    // SAFETY: both are there: the caller has just looked the publication up. What was recorded before is taken
+    // back first, since recording it twice would leave two rows.
+    unsafe {
+        pg_sys::deleteDependencyRecordsForClass(
+            depender.classId,
+            depender.objectId,
+            referenced.classId,
+            pg_sys::DependencyType::DEPENDENCY_AUTO as std::ffi::c_char,
+        );
+        pg_sys::recordDependencyOn(&depender, &referenced, pg_sys::DependencyType::DEPENDENCY_AUTO);
+    }
+}
+
 /// The databases that one can connect to and that aren't templates. Inside a transaction of a worker that
 /// has no database: that is why it reads pg_database by hand (as autovacuum's get_database_list does).
 pub fn databases() -> Vec<pg_sys::Oid> {

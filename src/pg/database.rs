@@ -64,6 +64,12 @@ impl Database {
         entries.iter().find(|entry| entry.oid.load(Ordering::Acquire) == oid.to_u32())
     }
 
+    /// The entry of this process's database, if it has one.
+    pub fn here() -> Option<&'static Database> {
+        // SAFETY: a plain value of this process.
+        Database::find(unsafe { pg_sys::MyDatabaseId })
+    }
+
     /// The entry of a database, a free one if it has none yet; `None` when all are taken.
     pub fn find_or_add(oid: pg_sys::Oid) -> Option<&'static Database> {
         if let Some(found) = Database::find(oid) {

@@ -90,6 +90,10 @@ opaque!(
     RegClass, "regclass", pg_sys::REGCLASSOID
 );
 opaque!(
+    /// A regclass[].
+    RegClassArray, "regclass[]", pg_sys::REGCLASSARRAYOID
+);
+opaque!(
     /// A regproc.
     RegProc, "regproc", pg_sys::REGPROCOID
 );
@@ -108,6 +112,13 @@ impl From<i64> for Timestamptz {
 impl From<pg_sys::Oid> for RegClass {
     fn from(oid: pg_sys::Oid) -> RegClass {
         RegClass(pg_sys::Datum::from(oid))
+    }
+}
+
+impl From<RegClass> for pg_sys::Oid {
+    fn from(class: RegClass) -> pg_sys::Oid {
+        // An OID is the low half of its datum.
+        pg_sys::Oid::from(class.0.value() as u32)
     }
 }
 

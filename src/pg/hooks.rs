@@ -1,6 +1,7 @@
 //! Hooks into other people's commands, so that sequin is never in their way: a command that needs a database
 //! to itself has its workers leave first, and one that drops a stream or the extension has them notice.
 
+use super::capturers;
 use super::catalog;
 use super::database::Database;
 use super::role;
@@ -125,7 +126,11 @@ fn make_way(name: &CStr) {
         return;
     }
     let until = Instant::now() + LEAVING;
-    while database.oid() == oid && database.dispatcher.pid() != 0 && Instant::now() < until {
+    capturers::terminate(oid);
+    while database.oid() == oid
+        && (database.dispatcher.pid() != 0 || capturers::are_running(oid))
+        && Instant::now() < until
+    {
         database.dispatcher.wake();
         super::call::sleep(Duration::from_millis(10));
         pgrx::check_for_interrupts!();
@@ -155,6 +160,8 @@ unsafe extern "C-unwind" fn access(
 unsafe extern "C-unwind" fn before_drop(class: pg_sys::Oid, object: pg_sys::Oid) {
     let concerns_us = match class {
         pg_sys::RelationRelationId => catalog::is_stream_table(object),
+        // A source may use it.
+        pg_sys::PublicationRelationId => Database::here().is_some(),
         pg_sys::ExtensionRelationId => catalog::extension() == Some(object),
         _ => false,
     };

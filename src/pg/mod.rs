@@ -2,12 +2,16 @@
 
 pub mod array;
 pub mod call;
+pub mod capturers;
 pub mod catalog;
+pub mod condition;
 pub mod database;
 pub mod datum;
+pub mod decode;
 pub mod hooks;
 pub mod lwlock;
 pub mod mailbox;
+pub mod memory;
 pub mod process;
 pub mod publish;
 pub mod relcache;
@@ -18,7 +22,9 @@ pub mod session;
 pub mod shmem;
 pub mod slot;
 pub mod spi;
+pub mod spool;
 pub mod status;
+pub mod transactions;
 
 use crate::engine::settings::Micros;
 use pgrx::pg_sys;
@@ -60,5 +66,6 @@ pub fn load() {
     crate::guc::register();
     shmem::register();
     hooks::register();
+    capturers::register();
     process::register_launcher();
 }

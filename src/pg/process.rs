@@ -41,6 +41,22 @@ pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBack
         .ok()
 }
 
+/// Starts the capturer of an entry; its end wakes the caller. `None` when the server has no worker process left.
+pub fn start_capturer(entry: usize, name: &str) -> Option<DynamicBackgroundWorker> {
+    BackgroundWorkerBuilder::new(&format!("sequin capturer for {name}"))
+        .set_type("sequin capturer")
+        .set_library("sequin")
+        .set_function("sequin_capturer")
+        .set_argument(Some(pg_sys::Datum::from(entry)))
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(None)
+        // SAFETY: a plain value of this process.
+        .set_notify_pid(unsafe { pg_sys::MyProcPid })
+        .enable_spi_access()
+        .load_dynamic()
+        .ok()
+}
+
 /// The launcher's process begins here.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
@@ -73,6 +89,21 @@ extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
     crate::worker::dispatcher::run(database);
 }
 
+/// A capturer's process begins here.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+extern "C-unwind" fn sequin_capturer(arg: pg_sys::Datum) {
+    attach_signals_of_capturer();
+    let Some(entry) = super::capturers::get(arg.value()) else { return };
+    entry.status.enter();
+    at_exit(leave_capturer, arg);
+    // SAFETY: once, at the start of a worker.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(entry.database(), pg_sys::InvalidOid, 0);
+    }
+    crate::worker::capturer::run(entry);
+}
+
 fn at_exit(f: unsafe extern "C-unwind" fn(i32, pg_sys::Datum), arg: pg_sys::Datum) {
     // SAFETY: a function of this library, which is never unloaded.
     unsafe { pg_sys::on_shmem_exit(Some(f), arg) };
@@ -93,6 +124,45 @@ unsafe extern "C-unwind" fn leave_dispatcher(_code: i32, arg: pg_sys::Datum) {
     }
     if let Some(segment) = shmem::segment() {
         segment.launcher.wake();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn leave_capturer(_code: i32, arg: pg_sys::Datum) {
+    if let Some(entry) = super::capturers::get(arg.value()) {
+        entry.is_awake();
+        entry.status.leave();
+    }
+    if let Some(segment) = shmem::segment() {
+        segment.launcher.wake();
+    }
+}
+
+/// Asks a process to end.
+pub fn terminate(pid: i32) {
+    unsafe extern "C" {
+        /// signal.h
+        fn kill(pid: i32, signal: i32) -> i32;
+    }
+    if pid > 0 {
+        // SAFETY: a signal to one process. One that has just ended leaves its number unused for a while.
+        unsafe { kill(pid, pg_sys::SIGTERM.cast_signed()) };
+    }
+}
+
+/// SIGTERM ends a capturer where it is: all that it does is in transactions, and a step may take long.
+fn attach_signals_of_capturer() {
+    unsafe extern "C-unwind" {
+        /// tcop/tcopprot.h and postmaster/interrupt.h; declared again because a signal handler must be the C
+        /// function itself.
+        fn die(signal: i32);
+        fn SignalHandlerForConfigReload(signal: i32);
+    }
+    // SAFETY: the handlers are PostgreSQL's own and async-signal-safe.
+    unsafe {
+        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(die));
+        pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
+        pg_sys::BackgroundWorkerUnblockSignals();
     }
 }
 
@@ -184,7 +254,16 @@ pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
     result
 }
 
-fn describe(caught: CaughtError) -> String {
+/// Runs `f` outside of a transaction. An error, PostgreSQL's or ours, is returned as text; what it leaves is for the
+/// end of the process to clean up.
+pub fn attempt<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.to_string())))
+        .catch_others(|caught| Err(describe(caught)))
+        .catch_rust_panic(|caught| Err(describe(caught)))
+        .execute()
+}
+
+pub(super) fn describe(caught: CaughtError) -> String {
     match caught {
         CaughtError::PostgresError(report)
         | CaughtError::ErrorReport(report)

@@ -63,11 +63,31 @@ pub fn may_select(table: pg_sys::Oid) -> bool {
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
+/// True if a role may INSERT into a table.
+pub fn may_insert(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    // SAFETY: looks the table up in the catalog cache.
+    let result =
+        unsafe { pg_sys::pg_class_aclcheck(table, role, pg_sys::ACL_INSERT as pg_sys::AclMode) };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// Runs `f` with the rights of the extension's owner. The statements that it runs name every object and
 /// operator in full, so that the caller's search_path can't slip others in.
 pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
     let _back = SwitchedRole::to(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID));
     f()
+}
+
+/// Runs `f` with the rights of a role, for what a worker does in its name: code of others that runs on the way, such
+/// as triggers, can't get at the worker's own.
+pub fn as_role<R>(role: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
+    let _back = SwitchedRole::with(role, pg_sys::SECURITY_RESTRICTED_OPERATION);
+    f()
+}
+
+/// As [`as_owner`], and with the search_path pg_catalog: names of the catalogs and operators need no schema.
+pub fn as_owner_in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
+    as_owner(|| super::spi::in_pg_catalog(f))
 }
 
 struct SwitchedRole {
@@ -77,12 +97,16 @@ struct SwitchedRole {
 
 impl SwitchedRole {
     fn to(role: pg_sys::Oid) -> SwitchedRole {
+        SwitchedRole::with(role, 0)
+    }
+
+    fn with(role: pg_sys::Oid, flags: u32) -> SwitchedRole {
         let mut old = SwitchedRole { role: pg_sys::InvalidOid, context: 0 };
         // SAFETY: plain values of this process. An error in between is undone by the end of the
         // (sub)transaction, which restores both (AbortTransaction, AbortSubTransaction).
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut old.role, &mut old.context);
-            let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed();
+            let local = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | flags).cast_signed();
             pg_sys::SetUserIdAndSecContext(role, old.context | local);
         }
         old

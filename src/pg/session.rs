@@ -20,6 +20,8 @@ struct Transaction {
     asked: Vec<(i32, u64)>,
     published: Vec<pg_sys::Oid>,
     changed_config: bool,
+    /// It has made a replication slot, which stays when it is rolled back.
+    made_slot: bool,
     suspends: bool,
 }
 
@@ -81,6 +83,20 @@ pub fn note_config_changed() -> Result<()> {
     database()?;
     with(|t| t.changed_config = true);
     Ok(())
+}
+
+/// Like [`note_config_changed`], and also if it is rolled back: a replication slot was made, which a rollback does
+/// not undo.
+pub fn note_slot_made() -> Result<()> {
+    note_config_changed()?;
+    with(|t| t.made_slot = true);
+    Ok(())
+}
+
+/// True if the open transaction has a transaction id, which it takes when it first writes.
+pub fn has_written() -> bool {
+    // SAFETY: reads the current transaction's state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
 /// Keeps the workers of a database away until this transaction ends.
@@ -147,7 +163,8 @@ fn refuse_prepare() {
 /// The transaction is over, and its commit, if it is one, visible to others (CallXactCallbacks comes after
 /// ProcArrayEndTransaction): only now may the slot let go of its bounds.
 fn end(committed: bool) {
-    let Transaction { asked, published, changed_config, suspends } = with(std::mem::take);
+    let Transaction { asked, published, changed_config, made_slot, suspends } =
+        with(std::mem::take);
     if asked.is_empty() && published.is_empty() && !changed_config && !suspends {
         return;
     }
@@ -158,14 +175,13 @@ fn end(committed: bool) {
             segment.launcher.wake();
         }
     }
-    // SAFETY: a plain value of this process.
-    let Some(database) = Database::find(unsafe { pg_sys::MyDatabaseId }) else { return };
+    let Some(database) = Database::here() else { return };
     if !published.is_empty() {
         slot.end_publishing();
         database.set_publishing(index, false);
         published.iter().for_each(|&stream| database.notify_published(stream));
     }
-    if changed_config && committed {
+    if changed_config && (committed || made_slot) {
         database.notify_config();
         if let Some(segment) = segment() {
             segment.launcher.wake();
@@ -198,10 +214,7 @@ unsafe extern "C-unwind" fn at_savepoint(
         SUBXACT_EVENT_COMMIT_SUB => with(|t| hand_up(&mut t.asked, level)),
         SUBXACT_EVENT_ABORT_SUB => {
             let Some(from) = with(|t| take_level(&mut t.asked, level)) else { return };
-            let (Some((index, slot)), Some(database)) =
-                // SAFETY: a plain value of this process.
-                (Slot::mine(), Database::find(unsafe { pg_sys::MyDatabaseId }))
-            else {
+            let (Some((index, slot)), Some(database)) = (Slot::mine(), Database::here()) else {
                 return;
             };
             if slot.abort(from) {

@@ -1,15 +1,16 @@
-//! The one piece of shared memory: a header, an entry for each database, a slot for each process.
+//! The one piece of shared memory: a header, an entry for each database and each source, a slot for each process.
 //!
 //! Allocated when the server starts, never grown. Zeroed memory is a valid start for all of it, so only the
 //! locks are initialised. See storage/ipc/ipci.c for when the two hooks run.
 
+use super::capturers::Capturer;
 use super::database::Database;
 use super::lwlock::Lock;
 use super::slot::Slot;
 use crate::guc;
 use pgrx::pg_sys;
 use std::mem::{align_of, size_of};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// What every process sees. Everything behind it lives as long as the server.
 #[repr(C)]
@@ -18,8 +19,17 @@ pub struct Segment {
     pub(super) registry: Lock,
     /// The launcher.
     pub launcher: super::status::Status,
+    /// Capturers that sleep until something is committed.
+    pub(super) sleeping_capturers: AtomicU32,
+    sizes: Sizes,
+}
+
+/// How many there are of what.
+#[derive(Clone, Copy)]
+struct Sizes {
     databases: usize,
     slots: usize,
+    capturers: usize,
 }
 
 static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(std::ptr::null_mut());
@@ -39,13 +49,34 @@ fn words(slots: usize) -> usize {
     slots.div_ceil(u64::BITS as usize)
 }
 
-/// Where the parts begin, in bytes from the start: databases, slots, bitmaps; and the size of it all.
-fn layout(databases: usize, slots: usize) -> (usize, usize, usize, usize) {
-    let at_databases = round_up(size_of::<Segment>(), align_of::<Database>().max(64));
-    let at_slots = round_up(at_databases + databases * size_of::<Database>(), 64);
-    let at_bitmaps = round_up(at_slots + slots * size_of::<Slot>(), 64);
-    let size = at_bitmaps + 2 * databases * words(slots) * size_of::<AtomicU64>();
-    (at_databases, at_slots, at_bitmaps, size)
+/// Where the parts begin, in bytes from the start.
+struct Layout {
+    databases: usize,
+    slots: usize,
+    capturers: usize,
+    bitmaps: usize,
+    end: usize,
+}
+
+impl Sizes {
+    /// By the settings: the same in all processes of a server.
+    fn configured() -> Sizes {
+        let count = |setting: i32| usize::try_from(setting).unwrap_or(0);
+        Sizes {
+            databases: count(guc::max_databases()),
+            slots: process_count(),
+            capturers: count(guc::max_sources()),
+        }
+    }
+
+    fn layout(self) -> Layout {
+        let databases = round_up(size_of::<Segment>(), align_of::<Database>().max(64));
+        let slots = round_up(databases + self.databases * size_of::<Database>(), 64);
+        let capturers = round_up(slots + self.slots * size_of::<Slot>(), 64);
+        let bitmaps = round_up(capturers + self.capturers * size_of::<Capturer>(), 64);
+        let end = bitmaps + 2 * self.databases * words(self.slots) * size_of::<AtomicU64>();
+        Layout { databases, slots, capturers, bitmaps, end }
+    }
 }
 
 impl Segment {
@@ -58,18 +89,23 @@ impl Segment {
 
     /// The entries of databases, used and free.
     pub fn databases(&'static self) -> &'static [Database] {
-        self.part(layout(self.databases, self.slots).0, self.databases)
+        self.part(self.sizes.layout().databases, self.sizes.databases)
     }
 
     /// The slots, one for each process that the server can have.
     pub fn slots(&'static self) -> &'static [Slot] {
-        self.part(layout(self.databases, self.slots).1, self.slots)
+        self.part(self.sizes.layout().slots, self.sizes.slots)
+    }
+
+    /// The entries of sources, used and free.
+    pub fn capturers(&'static self) -> &'static [Capturer] {
+        self.part(self.sizes.layout().capturers, self.sizes.capturers)
     }
 
     /// Two bitmaps over the slots for each database: which = 0 or 1.
     pub(super) fn bitmap(&'static self, database: usize, which: usize) -> &'static [AtomicU64] {
-        let words = words(self.slots);
-        let all = self.part(layout(self.databases, self.slots).2, 2 * self.databases * words);
+        let words = words(self.sizes.slots);
+        let all = self.part(self.sizes.layout().bitmaps, 2 * self.sizes.databases * words);
         &all[(2 * database + which) * words..][..words]
     }
 }
@@ -100,10 +136,6 @@ fn process_count() -> usize {
     usize::try_from(backends).unwrap_or(0) + AUXILIARY
 }
 
-fn database_count() -> usize {
-    usize::try_from(guc::max_databases()).unwrap_or(1)
-}
-
 static mut NEXT_STARTUP: pg_sys::shmem_startup_hook_type = None;
 #[cfg(not(feature = "pg14"))]
 static mut NEXT_REQUEST: pg_sys::shmem_request_hook_type = None;
@@ -120,7 +152,7 @@ pub fn register() {
             pg_sys::shmem_request_hook = Some(request);
         }
         #[cfg(feature = "pg14")]
-        pg_sys::RequestAddinShmemSpace(layout(database_count(), process_count()).3);
+        pg_sys::RequestAddinShmemSpace(Sizes::configured().layout().end);
     }
 }
 
@@ -132,7 +164,7 @@ unsafe extern "C-unwind" fn request() {
         if let Some(next) = NEXT_REQUEST {
             next();
         }
-        pg_sys::RequestAddinShmemSpace(layout(database_count(), process_count()).3);
+        pg_sys::RequestAddinShmemSpace(Sizes::configured().layout().end);
     }
 }
 
@@ -144,8 +176,8 @@ unsafe extern "C-unwind" fn startup() {
         if let Some(next) = NEXT_STARTUP {
             next();
         }
-        let (databases, slots) = (database_count(), process_count());
-        let size = layout(databases, slots).3;
+        let sizes = Sizes::configured();
+        let size = sizes.layout().end;
         let mut found = false;
         let lock = super::lwlock::addin_shmem_init();
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
@@ -153,13 +185,13 @@ unsafe extern "C-unwind" fn startup() {
         if !found {
             std::ptr::write_bytes(block.cast::<u8>(), 0, size);
             let segment = block.cast::<Segment>();
-            (*segment).databases = databases;
-            (*segment).slots = slots;
+            (*segment).sizes = sizes;
             let tranche = pg_sys::LWLockNewTrancheId();
             let segment: &'static Segment = &*segment;
             segment.registry.initialise(tranche);
             segment.slots().iter().for_each(|slot| slot.initialise(tranche));
             segment.databases().iter().for_each(|database| database.initialise(tranche));
+            segment.capturers().iter().for_each(|capturer| capturer.initialise(tranche));
             TRANCHE.store(tranche, Ordering::Relaxed);
         }
         SEGMENT.store(block.cast(), Ordering::Relaxed);

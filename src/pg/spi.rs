@@ -25,6 +25,11 @@ pub fn timestamp(micros: i64) -> Arg {
     Some(pg_sys::Datum::from(micros))
 }
 
+/// A pg_lsn argument.
+pub fn lsn(lsn: u64) -> Arg {
+    Some(pg_sys::Datum::from(lsn))
+}
+
 /// A "char" argument.
 pub fn letter(letter: u8) -> Arg {
     Some(pg_sys::Datum::from(letter))
@@ -102,6 +107,41 @@ pub fn connected<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
     f()
 }
 
+/// Runs a command that is used once.
+pub fn command(sql: &str) -> Result<()> {
+    connected(|| Plan::new(sql, &[])?.execute(Access::Write, &[]).map(drop))
+}
+
+/// Runs `f` with the search_path pg_catalog, where only superusers can put anything.
+pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
+    struct Back(i32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                // SAFETY: ends the level that was begun below. While an ERROR unwinds, the end of the
+                // (sub)transaction does this instead.
+                unsafe { pg_sys::AtEOXact_GUC(true, self.0) };
+            }
+        }
+    }
+    // SAFETY: sets a setting for the level that `Back` ends, as fmgr_security_definer does it.
+    let _back = unsafe {
+        let back = Back(pg_sys::NewGUCNestLevel());
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        back
+    };
+    f()
+}
+
 /// Looks something up and keeps no lock for it: in a savepoint that is rolled back, which is how PostgreSQL lets
 /// go of locks before the transaction ends. A session that then waits for an hour is in nobody's way.
 pub fn without_locks<R>(f: impl FnOnce() -> R) -> R {
@@ -130,6 +170,31 @@ pub fn without_locks<R>(f: impl FnOnce() -> R) -> R {
         })
         .execute();
     undo();
+    result
+}
+
+/// Runs `f` in a savepoint: an ERROR inside rolls it back and is returned as text, and the transaction goes on.
+pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    // SAFETY: as in `without_locks`, but for the end of what went well.
+    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
+    // SAFETY: begins what is ended below in every case.
+    unsafe {
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::CurrentMemoryContext = context;
+    }
+    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|e| e.to_string())))
+        .catch_others(|caught| Err(super::process::describe(caught)))
+        .catch_rust_panic(|caught| Err(super::process::describe(caught)))
+        .execute();
+    // SAFETY: ends the subtransaction, and goes back to the caller's memory context and resource owner.
+    unsafe {
+        match result {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::CurrentMemoryContext = context;
+        pg_sys::CurrentResourceOwner = owner;
+    }
     result
 }
 
@@ -257,6 +322,11 @@ impl Row<'_> {
     /// A timestamptz as microseconds.
     pub fn micros(&self, column: i32) -> Option<i64> {
         self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    /// A pg_lsn.
+    pub fn lsn(&self, column: i32) -> Option<u64> {
+        self.datum(column).map(|datum| datum.value() as u64)
     }
 }
 

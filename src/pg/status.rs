@@ -42,6 +42,11 @@ impl Status {
         self.left_well.store(true, Ordering::Release);
     }
 
+    /// It fails, after all.
+    pub fn failed(&self) {
+        self.left_well.store(false, Ordering::Release);
+    }
+
     /// Whether the last run ended so; asked once.
     pub fn take_left_well(&self) -> bool {
         self.left_well.swap(false, Ordering::AcqRel)

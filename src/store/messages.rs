@@ -15,6 +15,7 @@ use std::rc::Rc;
 struct Inserts {
     one: Plan,
     many: Plan,
+    texts: Plan,
 }
 
 thread_local! {
@@ -28,6 +29,9 @@ const ONE: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data, heade
 const MANY: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data, headers) \
     OVERRIDING SYSTEM VALUE SELECT * FROM unnest($1, $2, $3, $4)";
 
+const TEXTS: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data) \
+    OVERRIDING SYSTEM VALUE SELECT s, k, d::jsonb FROM unnest($1, $2, $3) u(s, k, d)";
+
 fn inserts(stream: &str, table: pg_sys::Oid) -> Result<Rc<Inserts>> {
     if let Some(known) = INSERTS.with_borrow(|map| map.get(&table).cloned()) {
         return Ok(known);
@@ -38,6 +42,10 @@ fn inserts(stream: &str, table: pg_sys::Oid) -> Result<Rc<Inserts>> {
         many: Plan::new(
             &MANY.replace("%stream%", stream),
             &[INT8ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID],
+        )?,
+        texts: Plan::new(
+            &TEXTS.replace("%stream%", stream),
+            &[INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID],
         )?,
     });
     INSERTS.with_borrow_mut(|map| map.insert(table, Rc::clone(&planned)));
@@ -75,6 +83,19 @@ pub fn insert_many(
     let args = [arg(seqs.clone()), arg(keys), arg(data), headers];
     connected(|| inserts(stream, table)?.many.execute(Access::Write, &args).map(drop))?;
     Ok(seqs)
+}
+
+/// Appends messages without headers, with data as JSON text, in the order given.
+pub fn append(
+    stream: &str,
+    table: pg_sys::Oid,
+    keys: Vec<String>,
+    data: Vec<String>,
+) -> Result<()> {
+    publish::announce(table)?;
+    let seqs = sequence::take(sequence::of_stream(table)?, keys.len());
+    let args = [arg(seqs), arg(keys), arg(data)];
+    connected(|| inserts(stream, table)?.texts.execute(Access::Write, &args).map(drop))
 }
 
 /// A message as `receive` returns it.

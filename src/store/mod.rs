@@ -4,14 +4,20 @@
 //! caller's search_path can slip in others.
 
 pub mod acks;
+pub mod backfills;
 pub mod checkpoints;
+pub mod chunks;
 pub mod consumers;
 pub mod dead_letters;
 pub mod epoch;
 pub mod messages;
 pub mod outbox;
+pub mod publications;
+pub mod slots;
+pub mod source_progress;
+pub mod sources;
 pub mod streams;
-#[cfg_attr(not(any(test, feature = "pg_test")), expect(dead_code))]
+pub mod tables;
 pub mod types;
 
 /// Declares a statement that each session plans once.

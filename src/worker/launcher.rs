@@ -1,4 +1,5 @@
-//! The launcher: keeps a dispatcher running in each database that has the extension, and in no other.
+//! The launcher: keeps a dispatcher running in each database that has the extension, and in no other; and a capturer
+//! for each source that the dispatchers have entered in shared memory.
 //!
 //! It learns of a database from the commit of CREATE EXTENSION, from the first call in it, and by asking all
 //! databases when it starts and when new ones appear (CREATE DATABASE .. TEMPLATE brings the extension along):
@@ -6,7 +7,8 @@
 
 use crate::pg::database::Database;
 use crate::pg::shmem::Segment;
-use crate::pg::{catalog, process, slot};
+use crate::pg::status::Status;
+use crate::pg::{capturers, catalog, process, slot};
 use pgrx::pg_sys::Oid;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -14,25 +16,36 @@ use std::time::{Duration, Instant};
 /// How often databases that have appeared by themselves are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Waits between starts of a dispatcher that keeps failing: from the first to the last of these, doubling.
+/// Waits between starts of a process that keeps failing: from the first to the last of these, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A dispatcher that ran this long has not failed to start.
+/// A process that ran this long has not failed to start.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// How long a started process may take to show up in shared memory before it counts as failed.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// What the launcher remembers of a database that is to have a dispatcher.
+/// A process that is to run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Job {
+    Dispatcher(Oid),
+    /// By the number of its entry.
+    Capturer(usize),
+}
+
+/// What the launcher remembers of starting one.
 struct Attempt {
     at: Instant,
     pause: Duration,
 }
 
+#[derive(Default)]
+struct Attempts(HashMap<Job, Attempt>);
+
 /// Runs until the server shuts down.
 pub fn run(segment: &'static Segment) {
-    let mut attempts: HashMap<Oid, Attempt> = HashMap::new();
+    let mut attempts = Attempts::default();
     let mut known: HashSet<Oid> = HashSet::new();
     let mut looked_at: Option<Instant> = None;
     while !process::must_end() {
@@ -40,8 +53,13 @@ pub fn run(segment: &'static Segment) {
             look_for_databases(segment, &mut known);
             looked_at = Some(Instant::now());
         }
-        let pause = start_missing(segment, &mut attempts).unwrap_or(LOOK_EVERY);
-        process::wait(Some(pause));
+        let again = [
+            start_dispatchers(segment, &mut attempts),
+            start_capturers(&mut attempts),
+            Some(LOOK_EVERY),
+        ];
+        attempts.0.retain(|_, last| last.at.elapsed() < last.pause + SETTLED);
+        process::wait(again.into_iter().flatten().min());
     }
 }
 
@@ -57,71 +75,103 @@ fn look_for_databases(segment: &'static Segment, known: &mut HashSet<Oid>) {
     }
     known.clear();
     known.extend(all);
-    for entry in segment.databases() {
-        let oid = entry.oid();
-        if oid != Oid::INVALID && !known.contains(&oid) && !exists(oid) {
-            entry.free();
-        }
+    let is_gone =
+        |oid: Oid| oid != Oid::INVALID && !known.contains(&oid) && database_name(oid) == Ok(None);
+    for entry in segment.databases().iter().filter(|entry| is_gone(entry.oid())) {
+        entry.free();
+    }
+    for (_, entry) in capturers::all().filter(|(_, entry)| is_gone(entry.database())) {
+        entry.free_if_gone();
     }
 }
 
-fn exists(database: Oid) -> bool {
-    process::transaction(|| Ok(catalog::database_name(database).is_some())).unwrap_or(true)
+fn database_name(database: Oid) -> Result<Option<String>, String> {
+    process::transaction(|| Ok(catalog::database_name(database)))
 }
 
 /// Starts the dispatchers that are wanted and not running. Returns when to try again, if anything failed.
-fn start_missing(
-    segment: &'static Segment,
-    attempts: &mut HashMap<Oid, Attempt>,
-) -> Option<Duration> {
+fn start_dispatchers(segment: &'static Segment, attempts: &mut Attempts) -> Option<Duration> {
     let mut again: Option<Duration> = None;
     for entry in segment.databases() {
         let oid = entry.oid();
         if oid == Oid::INVALID || !entry.is_wanted() || entry.dispatcher.pid() != 0 {
             continue;
         }
-        if entry.dispatcher.take_left_well() {
-            attempts.remove(&oid);
+        let rest = attempts.due(Job::Dispatcher(oid), &entry.dispatcher, oid);
+        if rest.is_zero() {
+            match database_name(oid) {
+                Ok(Some(name)) => {
+                    let started = process::start_dispatcher(oid, &name).is_some();
+                    report(started, &entry.dispatcher, "dispatcher", &name);
+                }
+                Ok(None) => entry.free(),
+                Err(error) => entry.dispatcher.set_error(&error),
+            }
         }
-        let rest = match attempts.get(&oid) {
-            Some(last) => (last.at + last.pause).saturating_duration_since(Instant::now()),
-            None => Duration::ZERO,
-        };
-        if slot::is_suspended(oid) {
-            again = shorter(again, FIRST_PAUSE);
-        } else if rest > Duration::ZERO {
-            again = shorter(again, rest);
-        } else {
-            start(entry, oid, attempts);
-            again = shorter(again, STARTING);
-        }
+        again = shorter(again, if rest.is_zero() { STARTING } else { rest });
     }
-    attempts.retain(|&oid, last| Database::find(oid).is_some() || last.at.elapsed() < SETTLED);
     again
+}
+
+/// Starts the capturers that are wanted and not running. Returns when to try again, if anything failed.
+fn start_capturers(attempts: &mut Attempts) -> Option<Duration> {
+    let mut again: Option<Duration> = None;
+    for (number, entry) in capturers::all().filter(|(_, entry)| entry.status.pid() == 0) {
+        if !entry.is_wanted() {
+            entry.free_if_unwanted();
+            continue;
+        }
+        let oid = entry.database();
+        let rest = attempts.due(Job::Capturer(number), &entry.status, oid);
+        if rest.is_zero() {
+            match database_name(oid) {
+                Ok(Some(name)) => {
+                    let name = format!("source {} of {name}", entry.source());
+                    let started = process::start_capturer(number, &name).is_some();
+                    report(started, &entry.status, "capturer", &name);
+                }
+                Ok(None) => entry.free_if_gone(),
+                Err(error) => entry.status.set_error(&error),
+            }
+        }
+        again = shorter(again, if rest.is_zero() { STARTING } else { rest });
+    }
+    again
+}
+
+fn report(started: bool, status: &Status, process: &str, name: &str) {
+    if !started {
+        status.set_error("no free worker process: raise max_worker_processes");
+        pgrx::warning!("sequin cannot start a {process} for {name}: raise max_worker_processes");
+    }
 }
 
 fn shorter(a: Option<Duration>, b: Duration) -> Option<Duration> {
     Some(a.map_or(b, |a| a.min(b)))
 }
 
-/// Starts one dispatcher. If it fails soon, the next attempt waits twice as long.
-fn start(entry: &Database, oid: Oid, attempts: &mut HashMap<Oid, Attempt>) {
-    let pause = match attempts.get(&oid) {
-        Some(last) if last.at.elapsed() < last.pause + SETTLED => (last.pause * 2).min(LAST_PAUSE),
-        _ => FIRST_PAUSE,
-    };
-    attempts.insert(oid, Attempt { at: Instant::now(), pause });
-    let name = process::transaction(|| Ok(catalog::database_name(oid)));
-    match name {
-        Ok(Some(name)) => {
-            if process::start_dispatcher(oid, &name).is_none() {
-                entry.dispatcher.set_error("no free worker process: raise max_worker_processes");
-                pgrx::warning!(
-                    "sequin cannot start a dispatcher for database \"{name}\": raise max_worker_processes"
-                );
-            }
+impl Attempts {
+    /// When the process may be started: zero for now, which is noted as an attempt. If it ends soon without
+    /// having left well, the next one waits twice as long.
+    fn due(&mut self, job: Job, status: &Status, database: Oid) -> Duration {
+        if status.take_left_well() {
+            self.0.remove(&job);
         }
-        Ok(None) => entry.free(),
-        Err(error) => entry.dispatcher.set_error(&error),
+        if slot::is_suspended(database) {
+            return FIRST_PAUSE;
+        }
+        let now = Instant::now();
+        let pause = match self.0.get(&job) {
+            Some(last) => {
+                let rest = (last.at + last.pause).saturating_duration_since(now);
+                if !rest.is_zero() {
+                    return rest;
+                }
+                (last.pause * 2).min(LAST_PAUSE)
+            }
+            None => FIRST_PAUSE,
+        };
+        self.0.insert(job, Attempt { at: now, pause });
+        Duration::ZERO
     }
 }

@@ -1,6 +1,7 @@
 use super::super::json_text;
 use super::super::pgoutput::RelationColumn;
 use super::*;
+use crate::capture::pgoutput::Identity;
 use proptest::prelude::*;
 use std::convert::Infallible;
 
@@ -234,17 +235,6 @@ fn a_row_of_a_chunk_is_handed_on_as_it_was_read() {
     ));
 }
 
-#[test]
-fn a_row_of_a_chunk_is_made_as_an_insert_is() {
-    let table = table("{action}.{pk}", Identity::Default);
-    let new = tuple(&[Some("1"), None, Some("{}"), Some("2026-11-20 12:00:00+00")]);
-    let (read, insert) = (Change::Read { new: &new }, Change::Insert { new: &new });
-    let (read_message, insert_message) = (message(&table, read), message(&table, insert));
-    assert_eq!(read_message.data, insert_message.data.replace("\"insert\"", "\"read\""));
-    assert_eq!((read_message.key.as_str(), insert_message.key.as_str()), ("read.1", "insert.1"));
-    assert_eq!(table.new_values(read, &table.pk), Some(vec!["1"]));
-}
-
 fn values() -> impl Strategy<Value = Vec<Option<String>>> {
     // The third column is a jsonb, whose text is JSON.
     let texts = ["{\"a\": [1]}", "null", "..."].map(|text| Some(text.to_owned()));
@@ -272,7 +262,6 @@ proptest! {
         let old = if full { Old::Full(one.clone()) } else { Old::Key(one.clone()) };
         let table = table(key_format, identity);
         for change in [
-            Change::Read { new: &other },
             Change::Insert { new: &other },
             Change::Update { old: None, new: &other },
             Change::Update { old: Some(&old), new: &other },

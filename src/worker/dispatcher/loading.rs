@@ -11,7 +11,7 @@ use crate::pg::{catalog, now, process, sequence, slot};
 use crate::store::acks::Kind;
 use crate::store::consumers::Config;
 use crate::store::messages::{self, Table};
-use crate::store::{acks, checkpoints, consumers, outbox, streams};
+use crate::store::{acks, checkpoints, consumers, outbox, sources, streams};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What the journals say of a consumer.
@@ -41,10 +41,10 @@ impl Dispatcher {
             if catalog::extension().is_none() {
                 return Ok(None);
             }
-            Ok(Some((streams::list()?, consumers::list()?)))
+            Ok(Some((streams::list()?, consumers::list()?, sources::list()?)))
         });
         match read {
-            Ok(Some((streams, consumers))) => {
+            Ok(Some((streams, consumers, sources))) => {
                 self.config_read = true;
                 for (name, table) in streams {
                     let state = self.world.streams.entry(name).or_default();
@@ -53,6 +53,7 @@ impl Dispatcher {
                     }
                 }
                 self.apply(consumers);
+                self.apply_sources(&sources);
                 None
             }
             Ok(None) => Some(End::NoExtension),

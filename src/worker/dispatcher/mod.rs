@@ -10,6 +10,7 @@ mod loading;
 mod reading;
 mod reports;
 mod requests;
+mod sources;
 mod waiting;
 
 use crate::engine::claims::{Claims, Consumers};
@@ -125,6 +126,8 @@ struct Dispatcher {
     /// Consumers that have had their turn and want to read on.
     hungry: BTreeSet<ConsumerId>,
     config_read: bool,
+    /// When slots are to be looked through for those that are nobody's.
+    next_sweep: Micros,
     /// Something may have come in without a wake-up.
     look_again: bool,
 }
@@ -185,6 +188,7 @@ pub fn run(database: &'static Database) {
 }
 
 fn leave_for_good(database: &Database) {
+    sources::clear_out(database);
     database.want(false);
     requests::refuse_all(database);
 }
@@ -217,6 +221,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         next_checkpoint: 0,
         hungry: BTreeSet::new(),
         config_read: false,
+        next_sweep: 0,
         look_again: false,
     }))
 }
@@ -258,6 +263,7 @@ impl Dispatcher {
         self.fill_parked(&published);
         self.after_changes();
         self.write();
+        self.sweep_slots();
         self.look_again = self.database.set_waited_for(!self.parked.is_empty());
         None
     }
@@ -306,7 +312,7 @@ impl Dispatcher {
         }
         let now = now();
         let rest = if self.config_read { HEARTBEAT } else { RETRY_CONFIG };
-        let next = [self.next_tick, self.next_wait, now.saturating_add(rest)]
+        let next = [self.next_tick, self.next_wait, self.next_sweep, now.saturating_add(rest)]
             .into_iter()
             .chain(self.next_write())
             .min()

@@ -1,0 +1,33 @@
+//! What `sequin.source_stats` shows of the capturers.
+
+use crate::pg::capturers::{self, Capturer};
+use crate::pg::database::Database;
+use crate::pg::datum::Timestamptz;
+use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+#[pg_extern(name = "_source_workers")]
+fn source_workers() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(source_id, i32),
+            name!(pid, Option<i32>),
+            name!(state, &'static str),
+            name!(since, Option<Timestamptz>),
+            name!(last_error, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let here = Database::here().map(Database::oid);
+    let row = |entry: &Capturer| {
+        let pid = Some(entry.status.pid()).filter(|&pid| pid != 0);
+        let since = entry.status.since().map(Timestamptz::from);
+        (entry.source(), pid, entry.state().name(), since, entry.status.error())
+    };
+    let entries = capturers::all().map(|(_, entry)| entry);
+    let ours = entries.filter(|entry| Some(entry.database()) == here);
+    Ok(TableIterator::new(ours.map(row).collect::<Vec<_>>()))
+}

@@ -1,0 +1,386 @@
+//! Logical decoding in this process: a replication slot's changes since it was last read, as the messages of
+//! PostgreSQL's own output plugin pgoutput. What walsender.c and logicalfuncs.c do, without a connection.
+//!
+//! An ERROR inside leaves the decoding in no state to go on: the process is to end, and to begin anew.
+
+#![allow(non_snake_case)] // the server's own names
+
+use super::spool::Spool;
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString, c_char, c_int};
+
+/// The prefix of messages in WAL that are sequin's own.
+pub const PREFIX: &str = "sequin";
+
+/// The origin of all that this process writes, once it is set. PostgreSQL keeps it for what no one is to
+/// replicate (replication/origin.h); here it is what no capturer decodes.
+const DO_NOT_REPLICATE: pg_sys::RepOriginId = pg_sys::RepOriginId::MAX;
+
+/// A slot that is being read.
+pub struct Decoder {
+    context: *mut pg_sys::LogicalDecodingContext,
+    /// What decoding allocates lives as long as it does, as in a walsender.
+    memory: pg_sys::MemoryContext,
+    /// Boxed: the output plugin's callbacks have its address.
+    output: Box<Output>,
+}
+
+/// Where the callbacks put what they are given.
+struct Output {
+    spool: Spool,
+    /// Until a message of this text is seen, changes are ignored: the publication isn't there for them.
+    closed_until: Option<CString>,
+    /// The commit of the transaction with that message.
+    opened_at: Option<u64>,
+    change: pg_sys::LogicalDecodeChangeCB,
+    truncate: pg_sys::LogicalDecodeTruncateCB,
+}
+
+unsafe extern "C-unwind" {
+    /// access/xlogutils.h, declared again because callbacks must be the C functions themselves.
+    fn read_local_xlog_page(
+        state: *mut pg_sys::XLogReaderState,
+        page: pg_sys::XLogRecPtr,
+        len: c_int,
+        record: pg_sys::XLogRecPtr,
+        buffer: *mut c_char,
+    ) -> c_int;
+    fn wal_segment_open(
+        state: *mut pg_sys::XLogReaderState,
+        segment: pg_sys::XLogSegNo,
+        timeline: *mut pg_sys::TimeLineID,
+    );
+    fn wal_segment_close(state: *mut pg_sys::XLogReaderState);
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" {
+    /// replication/decode.h; not bound by pgrx.
+    fn LogicalDecodingProcessRecord(
+        context: *mut pg_sys::LogicalDecodingContext,
+        record: *mut pg_sys::XLogReaderState,
+    );
+}
+
+/// Makes a slot for pgoutput, which has what is committed from now on. Waits until all transactions that are open now
+/// have ended. Not in a transaction that has written.
+pub fn create_slot(name: &str) -> Result<()> {
+    let name = text(name)?;
+    let bytes = name.as_bytes();
+    // SAFETY: calls pg_create_logical_replication_slot(name, 'pgoutput', temporary, two_phase [, failover]) with a
+    // name of the size that it has. While the slot looks for its start, catalog changes of others may have
+    // decoding begin and end a subtransaction, which leaves the current resource owner and memory context changed
+    // (ReorderBufferImmediateInvalidation): SPI around it would not survive that.
+    unsafe {
+        let (context, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        let mut data = pg_sys::NameData::default();
+        let len = bytes.len().min(data.data.len() - 1);
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), data.data.as_mut_ptr().cast(), len);
+        let mut plugin = pg_sys::NameData::default();
+        let pgoutput = c"pgoutput".to_bytes();
+        std::ptr::copy_nonoverlapping(
+            pgoutput.as_ptr(),
+            plugin.data.as_mut_ptr().cast(),
+            pgoutput.len(),
+        );
+        let no = pg_sys::Datum::from(false);
+        #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+        pg_sys::OidFunctionCall4Coll(
+            pg_sys::Oid::from(pg_sys::F_PG_CREATE_LOGICAL_REPLICATION_SLOT),
+            pg_sys::InvalidOid,
+            pg_sys::Datum::from(&raw mut data),
+            pg_sys::Datum::from(&raw mut plugin),
+            no,
+            no,
+        );
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        pg_sys::OidFunctionCall5Coll(
+            pg_sys::Oid::from(pg_sys::F_PG_CREATE_LOGICAL_REPLICATION_SLOT),
+            pg_sys::InvalidOid,
+            pg_sys::Datum::from(&raw mut data),
+            pg_sys::Datum::from(&raw mut plugin),
+            no,
+            no,
+            no,
+        );
+        pg_sys::CurrentMemoryContext = context;
+        pg_sys::CurrentResourceOwner = owner;
+    }
+    Ok(())
+}
+
+/// Up to where WAL is on disk: nothing beyond may be captured, since a crash may undo it.
+pub fn flushed() -> u64 {
+    // SAFETY: reads shared memory.
+    unsafe {
+        #[cfg(feature = "pg14")]
+        return pg_sys::GetFlushRecPtr();
+        #[cfg(not(feature = "pg14"))]
+        return pg_sys::GetFlushRecPtr(std::ptr::null_mut());
+    }
+}
+
+/// Up to where WAL has been written by anybody, on disk or not.
+pub fn inserted() -> u64 {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::GetXLogInsertRecPtr() }
+}
+
+/// Has WAL written up to a position that is there. Who waits to read it need not wait for somebody else's commit.
+pub fn flush(position: u64) {
+    // SAFETY: writes and syncs WAL up to the end of a record.
+    unsafe { pg_sys::XLogFlush(position) };
+}
+
+/// Where the commit of this process's last transaction ends in WAL.
+pub fn last_commit() -> u64 {
+    // SAFETY: a plain value of this process.
+    unsafe { pg_sys::XactLastCommitEnd }
+}
+
+/// Marks all that this process writes as not to be captured.
+pub fn write_unnoticed() {
+    // SAFETY: a plain value of this process, which goes into its WAL records.
+    unsafe { pg_sys::replorigin_session_origin = DO_NOT_REPLICATE };
+}
+
+impl Decoder {
+    /// Takes the slot for this process. Transactions whose commit is before `from` are left out, as are those
+    /// before what was confirmed. With `closed_until`, changes are left out until a message of that text.
+    pub fn open(
+        slot: &str,
+        publication: &str,
+        from: u64,
+        closed_until: Option<&str>,
+    ) -> Result<Self> {
+        let name = text(slot)?;
+        let closed_until = closed_until.map(text).transpose()?;
+        let mut output = Box::new(Output {
+            spool: Spool::default(),
+            closed_until,
+            opened_at: None,
+            change: None,
+            truncate: None,
+        });
+        let publications = text(&format!("\"{}\"", publication.replace('"', "\"\"")))?;
+        // SAFETY: no transaction is open. What the context refers to is allocated in a memory context that
+        // lives as long as this process, as the walsender's does; the output lives as long as the decoder.
+        unsafe {
+            pg_sys::ReplicationSlotAcquire(
+                name.as_ptr(),
+                true,
+                #[cfg(feature = "pg18")]
+                true,
+            );
+            let old = pg_sys::CurrentMemoryContext;
+            let memory = new_context(c"sequin decoding");
+            pg_sys::CurrentMemoryContext = memory;
+            let mut options = std::ptr::null_mut();
+            for (name, value) in
+                [(c"proto_version", c"2".as_ptr()), (c"publication_names", publications.as_ptr())]
+            {
+                let value = pg_sys::makeString(pg_sys::pstrdup(value));
+                let name = pg_sys::pstrdup(name.as_ptr());
+                options =
+                    pg_sys::lappend(options, pg_sys::makeDefElem(name, value.cast(), -1).cast());
+            }
+            let mut routine = pg_sys::XLogReaderRoutine {
+                page_read: Some(read_local_xlog_page),
+                segment_open: Some(wal_segment_open),
+                segment_close: Some(wal_segment_close),
+            };
+            let context = pg_sys::CreateDecodingContext(
+                from,
+                options,
+                false,
+                &mut routine,
+                Some(prepare_write),
+                Some(write),
+                None,
+            );
+            pg_sys::CurrentMemoryContext = old;
+            let callbacks = &mut (*context).callbacks;
+            output.change = callbacks.change_cb.replace(change);
+            output.truncate = callbacks.truncate_cb.replace(truncate);
+            callbacks.message_cb = Some(message);
+            callbacks.filter_by_origin_cb = Some(filter_by_origin);
+            (*context).output_writer_private = (&raw mut *output).cast();
+            pg_sys::XLogBeginRead((*context).reader, restart_lsn((*context).slot));
+            // What this process has looked up before may be of another time.
+            pg_sys::InvalidateSystemCaches();
+            Ok(Decoder { context, memory, output })
+        }
+    }
+
+    /// Reads WAL up to `until`, or until there are `enough` bytes of messages. What there is then are whole
+    /// transactions. True if `until` has been reached.
+    pub fn read(&mut self, until: u64, enough: u64) -> Result<bool> {
+        // SAFETY: the context is valid while this value lives, and no transaction is open. The reader keeps what
+        // it allocates, so that it must not be in a context that is reset.
+        unsafe {
+            let old = pg_sys::CurrentMemoryContext;
+            while self.position() < until && self.output.spool.len() < enough {
+                pg_sys::CurrentMemoryContext = self.memory;
+                let mut error: *mut c_char = std::ptr::null_mut();
+                let record = pg_sys::XLogReadRecord((*self.context).reader, &mut error);
+                if record.is_null() {
+                    if error.is_null() {
+                        break;
+                    }
+                    let error = CStr::from_ptr(error).to_string_lossy().into_owned();
+                    return Err(Error::Internal(format!("cannot read WAL: {error}")));
+                }
+                LogicalDecodingProcessRecord(self.context, (*self.context).reader);
+                pgrx::check_for_interrupts!();
+            }
+            pg_sys::CurrentMemoryContext = old;
+        }
+        Ok(self.position() >= until)
+    }
+
+    /// Up to where WAL has been read.
+    pub fn position(&self) -> u64 {
+        // SAFETY: the reader is valid while this value lives.
+        unsafe { (*(*self.context).reader).EndRecPtr }
+    }
+
+    /// The messages that have been read.
+    pub fn messages(&mut self) -> &mut Spool {
+        &mut self.output.spool
+    }
+
+    /// Asked once: the commit of the transaction that has opened this source, if it has been read.
+    pub fn take_opened_at(&mut self) -> Option<u64> {
+        self.output.opened_at.take()
+    }
+
+    /// What is before this position is not needed any more: the server may remove it.
+    pub fn confirm(&self, position: u64) {
+        // SAFETY: this process has acquired the slot.
+        unsafe { pg_sys::LogicalConfirmReceivedLocation(position) };
+    }
+}
+
+unsafe fn restart_lsn(slot: *mut pg_sys::ReplicationSlot) -> u64 {
+    // SAFETY: the slot is acquired by this process, the only one that changes the value.
+    unsafe { (*slot).data.restart_lsn }
+}
+
+unsafe fn new_context(name: &'static CStr) -> pg_sys::MemoryContext {
+    // SAFETY: the parent lives as long as the process.
+    unsafe {
+        pg_sys::AllocSetContextCreateInternal(
+            pg_sys::TopMemoryContext,
+            name.as_ptr(),
+            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+        )
+    }
+}
+
+fn text(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::Internal("a name contains a zero byte".into()))
+}
+
+unsafe fn output<'a>(context: *mut pg_sys::LogicalDecodingContext) -> &'a mut Output {
+    // SAFETY: set by `open`, and valid as long as the context; callbacks run one at a time, and nobody holds a
+    // reference while WAL is decoded.
+    unsafe { &mut *(*context).output_writer_private.cast::<Output>() }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn prepare_write(
+    context: *mut pg_sys::LogicalDecodingContext,
+    _lsn: pg_sys::XLogRecPtr,
+    _xid: pg_sys::TransactionId,
+    _last: bool,
+) {
+    // SAFETY: the buffer into which the plugin writes its message.
+    unsafe { pg_sys::resetStringInfo((*context).out) };
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn write(
+    context: *mut pg_sys::LogicalDecodingContext,
+    _lsn: pg_sys::XLogRecPtr,
+    _xid: pg_sys::TransactionId,
+    _last: bool,
+) {
+    // SAFETY: the plugin has written `len` bytes of a message.
+    let pushed = unsafe {
+        let out = (*context).out;
+        let len = usize::try_from((*out).len).unwrap_or(0);
+        output(context).spool.push(std::slice::from_raw_parts((*out).data.cast::<u8>(), len))
+    };
+    if let Err(error) = pushed {
+        Error::Spool(error.to_string()).raise();
+    }
+}
+
+/// Not guarded, like the next: an ERROR of the plugin passes through it as through a C function.
+unsafe extern "C-unwind" fn change(
+    context: *mut pg_sys::LogicalDecodingContext,
+    transaction: *mut pg_sys::ReorderBufferTXN,
+    relation: pg_sys::Relation,
+    change: *mut pg_sys::ReorderBufferChange,
+) {
+    // SAFETY: the plugin's own callback, with what it would have been given.
+    unsafe {
+        let output = output(context);
+        if let (None, Some(next)) = (&output.closed_until, output.change) {
+            next(context, transaction, relation, change);
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn truncate(
+    context: *mut pg_sys::LogicalDecodingContext,
+    transaction: *mut pg_sys::ReorderBufferTXN,
+    count: c_int,
+    relations: *mut pg_sys::Relation,
+    change: *mut pg_sys::ReorderBufferChange,
+) {
+    // SAFETY: as above.
+    unsafe {
+        let output = output(context);
+        if let (None, Some(next)) = (&output.closed_until, output.truncate) {
+            next(context, transaction, count, relations, change);
+        }
+    }
+}
+
+/// Only sequin's own messages matter, and only the one that opens this source.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn message(
+    context: *mut pg_sys::LogicalDecodingContext,
+    transaction: *mut pg_sys::ReorderBufferTXN,
+    _lsn: pg_sys::XLogRecPtr,
+    transactional: bool,
+    prefix: *const c_char,
+    len: pg_sys::Size,
+    text: *const c_char,
+) {
+    // SAFETY: a zero-terminated prefix and `len` bytes; the transaction of a transactional message.
+    unsafe {
+        let output = output(context);
+        let Some(awaited) = &output.closed_until else { return };
+        let text = std::slice::from_raw_parts(text.cast::<u8>(), len);
+        if transactional
+            && CStr::from_ptr(prefix).to_bytes() == PREFIX.as_bytes()
+            && text == awaited.as_bytes()
+        {
+            output.closed_until = None;
+            output.opened_at = Some((*transaction).final_lsn);
+        }
+    }
+}
+
+/// True for what capturers themselves have written.
+unsafe extern "C-unwind" fn filter_by_origin(
+    _context: *mut pg_sys::LogicalDecodingContext,
+    origin: pg_sys::RepOriginId,
+) -> bool {
+    origin == DO_NOT_REPLICATE
+}

@@ -1,0 +1,138 @@
+//! `sequin.backfills`: which tables' existing rows are to be read, and how far that is.
+
+use super::statement;
+use crate::error::{Error, Result};
+use crate::pg::role;
+use crate::pg::spi::{Access, Row, Statement, arg};
+use pgrx::pg_sys;
+
+/// A backfill, as the capturer needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub id: i64,
+    pub tbl: pg_sys::Oid,
+    /// See [`crate::pg::condition`].
+    pub condition: Option<String>,
+    /// Reads the table as this role.
+    pub owner: pg_sys::Oid,
+    /// The key of the last row that was written.
+    pub last_key: Option<Vec<String>>,
+}
+
+/// How a backfill has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Done,
+    Failed,
+}
+
+statement!(
+    NEXT,
+    "SELECT id, tbl, condition, owner::oid, last_key FROM sequin.backfills \
+     WHERE source = $1 AND status IN ('pending', 'running') \
+     ORDER BY status = 'running' DESC, id LIMIT 1",
+    [TEXTOID]
+);
+statement!(
+    START,
+    "UPDATE sequin.backfills b SET status = 'running' \
+     FROM (SELECT id FROM sequin.backfills WHERE id = $1 AND status = 'pending' \
+           FOR NO KEY UPDATE SKIP LOCKED) mine \
+     WHERE b.id = mine.id",
+    [INT8OID]
+);
+statement!(
+    PROGRESS,
+    "UPDATE sequin.backfills b SET last_key = $2, rows_read = b.rows_read + $3 \
+     FROM (SELECT id FROM sequin.backfills WHERE id = $1 AND status = 'running' \
+           FOR NO KEY UPDATE SKIP LOCKED) mine \
+     WHERE b.id = mine.id",
+    [INT8OID, TEXTARRAYOID, INT8OID]
+);
+statement!(
+    FINISH,
+    "UPDATE sequin.backfills b SET status = $2, error = $3, finished_at = clock_timestamp() \
+     FROM (SELECT id FROM sequin.backfills WHERE id = $1 AND status IN ('pending', 'running') \
+           FOR NO KEY UPDATE SKIP LOCKED) mine \
+     WHERE b.id = mine.id",
+    [INT8OID, TEXTOID, TEXTOID]
+);
+statement!(
+    INSERT,
+    "INSERT INTO sequin.backfills (source, tbl, condition, owner) VALUES ($1, $2, $3, $4::regrole) \
+     RETURNING id",
+    [TEXTOID, OIDOID, TEXTOID, OIDOID]
+);
+statement!(SOURCE, "SELECT source FROM sequin.backfills WHERE id = $1", [INT8OID]);
+statement!(
+    CANCEL,
+    "UPDATE sequin.backfills SET status = 'cancelled', finished_at = clock_timestamp() \
+     WHERE id = $1 AND status IN ('pending', 'running')",
+    [INT8OID]
+);
+statement!(
+    CANCEL_ALL,
+    "UPDATE sequin.backfills SET status = 'cancelled', finished_at = clock_timestamp() \
+     WHERE source = $1 AND status IN ('pending', 'running')",
+    [TEXTOID]
+);
+
+/// The backfill of a source that is to go on: the running one, else the first that was asked for.
+pub fn next(source: &str) -> Result<Option<Job>> {
+    let read = |row: Row| {
+        Ok(Job {
+            id: row.need(1)?,
+            tbl: row.need(2)?,
+            condition: row.get(3)?,
+            owner: row.need(4)?,
+            last_key: row.get(5)?,
+        })
+    };
+    NEXT.with(|s| s.run(Access::Latest, &[arg(source)], |rows| rows.first().map(read).transpose()))
+}
+
+/// Notes a chunk that this transaction writes, of so many rows up to this key. False if the backfill is not to go
+/// on: it was cancelled, or an open transaction is about to. Then the chunk must not be written.
+pub fn progress(id: i64, last_key: Vec<String>, rows: i64) -> Result<bool> {
+    let args = [arg(id), arg(last_key), arg(rows)];
+    let note = || PROGRESS.with(|s| s.execute(&args)).map(|n| n > 0);
+    Ok(note()? || (START.with(|s| s.execute(&[arg(id)]))? > 0 && note()?))
+}
+
+/// Ends a backfill. False as for [`progress`].
+pub fn finish(id: i64, end: End, error: Option<&str>) -> Result<bool> {
+    let status = match end {
+        End::Done => "done",
+        End::Failed => "failed",
+    };
+    FINISH.with(|s| s.execute(&[arg(id), arg(status), error.and_then(arg)])).map(|n| n > 0)
+}
+
+/// A new backfill; returns its id. It reads as the current role.
+pub fn insert(source: &str, tbl: pg_sys::Oid, condition: Option<&str>) -> Result<i64> {
+    let args = [arg(source), arg(tbl), condition.and_then(arg), arg(role::current())];
+    let missing = || Error::Internal("INSERT returned no row".into());
+    let run = |s: &Statement| {
+        s.run(Access::Write, &args, |rows| rows.first().ok_or_else(missing)?.need(1))
+    };
+    role::as_owner_in_pg_catalog(|| INSERT.with(run))
+}
+
+/// The source of a backfill that must exist.
+pub fn source(id: i64) -> Result<String> {
+    let missing = || Error::NoBackfill(id);
+    let run = |s: &Statement| {
+        s.run(Access::Latest, &[arg(id)], |rows| rows.first().ok_or_else(missing)?.need(1))
+    };
+    role::as_owner_in_pg_catalog(|| SOURCE.with(run))
+}
+
+/// Cancels a backfill; false if it has ended already.
+pub fn cancel(id: i64) -> Result<bool> {
+    role::as_owner_in_pg_catalog(|| CANCEL.with(|s| s.execute(&[arg(id)]))).map(|n| n > 0)
+}
+
+/// Cancels all backfills of a source that have not ended.
+pub fn cancel_all(source: &str) -> Result<()> {
+    role::as_owner_in_pg_catalog(|| CANCEL_ALL.with(|s| s.execute(&[arg(source)]))).map(drop)
+}

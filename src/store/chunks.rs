@@ -1,0 +1,151 @@
+//! Reading the rows that a table has, in chunks by its key, as they would be captured: what the publication leaves
+//! out stays out.
+
+use super::statement;
+use super::tables::{self, Facts, quoted};
+use crate::capture::window::Snapshot;
+use crate::error::{Error, Result};
+use crate::pg::spi::{Access, Arg, Plan, arg, connected};
+use pgrx::pg_sys::{self, INT4OID, TEXTOID};
+
+statement!(SNAPSHOT, "SELECT pg_current_snapshot()::text", []);
+statement!(WATERMARK, "SELECT pg_logical_emit_message(false, $1, 'watermark')", [TEXTOID]);
+// The whole row unless the publication has a column list; generated columns are never in one before PostgreSQL 18.
+// Through to_jsonb, since PostgreSQL 14 has neither column lists nor row filters.
+statement!(
+    PUBLISHED,
+    "SELECT n.nspname::text, c.relname::text, c.relkind = 'p', to_jsonb(t) ->> 'rowfilter', \
+        CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+            AND NOT a.attisdropped AND a.attgenerated = '' AND NOT to_jsonb(t) -> 'attnames' ? a.attname::text) \
+        THEN ARRAY(SELECT jsonb_array_elements_text(to_jsonb(t) -> 'attnames')) END \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     JOIN pg_publication_tables t ON t.schemaname = n.nspname AND t.tablename = c.relname \
+     WHERE t.pubname = $1 AND c.oid = $2",
+    [TEXTOID, OIDOID]
+);
+statement!(
+    COLUMNS,
+    "SELECT a.attname::text, a.atttypid FROM pg_attribute a \
+     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+    [OIDOID]
+);
+
+/// A table whose rows are to be read.
+pub struct Target {
+    pub oid: pg_sys::Oid,
+    pub schema: String,
+    pub name: String,
+    is_partitioned: bool,
+    filter: Option<String>,
+    /// The columns that are published, with their types.
+    pub columns: Vec<(String, u32)>,
+    pub facts: Facts,
+}
+
+/// Which rows are wanted.
+pub struct Wanted<'a> {
+    pub condition: Option<&'a str>,
+    /// Only rows behind this key.
+    pub after: Option<&'a [String]>,
+    pub limit: usize,
+}
+
+/// A row: the text of each column, as its type's output function has it.
+pub type Texts = Vec<Option<String>>;
+
+/// The table as a publication has it; `None` if it has not, or the table is gone.
+pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
+    let Some(facts) = tables::describe(table.to_u32())? else { return Ok(None) };
+    let mut columns: Vec<(String, u32)> = COLUMNS.with(|s| {
+        s.run(Access::Latest, &[arg(table)], |rows| {
+            rows.iter()
+                .map(|row| Ok((row.need(1)?, row.need::<pg_sys::Oid>(2)?.to_u32())))
+                .collect()
+        })
+    })?;
+    PUBLISHED.with(|s| {
+        s.run(Access::Latest, &[arg(publication), arg(table)], |rows| {
+            let Some(row) = rows.first() else { return Ok(None) };
+            let listed: Option<Vec<String>> = row.get(5)?;
+            if let Some(listed) = listed {
+                columns.retain(|(name, _)| listed.contains(name));
+            }
+            Ok(Some(Target {
+                oid: table,
+                schema: row.need(1)?,
+                name: row.need(2)?,
+                is_partitioned: row.need(3)?,
+                filter: row.get(4)?,
+                columns,
+                facts,
+            }))
+        })
+    })
+}
+
+/// Reads up to `limit` rows in the order of the key, under a snapshot of its own, which it returns.
+pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> {
+    let sql = query(target, wanted)?;
+    let mut args: Vec<Arg> =
+        wanted.after.unwrap_or_default().iter().map(|value| arg(value.as_str())).collect();
+    let mut types = vec![TEXTOID; args.len()];
+    args.push(arg(i32::try_from(wanted.limit).unwrap_or(i32::MAX)));
+    types.push(INT4OID);
+    connected(|| {
+        let plan = Plan::new(&sql, &types)?;
+        let rows = plan.execute(Access::Snapshot, &args)?;
+        let rows = rows.iter().map(|row| row.need(1)).collect::<Result<Vec<Texts>>>()?;
+        // The transaction's first snapshot, which both statements have, as nothing in between has made another
+        // the active one.
+        let text: String = SNAPSHOT.with(|s| {
+            s.run(Access::Snapshot, &[], |rows| {
+                rows.first().ok_or_else(|| Error::Internal("no snapshot".into()))?.need(1)
+            })
+        })?;
+        let snapshot = Snapshot::parse(&text).ok_or(Error::Internal(text))?;
+        Ok((snapshot, rows))
+    })
+}
+
+fn query(target: &Target, wanted: &Wanted) -> Result<String> {
+    let table = quoted(&target.name);
+    let column = |name: &String| format!("{table}.{}", quoted(name));
+    let columns = |names: &[String]| names.iter().map(column).collect::<Vec<_>>().join(", ");
+    let text = |(name, _): &(String, u32)| {
+        format!("CASE WHEN num_nulls({0}) = 0 THEN format('%s', {0}) END", column(name))
+    };
+    let facts = &target.facts;
+    let mut conditions: Vec<String> = Vec::new();
+    if let Some(after) = wanted.after {
+        let values: Option<Vec<String>> = (facts.key.iter().zip(1..=after.len()))
+            .map(|(name, n)| Some(format!("${n}::text::{}", facts.types.get(name)?)))
+            .collect();
+        let values = values.ok_or_else(|| Error::Internal("a column of the key is gone".into()))?;
+        conditions.push(format!("({}) > ({})", columns(&facts.key), values.join(", ")));
+    }
+    // A line break after each: it may end in a comment.
+    conditions.extend(target.filter.iter().map(|filter| format!("({filter}\n)")));
+    conditions.extend(wanted.condition.map(|condition| format!("({condition}\n)")));
+    let filter = match conditions.is_empty() {
+        true => String::new(),
+        false => format!(" WHERE {}", conditions.join(" AND ")),
+    };
+    Ok(format!(
+        "SELECT ARRAY[{}]::text[] FROM {}{}{filter} ORDER BY {} LIMIT ${}",
+        target.columns.iter().map(text).collect::<Vec<_>>().join(", "),
+        if target.is_partitioned { "" } else { "ONLY " },
+        facts.name,
+        columns(&facts.key),
+        wanted.after.map_or(0, <[String]>::len) + 1,
+    ))
+}
+
+/// Puts a watermark into the WAL and returns where it ends: a position that nothing else has.
+pub fn watermark() -> Result<u64> {
+    let missing = || Error::Internal("no watermark".into());
+    WATERMARK.with(|s| {
+        s.run(Access::Write, &[arg(crate::pg::decode::PREFIX)], |rows| {
+            rows.first().and_then(|row| row.lsn(1)).ok_or_else(missing)
+        })
+    })
+}

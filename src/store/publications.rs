@@ -1,0 +1,198 @@
+//! Publications, sequin's own and users', and the tables in them.
+
+use super::statement;
+use crate::error::{Error, Result};
+use crate::pg::datum::RegClassArray;
+use crate::pg::spi::{Access, Row, Statement, arg, command};
+use crate::pg::{catalog, role};
+use pgrx::pg_sys;
+
+/// A publication.
+pub struct Publication {
+    pub oid: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    pub all_tables: bool,
+    /// Has updates or deletes, which say which row they change by its replica identity.
+    pub needs_identity: bool,
+}
+
+/// A table that a publication has.
+pub struct Published {
+    pub oid: pg_sys::Oid,
+    /// With its schema, quoted as SQL needs it.
+    pub name: String,
+    /// Has a key to be read in chunks by.
+    pub has_key: bool,
+}
+
+/// A table that is to be captured.
+pub struct Candidate {
+    pub oid: pg_sys::Oid,
+    pub name: String,
+    /// Why it can't be, if so.
+    pub fault: Option<String>,
+}
+
+statement!(
+    FIND,
+    "SELECT oid, pubowner, puballtables, pubupdate OR pubdelete FROM pg_publication WHERE pubname = $1",
+    [TEXTOID]
+);
+// The key is what the replica identity's index has, or else the primary key.
+statement!(
+    TABLES,
+    "SELECT c.oid, format('%I.%I', n.nspname, c.relname), EXISTS ( \
+        SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
+        AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END) \
+     FROM pg_publication_tables t \
+     JOIN pg_namespace n ON n.nspname = t.schemaname \
+     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+     WHERE t.pubname = $1 AND n.nspname NOT IN ('sequin', 'sequin_stream') \
+     ORDER BY n.nspname, c.relname",
+    [TEXTOID]
+);
+statement!(
+    CANDIDATES,
+    "SELECT t.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), CASE \
+        WHEN n.nspname = 'sequin_stream' THEN 'It is in the schema of streams.' \
+        WHEN n.nspname = 'sequin' THEN 'It belongs to sequin.' \
+        WHEN c.oid < 16384 OR n.nspname = 'pg_toast' THEN 'It belongs to the system.' \
+        WHEN c.relkind = 'v' THEN 'It is a view.' \
+        WHEN c.relkind = 'm' THEN 'It is a materialized view.' \
+        WHEN c.relkind = 'f' THEN 'It is a foreign table.' \
+        WHEN c.relkind NOT IN ('r', 'p') THEN 'It is no table.' \
+        WHEN c.relpersistence = 't' THEN 'It is a temporary table.' \
+        WHEN c.relpersistence = 'u' THEN 'It is an unlogged table.' END \
+     FROM (SELECT DISTINCT oid FROM unnest($1::oid[]) oid) t \
+     LEFT JOIN pg_class c ON c.oid = t.oid \
+     LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+     ORDER BY n.nspname, c.relname",
+    [REGCLASSARRAYOID]
+);
+statement!(
+    ALL_TABLES,
+    "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 \
+     AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'sequin', 'sequin_stream')",
+    []
+);
+// Partitions count, as their own identity decides whether they can be updated.
+statement!(
+    WITHOUT_IDENTITY,
+    "SELECT format('%I.%I', n.nspname, c.relname) \
+     FROM (SELECT oid FROM unnest($1) oid \
+           UNION SELECT p.relid FROM unnest($1) oid, pg_partition_tree(oid) p) t \
+     JOIN pg_class c ON c.oid = t.oid \
+     JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p') AND c.relreplident <> 'f' AND NOT EXISTS ( \
+        SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
+        AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END) \
+     ORDER BY n.nspname, c.relname LIMIT 1",
+    [OIDARRAYOID]
+);
+
+/// The publication that sequin makes for a source. The name needs no quoting beyond double quotes.
+pub fn own_name(source: &str) -> String {
+    format!("sequin_{source}")
+}
+
+pub fn find(name: &str) -> Result<Option<Publication>> {
+    let read = |row: Row| {
+        Ok(Publication {
+            oid: row.need(1)?,
+            owner: row.need(2)?,
+            all_tables: row.need(3)?,
+            needs_identity: row.need(4)?,
+        })
+    };
+    let run = |s: &Statement| {
+        s.run(Access::Latest, &[arg(name)], |rows| rows.first().map(read).transpose())
+    };
+    role::as_owner_in_pg_catalog(|| FIND.with(run))
+}
+
+/// The tables of a publication, as it has them: partitions, or their root. Not those of sequin.
+pub fn tables(name: &str) -> Result<Vec<Published>> {
+    let read =
+        |row: Row| Ok(Published { oid: row.need(1)?, name: row.need(2)?, has_key: row.need(3)? });
+    let run =
+        |s: &Statement| s.run(Access::Latest, &[arg(name)], |rows| rows.iter().map(read).collect());
+    role::as_owner_in_pg_catalog(|| TABLES.with(run))
+}
+
+/// Tables that a caller has named, each once; the array must be without NULLs.
+pub fn candidates(tables: RegClassArray) -> Result<Vec<Candidate>> {
+    let read = |row: Row| {
+        let oid: pg_sys::Oid = row.need(1)?;
+        Ok(match row.get(2)? {
+            Some(name) => Candidate { oid, name, fault: row.get(3)? },
+            None => {
+                let fault = Some("It does not exist.".into());
+                Candidate { oid, name: oid.to_u32().to_string(), fault }
+            }
+        })
+    };
+    let run = |s: &Statement| {
+        s.run(Access::Latest, &[arg(tables)], |rows| rows.iter().map(read).collect())
+    };
+    role::as_owner_in_pg_catalog(|| CANDIDATES.with(run))
+}
+
+/// All tables of users.
+pub fn all_tables() -> Result<Vec<pg_sys::Oid>> {
+    let run = |s: &Statement| {
+        s.run(Access::Latest, &[], |rows| rows.iter().map(|row| row.need(1)).collect())
+    };
+    role::as_owner_in_pg_catalog(|| ALL_TABLES.with(run))
+}
+
+/// One of these tables, or of their partitions, whose rows an update or delete can't name.
+pub fn without_identity(tables: Vec<pg_sys::Oid>) -> Result<Option<String>> {
+    let run = |s: &Statement| {
+        s.run(Access::Latest, &[arg(tables)], |rows| {
+            rows.first().map(|row| row.need(1)).transpose()
+        })
+    };
+    role::as_owner_in_pg_catalog(|| WITHOUT_IDENTITY.with(run))
+}
+
+/// Makes a source's own publication, of these tables or of all. It goes with the extension.
+pub fn create(source: &str, tables: Option<&[Candidate]>) -> Result<()> {
+    let name = own_name(source);
+    let tables = tables.map_or("ALL TABLES".into(), list);
+    role::as_owner_in_pg_catalog(|| {
+        command(&format!(
+            "CREATE PUBLICATION \"{name}\" FOR {tables} WITH (publish_via_partition_root = true)"
+        ))
+    })?;
+    keep_with_extension(&name)
+}
+
+/// Has DROP EXTENSION drop a source's own publication; a dump doesn't carry that.
+pub fn keep_with_extension(name: &str) -> Result<()> {
+    let missing = || Error::NoPublication(name.into());
+    let publication = find(name)?.ok_or_else(missing)?;
+    catalog::drop_publication_with_extension(publication.oid);
+    Ok(())
+}
+
+/// Has a source's own publication have just these tables.
+pub fn set_tables(source: &str, tables: &[Candidate]) -> Result<()> {
+    let (name, tables) = (own_name(source), list(tables));
+    role::as_owner_in_pg_catalog(|| command(&format!("ALTER PUBLICATION \"{name}\" SET {tables}")))
+}
+
+/// Drops a source's own publication, if it is there.
+pub fn drop(source: &str) -> Result<()> {
+    let name = own_name(source);
+    if find(&name)?.is_none() {
+        return Ok(());
+    }
+    role::as_owner_in_pg_catalog(|| command(&format!("DROP PUBLICATION \"{name}\"")))
+}
+
+/// Exactly these tables, without those that inherit from them. A partitioned one has its partitions.
+fn list(tables: &[Candidate]) -> String {
+    let names: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.name)).collect();
+    format!("TABLE {}", names.join(", "))
+}

@@ -1,0 +1,144 @@
+//! Logical replication slots of sources, and what the server says about itself.
+
+use super::statement;
+use crate::error::{Error, Result};
+use crate::pg::spi::{Access, Row, Statement, arg, command};
+use crate::pg::{decode, role, session};
+use crate::store::sources;
+use pgrx::pg_sys;
+
+statement!(
+    SERVER,
+    "SELECT current_setting('wal_level') = 'logical', getdatabaseencoding() = 'UTF8', \
+        current_setting('transaction_read_only')::boolean, c.system_identifier, d.oid, \
+        1 + (hashtext(gen_random_uuid()::text) & 1073741823) \
+     FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()",
+    []
+);
+statement!(MARK, "SELECT pg_logical_emit_message(true, $1, $2)", [TEXTOID, TEXTOID]);
+statement!(
+    STATE,
+    "SELECT s.slot_name IS NOT NULL, coalesce(s.wal_status = 'lost', false), EXISTS ( \
+        SELECT FROM sequin.source_progress p WHERE p.source_id = $2 AND p.generation = $3) \
+     FROM (VALUES ($1::name)) wanted (name) \
+     LEFT JOIN pg_replication_slots s ON s.slot_name = wanted.name",
+    [TEXTOID, INT4OID, INT4OID]
+);
+
+statement!(
+    LIST,
+    "SELECT slot_name::text, active FROM pg_replication_slots \
+     WHERE datoid = $1 AND starts_with(slot_name::text, $2) ORDER BY slot_name",
+    [OIDOID, TEXTOID]
+);
+statement!(
+    CONFIRMED,
+    "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1",
+    [TEXTOID]
+);
+statement!(DROP, "SELECT pg_drop_replication_slot($1::name)", [TEXTOID]);
+
+/// Where sources would be.
+pub struct Server {
+    pub is_logical: bool,
+    pub is_utf8: bool,
+    pub is_read_only: bool,
+    pub system: i64,
+    pub database: pg_sys::Oid,
+    /// An id for a new source, at random.
+    pub new_id: i32,
+}
+
+pub fn server() -> Result<Server> {
+    let missing = || Error::Internal("the server says nothing about itself".into());
+    let run = |s: &Statement| {
+        s.run(Access::Latest, &[], |rows| {
+            let row = rows.first().ok_or_else(missing)?;
+            Ok(Server {
+                is_logical: row.need(1)?,
+                is_utf8: row.need(2)?,
+                is_read_only: row.need(3)?,
+                system: row.need(4)?,
+                database: row.need(5)?,
+                new_id: row.need(6)?,
+            })
+        })
+    };
+    role::as_owner_in_pg_catalog(|| SERVER.with(run))
+}
+
+/// Keeps the dispatcher from sweeping slots whose source isn't committed yet. `alone`: and others who want the same.
+pub fn lock_sources(alone: bool) -> Result<()> {
+    let mode = if alone { "SHARE UPDATE EXCLUSIVE" } else { "ROW EXCLUSIVE" };
+    role::as_owner_in_pg_catalog(|| command(&format!("LOCK TABLE sequin.sources IN {mode} MODE")))
+}
+
+/// Makes a slot, unless this transaction has written already, which PostgreSQL forbids: then the capturer makes it
+/// after the commit. True if there is one now. Waits for transactions that have written to end.
+pub fn create(slot: &str) -> Result<bool> {
+    if session::has_written() {
+        return Ok(false);
+    }
+    session::note_slot_made()?;
+    role::as_owner(|| decode::create_slot(slot)).map(|()| true)
+}
+
+/// The text of the message that opens a source.
+pub fn mark_text(slot: &str) -> String {
+    format!("start {slot}")
+}
+
+/// Marks in the WAL from where on the slot's changes count.
+pub fn mark(slot: &str) -> Result<()> {
+    let args = [arg(decode::PREFIX), arg(mark_text(slot))];
+    role::as_owner_in_pg_catalog(|| MARK.with(|s| s.execute(&args))).map(drop)
+}
+
+/// A slot of this database's sources.
+pub struct Slot {
+    pub name: String,
+    /// Some process reads it.
+    pub active: bool,
+}
+
+/// The slots of this database's sources; of those that are no more, too. For workers, like all that follows.
+pub fn list(database: pg_sys::Oid) -> Result<Vec<Slot>> {
+    let read = |row: Row| Ok(Slot { name: row.need(1)?, active: row.need(2)? });
+    let args = [arg(database), arg(sources::slot_prefix(database))];
+    LIST.with(|s| s.run(Access::Latest, &args, |rows| rows.iter().map(read).collect()))
+}
+
+/// Up to where the slot's changes have been read.
+pub fn confirmed(slot: &str) -> Result<u64> {
+    let missing = || Error::Internal("the slot has no position".into());
+    CONFIRMED.with(|s| {
+        s.run(Access::Latest, &[arg(slot)], |rows| {
+            rows.first().and_then(|row| row.lsn(1)).ok_or_else(missing)
+        })
+    })
+}
+
+/// Drops a slot that nobody reads.
+pub fn delete(slot: &str) -> Result<()> {
+    DROP.with(|s| s.run(Access::Snapshot, &[arg(slot)], |_| Ok(())))
+}
+
+/// What there is of a slot.
+pub struct State {
+    pub exists: bool,
+    /// The server has removed WAL that it needs.
+    pub is_lost: bool,
+    /// Its source has started.
+    pub has_progress: bool,
+}
+
+pub fn state(slot: &str, source: i32, generation: i32) -> Result<State> {
+    let missing = || Error::Internal("no row".into());
+    let run = |s: &Statement| {
+        s.run(Access::Latest, &[arg(slot), arg(source), arg(generation)], |rows| {
+            let row = rows.first().ok_or_else(missing)?;
+            Ok(State { exists: row.need(1)?, is_lost: row.need(2)?, has_progress: row.need(3)? })
+        })
+    };
+    role::as_owner_in_pg_catalog(|| STATE.with(run))
+}

@@ -1,0 +1,77 @@
+//! `sequin.source_progress`: how far each source is. Rows are added and deleted, never updated: finding the newest
+//! costs the same however many dead ones a held horizon keeps.
+
+use super::statement;
+use crate::engine::settings::Micros;
+use crate::error::{Error, Result};
+use crate::pg::spi::{Access, Row, arg, lsn, timestamp};
+
+/// The state of a source after some transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub id: i64,
+    /// All transactions that end at or below it are in the stream.
+    pub lsn: u64,
+    /// Of the last transaction with a message; `None` before the first.
+    pub commit_time: Option<Micros>,
+    pub captured_total: i64,
+}
+
+statement!(
+    NEWEST,
+    "SELECT id, lsn, commit_time, captured_total FROM sequin.source_progress \
+     WHERE source_id = $1 AND generation = $2 \
+     ORDER BY source_id DESC, generation DESC, id DESC LIMIT 1",
+    [INT4OID, INT4OID]
+);
+statement!(
+    WRITE,
+    "WITH gone AS ( \
+        DELETE FROM sequin.source_progress WHERE source_id = $1 AND generation = $2 AND id = $7) \
+     INSERT INTO sequin.source_progress (source_id, generation, id, lsn, commit_time, captured_total) \
+     VALUES ($1, $2, $3, $4, $5, $6)",
+    [INT4OID, INT4OID, INT8OID, PG_LSNOID, TIMESTAMPTZOID, INT8OID, INT8OID]
+);
+statement!(
+    SWEEP,
+    "DELETE FROM sequin.source_progress p WHERE NOT EXISTS ( \
+        SELECT FROM sequin.sources s WHERE s.id = p.source_id AND s.generation <= p.generation)",
+    []
+);
+
+/// The row in effect; `None` if the source has not started with this generation's slot.
+pub fn newest(source: i32, generation: i32) -> Result<Option<Progress>> {
+    let read = |row: Row| {
+        Ok(Progress {
+            id: row.need(1)?,
+            lsn: row.lsn(2).ok_or_else(|| Error::Internal("lsn is NULL".into()))?,
+            commit_time: row.micros(3),
+            captured_total: row.need(4)?,
+        })
+    };
+    NEWEST.with(|s| {
+        s.run(Access::Latest, &[arg(source), arg(generation)], |rows| {
+            rows.first().map(read).transpose()
+        })
+    })
+}
+
+/// Writes a row, and deletes the one that it takes the place of.
+pub fn write(source: i32, generation: i32, new: &Progress, old: Option<i64>) -> Result<()> {
+    let args = [
+        arg(source),
+        arg(generation),
+        arg(new.id),
+        lsn(new.lsn),
+        new.commit_time.and_then(timestamp),
+        arg(new.captured_total),
+        old.and_then(arg),
+    ];
+    WRITE.with(|s| s.execute(&args)).map(drop)
+}
+
+/// Deletes rows of sources that were dropped, and of generations that have gone. A dump has no rows here, so those
+/// without a source are never ones that are just being restored.
+pub fn sweep() -> Result<()> {
+    SWEEP.with(|s| s.execute(&[])).map(drop)
+}

@@ -1,0 +1,286 @@
+//! Reading the rows that a table has already, while it is written to, with no lock on it and no long snapshot.
+//!
+//! A chunk is read under a fresh snapshot, then a watermark goes into the WAL, and when WAL has been decoded up to
+//! there, the chunk follows the changes before the watermark into the stream, without the rows that were changed
+//! by transactions which the snapshot did not see. So no row goes back behind a change that was captured before.
+//!
+//! DBLog has a second watermark below the chunk, in place of the snapshot; but the order of commits in WAL is not
+//! the order in which they become visible. So a chunk is read only when all transactions that were decoded before
+//! are visible.
+
+use super::relations::Known;
+use super::writing::Writer;
+use crate::capture::json;
+use crate::capture::message::{Change, Message, Table, Transaction};
+use crate::capture::pgoutput::{Identity, Relation, RelationColumn};
+use crate::capture::types::Types;
+use crate::capture::window::{Chunk, Row};
+use crate::error::{Error, Result};
+use crate::pg::capturers::{Capturer as Entry, State};
+use crate::pg::decode::{self, Decoder};
+use crate::pg::{condition, now, process, role, transactions};
+use crate::store::backfills::{self, End, Job};
+use crate::store::chunks::{self, Target, Wanted};
+use crate::store::sources::Source;
+use crate::store::{tables, types};
+
+/// Rows of the first chunk; the next ones are larger or smaller, as their rows are.
+const FIRST_ROWS: usize = 100;
+const MOST_ROWS: usize = 5_000;
+
+/// Bytes that a chunk should have: it is in memory until its watermark has been decoded.
+const CHUNK_BYTES: usize = 2 << 20;
+
+/// The backfills of a source, one after the other.
+pub struct Backfill {
+    source: String,
+    publication: String,
+    running: Option<Running>,
+    /// There may be one to begin.
+    look: bool,
+    /// Transactions that were decoded, and perhaps are not visible yet.
+    decoded: Vec<u32>,
+}
+
+/// A backfill that has begun.
+struct Running {
+    job: Job,
+    target: Target,
+    types: Types,
+    rows: usize,
+    pending: Option<Pending>,
+}
+
+/// A chunk that waits until its watermark has been decoded.
+struct Pending {
+    chunk: Chunk,
+    count: usize,
+    last_key: Vec<String>,
+    watermark: u64,
+    read_at: i64,
+}
+
+impl Backfill {
+    pub fn new(source: &Source) -> Backfill {
+        Backfill {
+            source: source.name.clone(),
+            publication: source.publication.clone(),
+            running: None,
+            look: true,
+            decoded: Vec::new(),
+        }
+    }
+
+    /// Backfills may have been asked for, or cancelled.
+    pub fn look_again(&mut self) {
+        self.look = true;
+        self.running = None;
+    }
+
+    /// A decoded transaction has changed a table.
+    pub fn changed(&mut self, relation: u32, known: &Known, change: Change, xid: u32) {
+        if self.running.is_none() && !self.look {
+            return;
+        }
+        if self.decoded.last() != Some(&xid) {
+            self.decoded.push(xid);
+        }
+        let Some(Running { target, pending: Some(pending), .. }) = &mut self.running else {
+            return;
+        };
+        if target.oid.to_u32() != relation {
+            return;
+        }
+        match (&known.key, change) {
+            (_, Change::Truncate) | (None, _) => pending.chunk.truncated(xid),
+            (Some(key), change) => {
+                let table = &known.table;
+                for values in [table.new_values(change, key), table.old_values(change, key)] {
+                    values.iter().for_each(|values| pending.chunk.changed(xid, values));
+                }
+            }
+        }
+    }
+
+    /// Does what there is to do now: reads a chunk, or writes the one that has been read. True if there is more.
+    pub fn step(
+        &mut self,
+        entry: &Entry,
+        decoder: &Decoder,
+        writer: &mut Writer,
+    ) -> Result<bool, String> {
+        if self.running.is_none() {
+            if !self.look {
+                return Ok(false);
+            }
+            self.begin()?;
+            let state = if self.running.is_some() { State::Backfilling } else { State::Streaming };
+            entry.set_state(state);
+        }
+        let Some(running) = &mut self.running else { return Ok(false) };
+        match running.pending.take_if(|pending| pending.watermark <= decoder.position()) {
+            Some(pending) => self.write(pending, writer)?,
+            None if running.pending.is_none() => self.read(writer)?,
+            // The rest of the WAL up to the watermark is decoded first.
+            None => {}
+        }
+        Ok(true)
+    }
+
+    /// Takes up the next backfill, if there is one.
+    fn begin(&mut self) -> Result<(), String> {
+        let Some(job) = process::transaction(|| backfills::next(&self.source))? else {
+            self.look = false;
+            self.decoded.clear();
+            return Ok(());
+        };
+        match process::transaction(|| chunks::target(&self.publication, job.tbl)) {
+            Ok(Some(target)) => match unreadable(&target) {
+                None => {
+                    let types = Types::default();
+                    let rows = FIRST_ROWS;
+                    self.running = Some(Running { job, target, types, rows, pending: None });
+                    Ok(())
+                }
+                Some(reason) => self.end(job.id, Err(reason.into())),
+            },
+            Ok(None) => self.end(job.id, Err("the publication does not have the table".into())),
+            Err(error) => self.end(job.id, Err(error)),
+        }
+    }
+
+    fn end(&mut self, id: i64, result: Result<(), String>) -> Result<(), String> {
+        self.running = None;
+        let (end, error) = match &result {
+            Ok(()) => (End::Done, None),
+            Err(error) => (End::Failed, Some(error.as_str())),
+        };
+        if let Some(error) = error {
+            pgrx::warning!("sequin capturer: backfill {id} of source \"{}\": {error}", self.source);
+        }
+        process::transaction(|| backfills::finish(id, end, error)).map(drop)
+    }
+
+    /// Reads a chunk, once all that has been decoded is visible.
+    fn read(&mut self, writer: &Writer) -> Result<(), String> {
+        self.decoded.retain(|&xid| transactions::is_in_progress(xid));
+        let Some(running) = &mut self.running else { return Ok(()) };
+        if !self.decoded.is_empty() {
+            process::wait(Some(std::time::Duration::from_millis(1)));
+            return Ok(());
+        }
+        let Running { job, target, types, rows, .. } = running;
+        if types.outdated() {
+            types.forget();
+        }
+        let read = process::transaction(|| {
+            role::as_role(job.owner, || {
+                if let Some(text) = &job.condition {
+                    condition::check(&target.facts.name, text)?;
+                }
+                let wanted = Wanted {
+                    condition: job.condition.as_deref(),
+                    after: job.last_key.as_deref(),
+                    limit: *rows,
+                };
+                let (snapshot, rows) = chunks::read(target, &wanted)?;
+                types::load(
+                    types,
+                    &target.columns.iter().map(|column| column.1).collect::<Vec<_>>(),
+                )?;
+                let rows = rows.into_iter().map(|texts| row(target, &texts, writer, types));
+                Ok((snapshot, rows.collect::<Result<Vec<Row>>>()?))
+            })
+        });
+        let id = job.id;
+        let (snapshot, found) = match read {
+            Ok(read) => read,
+            Err(error) => return self.end(id, Err(error)),
+        };
+        let Some(last) = found.last() else { return self.end(id, Ok(())) };
+        let last_key = last.key.clone();
+        let bytes: usize = found.iter().map(|row| row.record.len()).sum();
+        *rows = (found.len() * CHUNK_BYTES / bytes.max(1)).clamp(1, (*rows * 2).min(MOST_ROWS));
+        let watermark = process::transaction(chunks::watermark)?;
+        decode::flush(watermark);
+        let count = found.len();
+        let chunk = Chunk::new(snapshot, found);
+        running.pending = Some(Pending { chunk, count, last_key, watermark, read_at: now() });
+        Ok(())
+    }
+
+    /// Writes the rows of a chunk that still hold.
+    fn write(&mut self, pending: Pending, writer: &mut Writer) -> Result<(), String> {
+        let Some(Running { job, target, .. }) = &mut self.running else { return Ok(()) };
+        let Pending { chunk, count, last_key, watermark, read_at } = pending;
+        let table = described(target, writer);
+        let transaction = Transaction::new(watermark, read_at, None);
+        let rows = chunk.into_rows();
+        let messages = rows
+            .iter()
+            .zip(0..)
+            .map(|(row, n): (&Row, u64)| -> Message { table.read(&transaction, n, row) });
+        let rows = i64::try_from(count).unwrap_or(i64::MAX);
+        let written = writer.write_rows(messages, || {
+            match backfills::progress(job.id, last_key.clone(), rows)? {
+                true => Ok(()),
+                false => Err(Error::BackfillCancelled(job.id)),
+            }
+        });
+        match written {
+            Ok(()) => job.last_key = Some(last_key),
+            // Read anew later what may not be written now, or is not wanted any more.
+            Err(error) => {
+                self.look_again();
+                pgrx::debug1!("sequin capturer: {error}");
+                process::wait(Some(std::time::Duration::from_millis(100)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why the table can't be read in chunks, if so.
+fn unreadable(target: &Target) -> Option<&'static str> {
+    let is_published = |name: &String| target.columns.iter().any(|(column, _)| column == name);
+    if target.facts.key.is_empty() {
+        return Some("the table has no primary key to be read in the order of");
+    }
+    let all = target.facts.key.iter().all(is_published);
+    (!all).then_some("the publication does not have all columns of the table's key")
+}
+
+/// A row that was read, as a chunk has it.
+fn row(target: &Target, texts: &[Option<String>], writer: &Writer, types: &Types) -> Result<Row> {
+    let text = |name: &String| {
+        let at = target.columns.iter().position(|(column, _)| column == name)?;
+        texts.get(at)?.clone()
+    };
+    let all = |names: &[String]| names.iter().map(text).collect::<Option<Vec<String>>>();
+    let named = target.columns.iter().map(|(name, oid)| (name.as_str(), *oid));
+    let cast = &mut |oid: u32, text: &str| tables::to_json(oid, text);
+    Ok(Row {
+        key: all(&target.facts.key).unwrap_or_default(),
+        pk: all(&target.facts.pk).filter(|pk| !pk.is_empty()),
+        columns: writer.source.key_format.columns().iter().map(text).collect(),
+        record: json::record::<Error>(types, named.zip(texts), cast)?,
+    })
+}
+
+/// The table as the stream's messages name it.
+fn described(target: &Target, writer: &Writer) -> Table {
+    let columns = target.columns.iter().map(|(name, type_oid)| RelationColumn {
+        name,
+        type_oid: *type_oid,
+        is_key: target.facts.key.contains(name),
+    });
+    let relation = Relation {
+        oid: target.oid.to_u32(),
+        schema: &target.schema,
+        name: &target.name,
+        identity: Identity::Default,
+        columns: columns.collect(),
+    };
+    let pk: Vec<&str> = target.facts.pk.iter().map(String::as_str).collect();
+    Table::new(&writer.source, &relation, &pk)
+}

@@ -1,0 +1,287 @@
+//! A capturer: turns the changes of one source's tables into messages of its stream, exactly once.
+//!
+//! A round decodes what has been written to WAL since the last, writes the messages together with the position
+//! up to which they go, in one transaction, and only when that is on disk lets the slot go on. So whatever ends
+//! this process, the next begins after the last transaction whose messages are there. `writing` makes messages,
+//! `relations` knows the tables, `backfill` reads rows that were there before.
+
+mod backfill;
+mod relations;
+mod writing;
+
+use crate::capture::key_format::KeyFormat;
+use crate::capture::message;
+use crate::engine::settings::Micros;
+use crate::pg::capturers::{Capturer as Entry, State};
+use crate::pg::decode::{self, Decoder};
+use crate::pg::{catalog, now, process, slot};
+use crate::store::source_progress::{self, Progress};
+use crate::store::sources::Source;
+use crate::store::{publications, slots, sources};
+use backfill::Backfill;
+use std::time::Duration;
+use writing::Writer;
+
+/// Bytes of messages after which a round stops decoding and writes: some thousand changes, so that the cost of a
+/// transaction doesn't show, and one round is short.
+const ROUND: u64 = 1 << 20;
+
+/// The longest sleep: for WAL of other databases, which the slot has to pass, and for commits that wake nobody
+/// (COMMIT PREPARED).
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// When WAL that is written but not on disk yet is looked at again.
+const UNFLUSHED: Duration = Duration::from_millis(10);
+
+/// Pauses between attempts to write what could not be written: from the first to the last, doubling.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// How often the slot is told how far everything is written, at the most.
+const CONFIRM_EVERY: Micros = 200_000;
+
+/// Memory that decoding may take for transactions before it writes them to disk.
+const DECODING_MEMORY: &str = "32MB";
+
+/// Runs until the source is dropped or paused, or something is wrong with it.
+pub fn run(entry: &'static Entry) {
+    for (name, value) in [
+        // What a crash takes with it is captured again: the slot only goes on behind what is on disk.
+        ("synchronous_commit", "off"),
+        ("lock_timeout", "1s"),
+        ("search_path", "pg_catalog, pg_temp"),
+        ("default_transaction_read_only", "off"),
+        ("default_transaction_isolation", "read committed"),
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("row_security", "off"),
+        ("logical_decoding_work_mem", DECODING_MEMORY),
+        // How output functions are to write values: what the conversion to JSON reads.
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, YMD"),
+        ("IntervalStyle", "postgres"),
+        ("bytea_output", "hex"),
+        ("extra_float_digits", "1"),
+        ("xmlbinary", "base64"),
+        ("lc_monetary", "C"),
+    ] {
+        process::set(name, value);
+    }
+    if let Err(error) = capture(entry) {
+        entry.status.failed();
+        entry.status.set_error(&error);
+        pgrx::warning!("sequin capturer: {error}");
+    }
+}
+
+fn capture(entry: &'static Entry) -> Result<(), String> {
+    entry.take_config_changed();
+    let Some(source) = find(entry)? else { return Ok(()) };
+    let mut capturer = Capturer::start(entry, source)?;
+    entry.status.set_error("");
+    // From here on an end that is no error of this source, such as a signal, is no failure.
+    entry.status.left_well();
+    while !capturer.must_leave()? {
+        capturer.round()?;
+    }
+    Ok(())
+}
+
+/// The source, if it is to be captured.
+fn find(entry: &Entry) -> Result<Option<Source>, String> {
+    let all = process::transaction(|| match catalog::extension() {
+        Some(_) => sources::list(),
+        None => Ok(Vec::new()),
+    })?;
+    let is_it = |s: &Source| s.id == entry.source() && s.is_here && !s.paused;
+    Ok(all.into_iter().find(is_it))
+}
+
+struct Capturer {
+    entry: &'static Entry,
+    source: Source,
+    decoder: Decoder,
+    writer: Writer,
+    backfill: Backfill,
+    /// Up to where WAL has been looked at.
+    seen: u64,
+    confirmed: Confirmed,
+    retry: Option<Duration>,
+}
+
+/// How far the slot has been told to go.
+#[derive(Default)]
+struct Confirmed {
+    at: Micros,
+    position: u64,
+    /// All up to this position is written, by a commit that ends here in WAL.
+    written: (u64, u64),
+}
+
+impl Capturer {
+    fn start(entry: &'static Entry, source: Source) -> Result<Capturer, String> {
+        let slot = sources::slot_name(entry.database(), source.id, source.generation);
+        check_publication(&source)?;
+        let (progress, closed_until) = prepare(&source, &slot)?;
+        decode::write_unnoticed();
+        let from = progress.as_ref().map_or(0, |progress| progress.lsn);
+        let closed_until = closed_until.as_deref();
+        let decoder =
+            process::attempt(|| Decoder::open(&slot, &source.publication, from, closed_until))?;
+        let format = KeyFormat::parse(&source.key_format).map_err(|error| error.to_string())?;
+        let database = process::transaction(|| Ok(catalog::database_name(entry.database())))?;
+        let named = message::Source {
+            name: source.name.clone(),
+            database: database.unwrap_or_default(),
+            key_format: format,
+        };
+        let writer = Writer::new(&source, named, progress);
+        entry.set_state(State::Streaming);
+        Ok(Capturer {
+            entry,
+            decoder,
+            writer,
+            backfill: Backfill::new(&source),
+            source,
+            seen: 0,
+            confirmed: Confirmed::default(),
+            retry: None,
+        })
+    }
+
+    /// True once another process needs this one gone, or the source is not what it was.
+    fn must_leave(&mut self) -> Result<bool, String> {
+        if slot::is_suspended(self.entry.database()) || !self.entry.is_wanted() {
+            return Ok(true);
+        }
+        if !self.entry.take_config_changed() {
+            return Ok(false);
+        }
+        self.backfill.look_again();
+        if find(self.entry)?.as_ref() != Some(&self.source) {
+            return Ok(true);
+        }
+        check_publication(&self.source)?;
+        Ok(false)
+    }
+
+    /// Decodes, writes, confirms; sleeps when there is nothing to do.
+    fn round(&mut self) -> Result<(), String> {
+        let target = decode::flushed();
+        let caught_up = process::attempt(|| self.decoder.read(target, ROUND))?;
+        if caught_up {
+            self.seen = target;
+        }
+        if !self.write() {
+            return Ok(());
+        }
+        self.confirm();
+        let more = self.backfill.step(self.entry, &self.decoder, &mut self.writer)?;
+        if caught_up && !more {
+            self.sleep();
+        }
+        Ok(())
+    }
+
+    /// Writes what has been decoded. If that fails, it stays for another attempt, after a pause; false then.
+    fn write(&mut self) -> bool {
+        let opened_at = self.decoder.take_opened_at();
+        if let Some(lsn) = opened_at {
+            self.writer.opened_at(lsn);
+        }
+        let position = self.decoder.position();
+        let chunk = &mut self.backfill;
+        if let Err(error) = self.writer.write(self.decoder.messages(), chunk) {
+            if self.retry.is_none() {
+                pgrx::warning!("sequin capturer: source \"{}\": {error}", self.source.name);
+            }
+            self.entry.status.set_error(&error);
+            let pause = self.retry.map_or(FIRST_RETRY, |pause| (2 * pause).min(LAST_RETRY));
+            self.retry = Some(pause);
+            process::wait(Some(pause));
+            return false;
+        }
+        self.decoder.messages().clear();
+        if self.retry.take().is_some() {
+            self.entry.status.set_error("");
+        }
+        self.confirmed.written = (position, decode::last_commit());
+        true
+    }
+
+    /// Lets the slot go on behind what is on disk.
+    fn confirm(&mut self) {
+        let (position, durable_at) = self.confirmed.written;
+        let now = now();
+        if position > self.confirmed.position
+            && now >= self.confirmed.at + CONFIRM_EVERY
+            && decode::flushed() >= durable_at
+        {
+            self.decoder.confirm(position);
+            self.confirmed = Confirmed { at: now, position, written: (position, durable_at) };
+        }
+    }
+
+    /// Until something is committed in this database, or the heartbeat.
+    fn sleep(&mut self) {
+        self.entry.sleep_until_commit();
+        if decode::flushed() > self.seen {
+            self.entry.is_awake();
+            return;
+        }
+        let unflushed = decode::inserted() > decode::flushed();
+        process::wait(Some(if unflushed { UNFLUSHED } else { HEARTBEAT }));
+        self.entry.is_awake();
+    }
+}
+
+/// A change of the slot's time can't be decoded without the publication as it was then.
+fn check_publication(source: &Source) -> Result<(), String> {
+    if process::transaction(|| publications::find(&source.publication))?.is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "publication \"{}\" does not exist any more: drop source \"{}\" and create it again",
+        source.publication, source.name
+    ))
+}
+
+/// Has the slot there. Returns how far its messages are written, and, if none are, the text of the message that
+/// opens the source: `create_source` makes the slot itself where it can, and marks its commit with it.
+fn prepare(source: &Source, slot: &str) -> Result<(Option<Progress>, Option<String>), String> {
+    let (id, generation) = (source.id, source.generation);
+    let state = process::transaction(|| slots::state(slot, id, generation))?;
+    if state.is_lost {
+        return Err(lost(
+            source,
+            slot,
+            "has fallen behind max_slot_wal_keep_size and lost its WAL",
+        ));
+    }
+    match (state.has_progress, state.exists) {
+        (true, false) => Err(lost(source, slot, "is gone")),
+        (true, true) => {
+            Ok((process::transaction(|| source_progress::newest(id, generation))?, None))
+        }
+        (false, true) => {
+            process::transaction(|| slots::mark(slot))?;
+            Ok((None, Some(slots::mark_text(slot))))
+        }
+        (false, false) => {
+            process::transaction(|| slots::create(slot))?;
+            let progress = process::transaction(|| {
+                let start = Progress { lsn: slots::confirmed(slot)?, ..Progress::default() };
+                source_progress::write(id, generation, &start, None)?;
+                Ok(start)
+            })?;
+            Ok((Some(progress), None))
+        }
+    }
+}
+
+fn lost(source: &Source, slot: &str, how: &str) -> String {
+    let name = &source.name;
+    format!(
+        "replication slot \"{slot}\" {how}: sequin.resume_source('{name}') starts the source anew"
+    )
+}

@@ -1,0 +1,363 @@
+//! From decoded changes to messages in the stream, with the position up to which they go, in one transaction.
+
+use super::backfill::Backfill;
+use super::relations::{Known, Relations};
+use crate::capture::json::Caster;
+use crate::capture::message::{self, Change, Lookup, Message, Transaction};
+use crate::capture::pgoutput;
+use crate::error::{Error, Result};
+use crate::pg::spool::{Messages, Spool};
+use crate::pg::{memory, process, role};
+use crate::store::source_progress::Progress;
+use crate::store::sources::Source;
+use crate::store::{messages, source_progress, streams, tables};
+use pgrx::pg_sys::Oid;
+use std::collections::HashMap;
+
+/// Messages that go into the stream with one statement, and their bytes: enough to share its cost, and bounded in
+/// memory.
+const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Writes messages of one source.
+pub struct Writer {
+    id: i32,
+    generation: i32,
+    stream: String,
+    owner: Oid,
+    pub source: message::Source,
+    pub relations: Relations,
+    /// What is written, and what of it is not in its table yet.
+    progress: Progress,
+    saved: Option<i64>,
+    unsaved: bool,
+}
+
+/// What one transaction of the writer has at hand.
+struct Batch<'a> {
+    stream: &'a str,
+    table: Oid,
+    keys: Vec<String>,
+    data: Vec<String>,
+    bytes: usize,
+    written: i64,
+}
+
+/// Where in the decoded changes the writer is.
+struct Place {
+    /// The source's transaction.
+    transaction: Transaction,
+    xid: u32,
+    /// How many transactions came before it in this round.
+    ordinal: i64,
+    /// Messages of it so far.
+    index: u64,
+    /// Changes of it so far, also of tables that are not captured.
+    changes: u64,
+    /// It has been written before.
+    skipped: bool,
+}
+
+impl Writer {
+    pub fn new(source: &Source, named: message::Source, progress: Option<Progress>) -> Writer {
+        Writer {
+            id: source.id,
+            generation: source.generation,
+            stream: source.stream.clone(),
+            owner: source.owner,
+            source: named,
+            relations: Relations::default(),
+            saved: progress.as_ref().map(|progress| progress.id),
+            unsaved: false,
+            progress: progress.unwrap_or_default(),
+        }
+    }
+
+    /// What commits after this is captured.
+    pub fn opened_at(&mut self, lsn: u64) {
+        // Its own changes don't count: the transaction comes before those that are captured.
+        self.progress.lsn = self.progress.lsn.max(lsn);
+        self.unsaved = true;
+    }
+
+    /// Writes all decoded changes, and what of a backfill is due then. All of it or nothing.
+    pub fn write(&mut self, spool: &mut Spool, backfill: &mut Backfill) -> Result<(), String> {
+        if spool.len() == 0 && !self.unsaved {
+            return Ok(());
+        }
+        self.in_transaction(|writer, progress| {
+            role::as_role(writer.owner, || writer.write_changes(spool, backfill, progress))
+        })
+    }
+
+    /// Has what `f` writes committed together with the progress that it makes.
+    fn in_transaction(
+        &mut self,
+        f: impl FnOnce(&mut Writer, &mut Progress) -> Result<()>,
+    ) -> Result<(), String> {
+        let mut progress = self.progress.clone();
+        process::transaction(|| {
+            f(self, &mut progress)?;
+            if progress != self.progress || self.unsaved {
+                progress.id += 1;
+                source_progress::write(self.id, self.generation, &progress, self.saved)?;
+            }
+            Ok(())
+        })?;
+        self.saved = (progress.id > 0).then_some(progress.id).or(self.saved);
+        self.unsaved = false;
+        self.progress = progress;
+        Ok(())
+    }
+
+    fn write_changes(
+        &mut self,
+        spool: &mut Spool,
+        backfill: &mut Backfill,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        if spool.len() == 0 {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.stream)?;
+        let Writer { source, relations, .. } = self;
+        let mut place = None;
+        match spool.in_memory() {
+            Some(all) => {
+                let mut last = LastChanges::new(all.clone());
+                let mut each = Each { source, relations, backfill, progress, batch: &mut batch };
+                for bytes in all {
+                    each.message(bytes, &mut place, Some(&mut last))?;
+                }
+            }
+            None => {
+                let mut each = Each { source, relations, backfill, progress, batch: &mut batch };
+                spool.read(|bytes| each.message(bytes, &mut place, None))?;
+            }
+        }
+        batch.flush()?;
+        progress.captured_total += batch.written;
+        Ok(())
+    }
+
+    /// Writes the rows of a backfill's chunk, and what `also` writes, in one transaction.
+    pub fn write_rows(
+        &mut self,
+        messages: impl Iterator<Item = Message>,
+        also: impl FnOnce() -> Result<()>,
+    ) -> Result<(), String> {
+        self.in_transaction(|writer, progress| {
+            role::as_role(writer.owner, || -> Result<()> {
+                let mut batch = Batch::new(&writer.stream)?;
+                messages.into_iter().try_for_each(|message| batch.push(message))?;
+                batch.flush()?;
+                progress.captured_total += batch.written;
+                Ok(())
+            })?;
+            also()
+        })
+    }
+}
+
+/// What handling one decoded message needs.
+struct Each<'a, 'b> {
+    source: &'a message::Source,
+    relations: &'a mut Relations,
+    backfill: &'a mut Backfill,
+    progress: &'a mut Progress,
+    batch: &'a mut Batch<'b>,
+}
+
+impl Each<'_, '_> {
+    fn message(
+        &mut self,
+        bytes: &[u8],
+        place: &mut Option<Place>,
+        last: Option<&mut LastChanges>,
+    ) -> Result<()> {
+        use pgoutput::Message::*;
+        let decoded = pgoutput::parse(bytes).map_err(|e| Error::Internal(e.to_string()))?;
+        match (decoded, place) {
+            (Begin { commit_lsn, commit_time, xid }, place) => {
+                let ordinal = place.as_ref().map_or(0, |place| place.ordinal + 1);
+                *place = Some(Place {
+                    transaction: Transaction::new(commit_lsn, commit_time, Some(xid)),
+                    xid,
+                    ordinal,
+                    index: 0,
+                    changes: 0,
+                    skipped: commit_lsn <= self.progress.lsn,
+                });
+                Ok(())
+            }
+            (Commit { commit_lsn, commit_time, .. }, _) => {
+                if commit_lsn > self.progress.lsn {
+                    self.progress.lsn = commit_lsn;
+                    self.progress.commit_time = Some(commit_time);
+                }
+                Ok(())
+            }
+            (Relation(relation), _) => self.relations.describe(self.source, &relation),
+            (Insert { relation, new }, Some(place)) => {
+                self.change(relation, Change::Insert { new: &new }, place, last)
+            }
+            (Update { relation, old, new }, Some(place)) => {
+                let change = Change::Update { old: old.as_ref(), new: &new };
+                self.change(relation, change, place, last)
+            }
+            (Delete { relation, old }, Some(place)) => {
+                self.change(relation, Change::Delete { old: &old }, place, last)
+            }
+            (Truncate { relations }, Some(place)) => relations
+                .into_iter()
+                .try_for_each(|relation| self.change(relation, Change::Truncate, place, None)),
+            _ => Ok(()),
+        }
+    }
+
+    fn change(
+        &mut self,
+        relation: u32,
+        change: Change,
+        place: &mut Place,
+        last: Option<&mut LastChanges>,
+    ) -> Result<()> {
+        place.changes += 1;
+        let Some(known) = self.relations.get(relation) else { return Ok(()) };
+        if place.skipped {
+            return Ok(());
+        }
+        self.backfill.changed(relation, known, change, place.xid);
+        let filled = fill(known, relation, change, place, last, self.relations);
+        let mut message = self.made(known, change, place, &filled)?;
+        if self.relations.refresh_types()? {
+            let Some(known) = self.relations.get(relation) else { return Ok(()) };
+            message = self.made(known, change, place, &filled)?;
+        }
+        place.index += 1;
+        self.batch.push(message)
+    }
+
+    fn made(
+        &self,
+        known: &Known,
+        change: Change,
+        place: &Place,
+        filled: &[(usize, String)],
+    ) -> Result<Message> {
+        let cast = &mut |oid: u32, text: &str| -> Result<String> {
+            memory::scoped(|| tables::to_json(oid, text))
+        };
+        let make = |generated: &[(String, String)], cast: &mut Caster<Error>| {
+            let lookup = Lookup { filled, generated };
+            let (types, transaction) = (&self.relations.types, &place.transaction);
+            known.table.message(types, transaction, place.index, change, &lookup, cast)
+        };
+        let message = make(&[], cast)?;
+        match known.has_generated(change) {
+            true => make(&known.generated(&message.data), cast),
+            false => Ok(message),
+        }
+    }
+}
+
+/// Values of a new row that WAL does not have, as far as the table can tell for certain.
+fn fill(
+    known: &Known,
+    relation: u32,
+    change: Change,
+    place: &Place,
+    last: Option<&mut LastChanges>,
+    relations: &Relations,
+) -> Vec<(usize, String)> {
+    let missing = known.table.unfilled(change);
+    let Some(last) = last.filter(|_| !missing.is_empty()) else { return Vec::new() };
+    let Some(pk) = known.table.new_values(change, &known.table.pk) else { return Vec::new() };
+    if last.of(relations, place.ordinal, relation, &pk) != Some(place.changes) {
+        return Vec::new();
+    }
+    known.look_up(change, &missing, place.xid)
+}
+
+/// The last change that each transaction of a round makes to a row: only that one can be what the table has.
+struct LastChanges<'a> {
+    messages: Option<Messages<'a>>,
+    found: HashMap<(i64, u32, Vec<String>), u64>,
+}
+
+impl<'a> LastChanges<'a> {
+    fn new(messages: Messages<'a>) -> Self {
+        LastChanges { messages: Some(messages), found: HashMap::new() }
+    }
+
+    /// Its index. Looked through on the first question: most rounds have none.
+    fn of(
+        &mut self,
+        relations: &Relations,
+        ordinal: i64,
+        relation: u32,
+        pk: &[&str],
+    ) -> Option<u64> {
+        if let Some(messages) = self.messages.take() {
+            self.look_through(relations, messages);
+        }
+        let pk = pk.iter().map(|&value| value.into()).collect();
+        self.found.get(&(ordinal, relation, pk)).copied()
+    }
+
+    fn look_through(&mut self, relations: &Relations, messages: Messages) {
+        use pgoutput::Message::*;
+        let (mut ordinal, mut changes) = (0, 0);
+        for message in messages.filter_map(|bytes| pgoutput::parse(bytes).ok()) {
+            match &message {
+                Begin { .. } => (ordinal, changes) = (ordinal + 1, 0),
+                Truncate { relations } => changes += relations.len() as u64,
+                Insert { .. } | Update { .. } | Delete { .. } => changes += 1,
+                _ => {}
+            }
+            // Rounds count transactions from 0.
+            let at = (ordinal - 1, changes);
+            match &message {
+                Insert { relation, new } => {
+                    self.note(relations, at, *relation, Change::Insert { new });
+                }
+                Update { relation, old, new } => {
+                    self.note(relations, at, *relation, Change::Update { old: old.as_ref(), new });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn note(&mut self, relations: &Relations, at: (i64, u64), relation: u32, change: Change) {
+        let Some(known) = relations.get(relation) else { return };
+        if let Some(pk) = known.table.new_values(change, &known.table.pk) {
+            let pk = pk.into_iter().map(Into::into).collect();
+            self.found.insert((at.0, relation, pk), at.1);
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn new(stream: &'a str) -> Result<Batch<'a>> {
+        let table = streams::table(stream)?;
+        Ok(Batch { stream, table, keys: Vec::new(), data: Vec::new(), bytes: 0, written: 0 })
+    }
+
+    fn push(&mut self, message: Message) -> Result<()> {
+        self.bytes += message.data.len();
+        self.keys.push(message.key);
+        self.data.push(message.data);
+        if self.keys.len() >= BATCH || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        self.written += self.keys.len() as i64;
+        self.bytes = 0;
+        let (keys, data) = (std::mem::take(&mut self.keys), std::mem::take(&mut self.data));
+        memory::scoped(|| messages::append(self.stream, self.table, keys, data))
+    }
+}

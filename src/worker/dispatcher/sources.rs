@@ -1,0 +1,94 @@
+//! The sources of this database: entered in shared memory for the launcher, and slots dropped that are nobody's.
+
+use super::Dispatcher;
+use crate::engine::settings::Micros;
+use crate::error::Result;
+use crate::pg::database::Database;
+use crate::pg::{capturers, catalog, now, process};
+use crate::store::sources::Source;
+use crate::store::{slots, source_progress, sources};
+use std::time::{Duration, Instant};
+
+/// When slots are looked at after something has changed: several changes share one look.
+const SWEEP_AFTER: Micros = 100_000;
+
+/// When slots are looked at again that could not be dropped now, and after an error.
+const RETRY_SWEEP: Micros = 200_000;
+const RETRY_FAILED: Micros = 20_000_000;
+
+/// How long the capturers of a database without the extension may take to leave.
+const LEAVING: Duration = Duration::from_secs(20);
+
+impl Dispatcher {
+    /// Has exactly those captured that are to be.
+    pub(super) fn apply_sources(&mut self, sources: &[Source]) {
+        let runnable = sources.iter().filter(|source| source.is_here && !source.paused);
+        let ids: Vec<i32> = runnable.map(|source| source.id).collect();
+        let left = capturers::want(self.database.oid(), &ids);
+        if !left.is_empty() {
+            self.fail("cannot run all sources", "too few entries: raise sequin.max_sources");
+        }
+        self.next_sweep = self.next_sweep.min(now() + SWEEP_AFTER);
+    }
+
+    /// Drops the slots of sources that are no more, once nobody reads them.
+    pub(super) fn sweep_slots(&mut self) {
+        if now() < self.next_sweep {
+            return;
+        }
+        self.next_sweep = match process::transaction(|| sweep(self.database)) {
+            Ok(true) => Micros::MAX,
+            Ok(false) => now() + RETRY_SWEEP,
+            Err(error) => {
+                self.fail("cannot drop the slots of dropped sources", &error);
+                now() + RETRY_FAILED
+            }
+        };
+    }
+}
+
+/// True if none is left. With no source being written: the slot of one that is just being created has no row that
+/// others see.
+fn sweep(database: &Database) -> Result<bool> {
+    if !catalog::try_lock_against_writers(c"sources") {
+        return Ok(false);
+    }
+    let oid = database.oid();
+    let owned: Vec<String> = (sources::list()?.iter())
+        .filter(|source| source.is_here)
+        .map(|source| sources::slot_name(oid, source.id, source.generation))
+        .collect();
+    source_progress::sweep()?;
+    drop_unless(database, |name| owned.iter().any(|owned| owned == name))
+}
+
+fn drop_unless(database: &Database, is_owned: impl Fn(&str) -> bool) -> Result<bool> {
+    let mut all = true;
+    for slot in slots::list(database.oid())? {
+        match slot {
+            slot if is_owned(&slot.name) => {}
+            slot if slot.active => all = false,
+            slot => slots::delete(&slot.name)?,
+        }
+    }
+    Ok(all)
+}
+
+/// There is no extension here any more: its capturers leave, and its slots are dropped.
+pub(super) fn clear_out(database: &Database) {
+    let until = Instant::now() + LEAVING;
+    capturers::want(database.oid(), &[]);
+    while capturers::are_running(database.oid()) && Instant::now() < until {
+        if process::must_end() {
+            return;
+        }
+        process::wait(Some(Duration::from_millis(10)));
+    }
+    while let Ok(false) = process::transaction(|| drop_unless(database, |_| false)) {
+        if process::must_end() || Instant::now() >= until {
+            pgrx::warning!("sequin dispatcher: a slot of a dropped source is still in use");
+            return;
+        }
+        process::wait(Some(Duration::from_millis(10)));
+    }
+}
