@@ -169,6 +169,9 @@ impl Capturer {
     fn round(&mut self) -> Result<(), String> {
         let target = decode::flushed();
         let caught_up = process::attempt(|| self.decoder.read(target, ROUND))?;
+        if self.decoder.take_missed_publication() {
+            check_publication(&self.source)?;
+        }
         if caught_up {
             self.seen = target;
         }
