@@ -104,6 +104,10 @@ pub fn write_unnoticed() {
 impl Decoder {
     /// Takes the slot for this process. Transactions whose commit is before `from` are left out, as are those
     /// before what was confirmed. With `closed_until`, changes are left out until a message of that text.
+    ///
+    /// Inside a transaction: outside of one, PostgreSQL marks this process as PROC_IN_LOGICAL_DECODING, whose
+    /// transactions other sessions' snapshots leave out. They would take rows that it is just writing for those of
+    /// a crash, and hint them as dead.
     pub fn open(
         slot: &str,
         publication: &str,
@@ -122,7 +126,7 @@ impl Decoder {
             truncate: None,
         });
         let publications = text(&format!("\"{}\"", publication.replace('"', "\"\"")))?;
-        // SAFETY: no transaction is open. What the context refers to is allocated in a memory context that
+        // SAFETY: a transaction is open. What the context refers to is allocated in a memory context that
         // lives as long as this process, as the walsender's does; the output lives as long as the decoder.
         unsafe {
             pg_sys::ReplicationSlotAcquire(
