@@ -350,7 +350,8 @@ data of a message is {"action": insert, update, delete, truncate or read, "recor
 to_jsonb() has it, for a delete the row before as far as it is known, "changes": old values of the changed columns as
 far as they are known, or null, "metadata": {source, database, schema, table, commit_lsn, commit_time, xid, index}}.
 For a table with updates and deletes the replica identity says what is known of old rows: FULL is all of it.
-Captured is what commits after this has, with all messages of a transaction in one transaction of the stream.
+Captured is what commits after this has, with all messages of a transaction in one transaction of the stream. What a
+transaction that commits later had changed before this one committed is in the backfill, if the publication is new.
 Waits for open transactions that have written anything, to make its replication slot, sequin_DATABASE_ID_N. In a
 transaction that has written before, the slot is made after the commit, and what others commit in between is only
 in the backfill. A rollback leaves a slot, which the dispatcher drops. The slot keeps WAL for the source: see

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod capture;
+mod values;
 
 #[pgrx::pg_schema]
 mod tests {

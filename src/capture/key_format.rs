@@ -4,19 +4,9 @@
 //! `{column:NAME}`. Other text stands for itself. Values are percent-encoded where a key can't have their
 //! characters, so that each value is within one token, and every key made satisfies the rule of keys.
 
+use super::key::{Key, SHORTENED_BYTES, Values};
 use crate::engine::key::{MAX_KEY_BYTES, MAX_KEY_TOKENS};
-use std::borrow::Cow;
-use std::ops::Range;
 use thiserror::Error;
-
-/// What a value is shortened to at least: `~` and a hash. Only a longer value is ever shortened.
-const HASH_BYTES: usize = 17;
-
-/// Stands for NULL, what isn't known, and the primary key of what has none.
-const NULL: &str = "%null";
-
-/// Stands for an empty string: a token can't be empty.
-const EMPTY: &str = "%empty";
 
 /// Why a text is not a key format. Tokens are counted from 1.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -159,7 +149,7 @@ impl KeyFormat {
     fn shortest_when_shortened(&self) -> usize {
         let bytes = |part: &Part| match part {
             Part::Literal(text) => text.len(),
-            _ => HASH_BYTES,
+            _ => SHORTENED_BYTES,
         };
         self.parts.iter().map(bytes).sum()
     }
@@ -170,135 +160,25 @@ impl KeyFormat {
     }
 
     /// Makes the key of a change.
-    pub fn key<'a>(&self, change: &impl Values<'a>) -> String {
-        let mut key = String::with_capacity(MAX_KEY_BYTES);
-        // Where the values are in the key. The bound on the length makes more than 15 fields impossible.
-        let mut values: [Range<usize>; MAX_KEY_BYTES / HASH_BYTES] = Default::default();
-        let mut count = 0;
+    pub fn key<'a>(&self, of: &impl Values<'a>) -> String {
+        let mut key = Key::new();
         for part in &self.parts {
-            let start = key.len();
             match part {
-                Part::Literal(text) => {
-                    key.push_str(text);
-                    continue;
-                }
-                Part::Database => encode(&mut key, change.database()),
-                Part::Schema => encode(&mut key, change.schema()),
-                Part::Table => encode(&mut key, change.table()),
-                Part::Action => encode(&mut key, change.action()),
-                Part::Pk => change.pk(&mut Pk(&mut key)),
-                Part::Column(n) => match change.column(*n) {
-                    Some(value) => encode(&mut key, &value),
-                    None => key.push_str(NULL),
-                },
-            }
-            if key.len() == start {
-                key.push_str(NULL); // a primary key without columns
-            }
-            if let Some(value) = values.get_mut(count) {
-                *value = start..key.len();
-                count += 1;
+                Part::Literal(text) => key.literal(text),
+                Part::Database => key.value(|value| value.push(of.database())),
+                Part::Schema => key.value(|value| value.push(of.schema())),
+                Part::Table => key.value(|value| value.push(of.table())),
+                Part::Action => key.value(|value| value.push(of.action())),
+                Part::Pk => key.value(|value| of.pk(value)),
+                Part::Column(n) => key.value(|value| {
+                    if let Some(column) = of.column(*n) {
+                        value.push(&column);
+                    }
+                }),
             }
         }
-        if key.len() > MAX_KEY_BYTES { shorten(&key, &values[..count]) } else { key }
+        key.finish()
     }
-}
-
-/// What a key is made of.
-pub trait Values<'a> {
-    fn database(&self) -> &str;
-    fn schema(&self) -> &str;
-    fn table(&self) -> &str;
-    fn action(&self) -> &str;
-    /// Pushes the values of the primary key, or nothing where it isn't known.
-    fn pk(&self, pk: &mut Pk);
-    /// The value of a column of [`KeyFormat::columns`]; `None` is NULL, or not known.
-    fn column(&self, n: usize) -> Option<Cow<'a, str>>;
-}
-
-/// Takes the values of a primary key, in order.
-pub struct Pk<'a>(&'a mut String);
-
-impl Pk<'_> {
-    /// The key's first value is pushed by `first`.
-    pub fn push(&mut self, value: &str, first: bool) {
-        if !first {
-            self.0.push(',');
-        }
-        encode(self.0, value);
-    }
-}
-
-/// Appends a value such that it is a part of one token.
-fn encode(key: &mut String, value: &str) {
-    if value.is_empty() {
-        key.push_str(EMPTY);
-    }
-    let mut plain = 0;
-    for (at, c) in value.char_indices() {
-        let encoded = match c {
-            '.' | '*' | '>' | '%' | ',' | '\0'..=' ' | '\x7f' => true,
-            '!'..='~' => false,
-            _ => c.is_whitespace() || c.is_control(),
-        };
-        if encoded {
-            key.push_str(&value[plain..at]);
-            plain = at + c.len_utf8();
-            for byte in value[at..plain].bytes() {
-                const HEX: &[u8; 16] = b"0123456789ABCDEF";
-                key.push('%');
-                key.push(char::from(HEX[usize::from(byte >> 4)]));
-                key.push(char::from(HEX[usize::from(byte & 15)]));
-            }
-        }
-    }
-    key.push_str(&value[plain..]);
-}
-
-/// The key with values cut such that it is as long as keys may be: the longest first, and each as little as will
-/// do. A cut value ends with a hash of all of it, so that different values have different keys.
-fn shorten(key: &str, values: &[Range<usize>]) -> String {
-    let mut kept: Vec<usize> = values.iter().map(|value| value.len()).collect();
-    let mut excess = key.len().saturating_sub(MAX_KEY_BYTES);
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by_key(|&n| std::cmp::Reverse(kept[n]));
-    for n in order {
-        if excess == 0 || kept[n] <= HASH_BYTES {
-            break;
-        }
-        let value = &key[values[n].clone()];
-        let prefix = boundary(value, kept[n].saturating_sub(excess + HASH_BYTES));
-        excess = excess.saturating_sub(kept[n] - prefix - HASH_BYTES);
-        kept[n] = prefix;
-    }
-    let mut short = String::with_capacity(MAX_KEY_BYTES);
-    let mut end = 0;
-    for (value, &prefix) in values.iter().zip(&kept) {
-        short.push_str(&key[end..value.start + prefix]);
-        if prefix < value.len() {
-            short.push_str(&format!("~{:016x}", fnv1a(&key[value.clone()])));
-        }
-        end = value.end;
-    }
-    short.push_str(&key[end..]);
-    short
-}
-
-/// The last place up to `most` at which an encoded value can be cut: between characters, and not inside `%XX`.
-/// The words for NULL and the empty string are never cut: they are shorter than a hash.
-fn boundary(value: &str, most: usize) -> usize {
-    let most = value.floor_char_boundary(most);
-    match value[..most].rfind('%') {
-        Some(at) if at + "%XX".len() > most => at,
-        _ => most,
-    }
-}
-
-/// FNV-1a, 64 bits. It is part of keys, so it must give the same number in every release.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]

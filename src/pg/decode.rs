@@ -33,6 +33,9 @@ struct Output {
     closed_until: Option<CString>,
     /// The commit of the transaction with that message.
     opened_at: Option<u64>,
+    publication: CString,
+    /// A change was left out because the publication was not there yet, or is not any more.
+    missed_publication: bool,
     change: pg_sys::LogicalDecodeChangeCB,
     truncate: pg_sys::LogicalDecodeTruncateCB,
 }
@@ -101,6 +104,10 @@ pub fn write_unnoticed() {
 impl Decoder {
     /// Takes the slot for this process. Transactions whose commit is before `from` are left out, as are those
     /// before what was confirmed. With `closed_until`, changes are left out until a message of that text.
+    ///
+    /// Inside a transaction: outside of one, PostgreSQL marks this process as PROC_IN_LOGICAL_DECODING, whose
+    /// transactions other sessions' snapshots leave out. They would take rows that it is just writing for those of
+    /// a crash, and hint them as dead.
     pub fn open(
         slot: &str,
         publication: &str,
@@ -113,11 +120,13 @@ impl Decoder {
             spool: Spool::default(),
             closed_until,
             opened_at: None,
+            publication: text(publication)?,
+            missed_publication: false,
             change: None,
             truncate: None,
         });
         let publications = text(&format!("\"{}\"", publication.replace('"', "\"\"")))?;
-        // SAFETY: no transaction is open. What the context refers to is allocated in a memory context that
+        // SAFETY: a transaction is open. What the context refers to is allocated in a memory context that
         // lives as long as this process, as the walsender's does; the output lives as long as the decoder.
         unsafe {
             pg_sys::ReplicationSlotAcquire(
@@ -203,6 +212,11 @@ impl Decoder {
         &mut self.output.spool
     }
 
+    /// Asked once: whether a change was left out because the publication was not there for it.
+    pub fn take_missed_publication(&mut self) -> bool {
+        std::mem::take(&mut self.output.missed_publication)
+    }
+
     /// Asked once: the commit of the transaction that has opened this source, if it has been read.
     pub fn take_opened_at(&mut self) -> Option<u64> {
         self.output.opened_at.take()
@@ -272,6 +286,22 @@ unsafe extern "C-unwind" fn write(
     }
 }
 
+/// True if the publication was there when this change was made: pgoutput would fail for ever if it was not. Also a
+/// transaction that commits after the publication was made can have changes from before.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn is_published(output: *mut Output) -> bool {
+    // SAFETY: the callbacks' output; looks the name up in the catalog as it was at the change.
+    unsafe {
+        let output = &mut *output;
+        if output.closed_until.is_some() {
+            return false;
+        }
+        let found = pg_sys::get_publication_oid(output.publication.as_ptr(), true);
+        output.missed_publication |= found == pg_sys::InvalidOid;
+        found != pg_sys::InvalidOid
+    }
+}
+
 /// Not guarded, like the next: an ERROR of the plugin passes through it as through a C function.
 unsafe extern "C-unwind" fn change(
     context: *mut pg_sys::LogicalDecodingContext,
@@ -282,7 +312,10 @@ unsafe extern "C-unwind" fn change(
     // SAFETY: the plugin's own callback, with what it would have been given.
     unsafe {
         let output = output(context);
-        if let (None, Some(next)) = (&output.closed_until, output.change) {
+        if !is_published(output) {
+            return;
+        }
+        if let Some(next) = output.change {
             next(context, transaction, relation, change);
         }
     }
@@ -298,7 +331,10 @@ unsafe extern "C-unwind" fn truncate(
     // SAFETY: as above.
     unsafe {
         let output = output(context);
-        if let (None, Some(next)) = (&output.closed_until, output.truncate) {
+        if !is_published(output) {
+            return;
+        }
+        if let Some(next) = output.truncate {
             next(context, transaction, count, relations, change);
         }
     }

@@ -13,8 +13,8 @@ const MEMORY: usize = 8 << 20;
 const DIRECTORY: &str = "base/pgsql_tmp";
 
 /// Messages in the order in which they came.
-#[derive(Default)]
 pub struct Spool {
+    directory: &'static str,
     /// Each message with its length before it.
     memory: Vec<u8>,
     /// What came before that; the file has no name any more, so it goes with the process.
@@ -22,7 +22,18 @@ pub struct Spool {
     in_file: u64,
 }
 
+impl Default for Spool {
+    fn default() -> Spool {
+        Spool::new(DIRECTORY)
+    }
+}
+
 impl Spool {
+    /// One whose file, if it needs one, is made in this directory.
+    fn new(directory: &'static str) -> Spool {
+        Spool { directory, memory: Vec::new(), file: None, in_file: 0 }
+    }
+
     /// Adds a message.
     pub fn push(&mut self, message: &[u8]) -> io::Result<()> {
         let len = u32::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -72,7 +83,7 @@ impl Spool {
     fn write_out(&mut self) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(unnamed_file()?),
+            none => none.insert(unnamed_file(self.directory)?),
         };
         file.write_all(&self.memory)?;
         self.in_file += self.memory.len() as u64;
@@ -102,9 +113,9 @@ fn failed(error: io::Error) -> Error {
     Error::Spool(error.to_string())
 }
 
-fn unnamed_file() -> io::Result<File> {
-    fs::create_dir_all(DIRECTORY)?;
-    let path = format!("{DIRECTORY}/pgsql_tmp{}.sequin", std::process::id());
+fn unnamed_file(directory: &str) -> io::Result<File> {
+    fs::create_dir_all(directory)?;
+    let path = format!("{directory}/pgsql_tmp{}.sequin", std::process::id());
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
     fs::remove_file(&path)?;
     Ok(file)
@@ -128,9 +139,8 @@ mod tests {
     #[test]
     fn messages_come_back_in_order_from_memory_and_from_the_file() {
         let directory = std::env::temp_dir().join(format!("sequin-spool-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        std::env::set_current_dir(&directory).unwrap();
-        let mut spool = Spool::default();
+        let name: &'static str = directory.to_str().unwrap().to_owned().leak();
+        let mut spool = Spool::new(name);
         let messages: Vec<Vec<u8>> =
             (0..40_u8).map(|n| vec![n; MEMORY / 16 + usize::from(n)]).chain([Vec::new()]).collect();
         for message in &messages {

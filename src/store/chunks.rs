@@ -9,6 +9,11 @@ use crate::pg::spi::{Access, Arg, Plan, arg, connected};
 use pgrx::pg_sys::{self, INT4OID, TEXTOID};
 
 statement!(SNAPSHOT, "SELECT pg_current_snapshot()::text", []);
+statement!(
+    HORIZON,
+    "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s",
+    []
+);
 statement!(WATERMARK, "SELECT pg_logical_emit_message(false, $1, 'watermark')", [TEXTOID]);
 // The whole row unless the publication has a column list; generated columns are never in one before PostgreSQL 18.
 // Through to_jsonb, since PostgreSQL 14 has neither column lists nor row filters.
@@ -138,6 +143,17 @@ fn query(target: &Target, wanted: &Wanted) -> Result<String> {
         columns(&facts.key),
         wanted.after.map_or(0, <[String]>::len) + 1,
     ))
+}
+
+/// Which transactions are over: all before the first number have ended, all from the second on have not begun.
+pub fn horizon() -> Result<(i64, i64)> {
+    let missing = || Error::Internal("no snapshot".into());
+    HORIZON.with(|s| {
+        s.run(Access::Latest, &[], |rows| {
+            let row = rows.first().ok_or_else(missing)?;
+            Ok((row.need(1)?, row.need(2)?))
+        })
+    })
 }
 
 /// Puts a watermark into the WAL and returns where it ends: a position that nothing else has.

@@ -88,7 +88,8 @@ statement!(
     "UPDATE sequin.consumers SET \
         filters = coalesce($2, filters), ack_wait = coalesce($3, ack_wait), \
         max_ack_pending = coalesce($4, max_ack_pending), \
-        max_deliver = nullif(coalesce($5, max_deliver), 0), backoff = coalesce($6, backoff), \
+        max_deliver = CASE WHEN coalesce($5, max_deliver) OPERATOR(pg_catalog.<>) 0 \
+            THEN coalesce($5, max_deliver) END, backoff = coalesce($6, backoff), \
         ordered = coalesce($7, ordered) \
      WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID, TEXTARRAYOID, INTERVALOID, INT4OID, INT4OID, INTERVALARRAYOID, BOOLOID]

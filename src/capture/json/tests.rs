@@ -211,6 +211,17 @@ fn depth_is_bounded() {
 }
 
 #[test]
+fn a_record_has_its_columns_by_name() {
+    let mut cast = |_: u32, _: &str| -> Result<String, Infallible> { Ok(String::new()) };
+    let texts = [Some("7".to_owned()), None, Some("{\"\\u0000\"}".to_owned())];
+    let columns = [("id", 20), ("a \"b\"", 25), ("doc", 114)];
+    let Ok(record) = record(&types(), columns.into_iter().zip(&texts), &mut cast);
+    assert_eq!(record, r#"{"id": 7, "a \"b\"": null, "doc": "{\"\\u0000\"}"}"#);
+    let Ok(record) = super::record(&types(), [].into_iter(), &mut cast);
+    assert_eq!(record, "{}");
+}
+
+#[test]
 fn an_error_of_the_cast_is_handed_on() {
     let mut cast = |_: u32, _: &str| Err("no");
     assert_eq!(write(&mut String::new(), &types(), HSTORES, "{x}", &mut cast), Err("no"));

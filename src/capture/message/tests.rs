@@ -1,6 +1,8 @@
+use super::super::json_text;
 use super::super::pgoutput::RelationColumn;
 use super::*;
 use crate::capture::pgoutput::Identity;
+use proptest::prelude::*;
 use std::convert::Infallible;
 
 const COLUMNS: [(&str, u32, bool); 4] =
@@ -231,6 +233,49 @@ fn a_row_of_a_chunk_is_handed_on_as_it_was_read() {
     assert!(message.data.ends_with(
         r#""commit_lsn":"1/0","commit_time":"2000-01-01T00:00:00+00:00","xid":null,"index":0}}"#
     ));
+}
+
+fn values() -> impl Strategy<Value = Vec<Option<String>>> {
+    // The third column is a jsonb, whose text is JSON.
+    let texts = ["{\"a\": [1]}", "null", "..."].map(|text| Some(text.to_owned()));
+    let any_text = prop::option::of(prop_oneof!["[^\0]{0,8}", Just("...".to_owned())]);
+    (prop::collection::vec(any_text, 4), prop::sample::select(texts.to_vec())).prop_map(
+        |(mut values, json)| {
+            values[2] = json;
+            values
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn every_message_is_json_with_a_key(
+        (one, other) in (values(), values()),
+        full in any::<bool>(),
+        key_format in prop::sample::select(vec!["{pk}", "{schema}.{column:name}.{column:big}", "{table}{action}"]),
+    ) {
+        let row = |values: &[Option<String>]| -> Vec<Option<&'static str>> {
+            values.iter().map(|value| value.clone().map(|text| &*text.leak())).collect()
+        };
+        let (one, other) = (tuple(&row(&one)), tuple(&row(&other)));
+        let identity = if full { Identity::Full } else { Identity::Default };
+        let old = if full { Old::Full(one.clone()) } else { Old::Key(one.clone()) };
+        let table = table(key_format, identity);
+        for change in [
+            Change::Insert { new: &other },
+            Change::Update { old: None, new: &other },
+            Change::Update { old: Some(&old), new: &other },
+            Change::Delete { old: &old },
+            Change::Truncate,
+        ] {
+            let message = message(&table, change);
+            prop_assert!(json_text::embed(&mut String::new(), &message.data), "{}", message.data);
+            prop_assert_eq!(crate::engine::key::check_key(&message.key), Ok(()));
+            let unchanged = rest(&message).matches("\"big\"").count();
+            let unfilled = table.unfilled(change).contains(&2);
+            prop_assert!(change.new_row().is_none() || (unchanged == 1) == unfilled);
+        }
+    }
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Backfill {
     running: Option<Running>,
     /// There may be one to begin.
     look: bool,
+    /// One that is to begin, by its id, when all transactions before this one have ended.
+    waiting: Option<(i64, i64)>,
     /// Transactions that were decoded, and perhaps are not visible yet.
     decoded: Vec<u32>,
 }
@@ -67,6 +69,7 @@ impl Backfill {
             publication: source.publication.clone(),
             running: None,
             look: true,
+            waiting: None,
             decoded: Vec::new(),
         }
     }
@@ -134,6 +137,9 @@ impl Backfill {
             self.decoded.clear();
             return Ok(());
         };
+        if job.last_key.is_none() && !self.may_begin(job.id)? {
+            return Ok(());
+        }
         match process::transaction(|| chunks::target(&self.publication, job.tbl)) {
             Ok(Some(target)) => match unreadable(&target) {
                 None => {
@@ -147,6 +153,17 @@ impl Backfill {
             Ok(None) => self.end(job.id, Err("the publication does not have the table".into())),
             Err(error) => self.end(job.id, Err(error)),
         }
+    }
+
+    /// True once those transactions have ended that were open when the backfill was first seen. What they have changed
+    /// before the publication had the table isn't captured, so that they must be visible to the first chunk.
+    fn may_begin(&mut self, id: i64) -> Result<bool, String> {
+        let (ended, next) = process::transaction(chunks::horizon)?;
+        let (_, until) = *self.waiting.insert(match self.waiting {
+            Some(waiting) if waiting.0 == id => waiting,
+            _ => (id, next),
+        });
+        Ok(ended >= until)
     }
 
     fn end(&mut self, id: i64, result: Result<(), String>) -> Result<(), String> {

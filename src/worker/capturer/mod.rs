@@ -127,7 +127,7 @@ impl Capturer {
         let from = progress.as_ref().map_or(0, |progress| progress.lsn);
         let closed_until = closed_until.as_deref();
         let decoder =
-            process::attempt(|| Decoder::open(&slot, &source.publication, from, closed_until))?;
+            process::transaction(|| Decoder::open(&slot, &source.publication, from, closed_until))?;
         let format = KeyFormat::parse(&source.key_format).map_err(|error| error.to_string())?;
         let database = process::transaction(|| Ok(catalog::database_name(entry.database())))?;
         let named = message::Source {
@@ -169,6 +169,9 @@ impl Capturer {
     fn round(&mut self) -> Result<(), String> {
         let target = decode::flushed();
         let caught_up = process::attempt(|| self.decoder.read(target, ROUND))?;
+        if self.decoder.take_missed_publication() {
+            check_publication(&self.source)?;
+        }
         if caught_up {
             self.seen = target;
         }

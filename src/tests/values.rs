@@ -7,7 +7,7 @@ mod tests {
     use crate::store::types::load;
     use pgrx::prelude::*;
 
-    const SETUP: &str = include_str!("capture.sql");
+    const SETUP: &str = include_str!("values.sql");
 
     /// Zones whose offsets have hours, minutes, and (long ago) seconds.
     const ZONES: [&str; 4] = ["UTC", "Asia/Kolkata", "America/St_Johns", "Europe/Amsterdam"];
