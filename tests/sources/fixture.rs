@@ -172,8 +172,12 @@ pub trait Sources: Calls {
 
     #[track_caller]
     fn wait_for_capturer(&mut self) -> i32 {
-        self.wait_for("there is a capturer", |client| client.capturer().is_some());
-        self.capturer().expect("the capturer has gone")
+        let mut found = None;
+        self.wait_for("there is a capturer", |client| {
+            found = client.capturer();
+            found.is_some()
+        });
+        found.unwrap_or_default()
     }
 
     /// The slots that sequin has in this database.

@@ -151,7 +151,8 @@ pub fn assert_identical(client: &mut Client, tables: &[&str]) {
 pub fn assert_each_once(client: &mut Client) {
     let position = "data->'metadata'->>'commit_lsn', data->'metadata'->>'index'";
     let twice = client.texts(&format!(
-        "SELECT concat_ws(' ', {position}, count(*)) FROM sequin_stream.s
+        "SELECT concat_ws(' ', {position}, string_agg(concat_ws(' ', seq, data->>'action', key, data->'metadata'->>'commit_time'), ', '))
+         FROM sequin_stream.s
          GROUP BY {position} HAVING count(*) > 1 OR concat_ws(' ', {position}) !~ ' ' LIMIT 5"
     ));
     assert!(twice.is_empty(), "the same change twice: {twice:?}");
