@@ -136,6 +136,8 @@ impl Cluster {
     /// kill -9 of the postmaster and of all its children, as near to at once as can be. The server stays down.
     pub fn kill_9(&self) {
         let Some(mut child) = self.postmaster.lock().unwrap().take() else { return };
+        // Stopped, it starts no more children, which would get away.
+        signal("STOP", &[child.id()]);
         let mut family = family(child.id());
         signal("KILL", &family);
         child.wait().unwrap();

@@ -111,7 +111,7 @@ fn it_can_be_created_by_a_transaction_that_has_written() {
     client
         .batch_execute(&format!(
             "BEGIN; CREATE EXTENSION sequin; SELECT sequin.create_stream('s'); {TABLE};
-             CREATE TABLE marker (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+             CREATE TABLE marker (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
              INSERT INTO t VALUES (1, 1); {create}; COMMIT; INSERT INTO t VALUES (2, 2)"
         ))
         .unwrap();
