@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
         a_publication_dropped_by_hand_is_told,
         a_stream_dropped_by_hand_is_told,
         a_right_that_is_taken_away_is_told,
+        a_backfill_that_cannot_be_written_is_told,
         a_broken_source_does_not_spin,
     ]
 }
@@ -179,6 +180,25 @@ fn a_right_that_is_taken_away_is_told() {
     assert_eq!(got, [r#"insert t {"v": 1, "id": 1}"#, r#"insert t {"v": 2, "id": 2}"#]);
     client.wait_for("nothing is wrong any more", |client| client.status("src").1.is_empty());
     client.batch_execute("SELECT sequin.drop_source('src'); DROP OWNED BY lost_right").unwrap();
+}
+
+fn a_backfill_that_cannot_be_written_is_told() {
+    let mut fixture = Fixture::new("unwritable", TABLES);
+    let client = &mut fixture.client;
+    client
+        .batch_execute(
+            "INSERT INTO t VALUES (1, 1);
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'refused here'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON sequin_stream.s FOR EACH ROW EXECUTE FUNCTION refuse()",
+        )
+        .unwrap();
+    client.create_source("src", &["t"], "");
+    client.wait_for("it is told", |client| client.status("src").1.contains("refused here"));
+    client.batch_execute("DROP TRIGGER refuse ON sequin_stream.s").unwrap();
+    client.finish_backfills();
+    assert_eq!(client.messages_after(0), [r#"read t {"v": 1, "id": 1}"#]);
+    client.wait_for("nothing is wrong any more", |client| client.status("src").1.is_empty());
 }
 
 /// A few attempts in a second, not hundreds.

@@ -170,7 +170,7 @@ fn triggers_on_the_stream_run_as_the_owner_of_the_source() {
                          outcome := outcome || ' -';
                      END;
                  END LOOP;
-                 INSERT INTO told VALUES (current_user, current_setting('is_superuser'), outcome);
+                 INSERT INTO public.told VALUES (current_user, current_setting('is_superuser'), outcome);
                  RETURN NEW;
              END $$;
              CREATE TRIGGER tell BEFORE INSERT ON sequin_stream.s FOR EACH ROW EXECUTE FUNCTION tell();
