@@ -51,6 +51,8 @@ SELECT s.name AS source,
        CASE t.status
            WHEN 'restored' THEN 'the source was restored from a dump, without its slot; call sequin.resume_source()'
            WHEN 'lost' THEN 'the slot of the source is lost, and changes with it; call sequin.resume_source()'
+           -- It has no entry in shared memory: the dispatcher says why.
+           WHEN 'starting' THEN coalesce(w.last_error, CASE WHEN w.source_id IS NULL THEN e.last_error END)
            ELSE w.last_error END AS last_error
 FROM (SELECT c.system_identifier AS system, d.oid AS database,
              CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
@@ -74,6 +76,7 @@ LEFT JOIN LATERAL (
     FROM sequin.backfills f
     WHERE f.source = s.name AND f.status IN ('pending', 'running')) b ON true
 LEFT JOIN sequin._source_workers() w ON w.source_id = s.id
+LEFT JOIN sequin._workers() e ON e.process = 'dispatcher' AND e.database = pg_catalog.current_database()
 CROSS JOIN LATERAL (
     SELECT CASE WHEN x.slot IS NULL THEN 'restored'
                 WHEN r.wal_status = 'lost' OR r.slot_name IS NULL AND p.lsn IS NOT NULL THEN 'lost'

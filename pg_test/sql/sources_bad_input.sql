@@ -127,7 +127,7 @@ SELECT attempt(statement) FROM unnest(ARRAY[
     $$DELETE FROM sequin.sources$$,
     $$INSERT INTO sequin.backfills (source, tbl, owner) VALUES ('good', 1, 1)$$,
     $$DELETE FROM sequin.source_progress$$]) statement;
-SELECT replace(attempt(format('SELECT sequin.cancel_backfill(%L)', :job)), :'job', 'JOB');
+SELECT attempt(format('SELECT sequin.cancel_backfill(%L)', :job));
 -- What everybody sees.
 SELECT name, stream, owner, publication, paused FROM sequin.sources ORDER BY name;
 SELECT count(*) FROM sequin.source_stats;

@@ -62,11 +62,10 @@ pub fn want(database: pg_sys::Oid, sources: &[i32]) -> Vec<i32> {
     for (_, entry) in all().filter(|(_, entry)| entry.database() == database) {
         let wanted = sources.contains(&entry.source());
         entry.wanted.store(wanted, Ordering::Release);
-        entry.config_changed.store(true, Ordering::SeqCst);
-        match (wanted, entry.status.pid()) {
-            (true, _) => entry.status.wake(),
-            (false, 0) => entry.free(),
-            (false, pid) => process::terminate(pid),
+        match entry.status.pid() {
+            _ if wanted => {}
+            0 => entry.free(),
+            pid => process::terminate(pid),
         }
     }
     let known: Vec<i32> = (all().filter(|(_, entry)| entry.database() == database))
@@ -87,6 +86,14 @@ pub fn want(database: pg_sys::Oid, sources: &[i32]) -> Vec<i32> {
 /// True while some capturer of the database runs.
 pub fn are_running(database: pg_sys::Oid) -> bool {
     all().any(|(_, entry)| entry.database() == database && entry.status.pid() != 0)
+}
+
+/// A transaction that changed sources, or may have, has committed.
+pub(super) fn notify_config(database: pg_sys::Oid) {
+    for (_, entry) in all().filter(|(_, entry)| entry.database() == database) {
+        entry.config_changed.store(true, Ordering::SeqCst);
+        entry.status.wake();
+    }
 }
 
 /// Ends all capturers of a database; the launcher starts them again when it may.

@@ -4,6 +4,7 @@
 //! A callback that raises after the commit record is written takes the server down, so those for commit and
 //! abort only store, lock and wake.
 
+use super::capturers;
 use super::database::Database;
 use super::mailbox::{Answer, Request};
 use super::shmem::segment;
@@ -183,6 +184,7 @@ fn end(committed: bool) {
     }
     if changed_config && (committed || made_slot) {
         database.notify_config();
+        capturers::notify_config(database.oid());
         // A dispatcher that was started before this commit may have found no extension.
         database.want(true);
         if let Some(segment) = segment() {

@@ -231,7 +231,8 @@ impl Backfill {
         let Some(Running { job, target, .. }) = &mut self.running else { return Ok(()) };
         let Pending { chunk, count, last_key, watermark, read_at } = pending;
         let table = described(target, writer);
-        let transaction = Transaction::new(watermark, read_at, None);
+        // Its end is where the next record begins, which may be a commit; the byte before is nobody else's.
+        let transaction = Transaction::new(watermark - 1, read_at, None);
         let rows = chunk.into_rows();
         let messages = rows
             .iter()

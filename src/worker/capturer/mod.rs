@@ -81,10 +81,14 @@ fn capture(entry: &'static Entry) -> Result<(), String> {
     entry.status.set_error("");
     // From here on an end that is no error of this source, such as a signal, is no failure.
     entry.status.left_well();
-    while !capturer.must_leave()? {
-        capturer.round()?;
+    loop {
+        // Before the look at the settings: those that were committed before a change hold for it.
+        let target = decode::flushed();
+        if capturer.must_leave()? {
+            return Ok(());
+        }
+        capturer.round(target)?;
     }
-    Ok(())
 }
 
 /// The source, if it is to be captured.
@@ -166,8 +170,7 @@ impl Capturer {
     }
 
     /// Decodes, writes, confirms; sleeps when there is nothing to do.
-    fn round(&mut self) -> Result<(), String> {
-        let target = decode::flushed();
+    fn round(&mut self, target: u64) -> Result<(), String> {
         let caught_up = process::attempt(|| self.decoder.read(target, ROUND))?;
         if self.decoder.take_missed_publication() {
             check_publication(&self.source)?;
