@@ -34,7 +34,7 @@ pgrx_test() {
 step "format" cargo fmt --all -- --check
 step "clippy" cargo clippy --workspace --all-targets "${features[@]}" -- -D warnings
 if [ "${1:-}" != lint ]; then
-    step "pure tests" cargo test --lib "${features[@]}" engine::
+    step "pure tests" cargo test --lib "${features[@]}" -- engine:: capture::
     step "tests in the server" pgrx_test
     step "release build" scripts/install.sh
     step "pg_regress and isolation specs" scripts/regress.sh

@@ -23,6 +23,7 @@ use crate::store::backfills::{self, End, Job};
 use crate::store::chunks::{self, Target, Wanted};
 use crate::store::sources::Source;
 use crate::store::{tables, types};
+use std::time::Duration;
 
 /// Rows of the first chunk; the next ones are larger or smaller, as their rows are.
 const FIRST_ROWS: usize = 100;
@@ -31,6 +32,9 @@ const MOST_ROWS: usize = 5_000;
 /// Bytes that a chunk should have: it is in memory until its watermark has been decoded.
 const CHUNK_BYTES: usize = 2 << 20;
 
+/// When a chunk is read anew that could not be written.
+const RETRY: Duration = Duration::from_millis(500);
+
 /// The backfills of a source, one after the other.
 pub struct Backfill {
     source: String,
@@ -38,6 +42,8 @@ pub struct Backfill {
     running: Option<Running>,
     /// There may be one to begin.
     look: bool,
+    /// The last chunk could not be written.
+    has_failed: bool,
     /// One that is to begin, by its id, when all transactions before this one have ended.
     waiting: Option<(i64, i64)>,
     /// Transactions that were decoded, and perhaps are not visible yet.
@@ -69,6 +75,7 @@ impl Backfill {
             publication: source.publication.clone(),
             running: None,
             look: true,
+            has_failed: false,
             waiting: None,
             decoded: Vec::new(),
         }
@@ -122,7 +129,7 @@ impl Backfill {
         }
         let Some(running) = &mut self.running else { return Ok(false) };
         match running.pending.take_if(|pending| pending.watermark <= decoder.position()) {
-            Some(pending) => self.write(pending, writer)?,
+            Some(pending) => self.write(entry, pending, writer),
             None if running.pending.is_none() => self.read(writer)?,
             // The rest of the WAL up to the watermark is decoded first.
             None => {}
@@ -183,7 +190,7 @@ impl Backfill {
         self.decoded.retain(|&xid| transactions::is_in_progress(xid));
         let Some(running) = &mut self.running else { return Ok(()) };
         if !self.decoded.is_empty() {
-            process::wait(Some(std::time::Duration::from_millis(1)));
+            process::wait(Some(Duration::from_millis(1)));
             return Ok(());
         }
         let Running { job, target, types, rows, .. } = running;
@@ -227,8 +234,8 @@ impl Backfill {
     }
 
     /// Writes the rows of a chunk that still hold.
-    fn write(&mut self, pending: Pending, writer: &mut Writer) -> Result<(), String> {
-        let Some(Running { job, target, .. }) = &mut self.running else { return Ok(()) };
+    fn write(&mut self, entry: &Entry, pending: Pending, writer: &mut Writer) {
+        let Some(Running { job, target, .. }) = &mut self.running else { return };
         let Pending { chunk, count, last_key, watermark, read_at } = pending;
         let table = described(target, writer);
         // Its end is where the next record begins, which may be a commit; the byte before is nobody else's.
@@ -239,22 +246,34 @@ impl Backfill {
             .zip(0..)
             .map(|(row, n): (&Row, u64)| -> Message { table.read(&transaction, n, row) });
         let rows = i64::try_from(count).unwrap_or(i64::MAX);
+        let mut goes_on = true;
         let written = writer.write_rows(messages, || {
-            match backfills::progress(job.id, last_key.clone(), rows)? {
-                true => Ok(()),
-                false => Err(Error::BackfillCancelled(job.id)),
-            }
+            goes_on = backfills::progress(job.id, last_key.clone(), rows)?;
+            if goes_on { Ok(()) } else { Err(Error::BackfillCancelled(job.id)) }
         });
         match written {
-            Ok(()) => job.last_key = Some(last_key),
-            // Read anew later what may not be written now, or is not wanted any more.
+            Ok(()) => {
+                job.last_key = Some(last_key);
+                if std::mem::take(&mut self.has_failed) {
+                    entry.status.set_error("");
+                }
+            }
+            // Read anew later what can't be written now, or is not wanted any more.
             Err(error) => {
+                let id = job.id;
                 self.look_again();
-                pgrx::debug1!("sequin capturer: {error}");
-                process::wait(Some(std::time::Duration::from_millis(100)));
+                if goes_on {
+                    if !std::mem::replace(&mut self.has_failed, true) {
+                        let source = &self.source;
+                        pgrx::warning!(
+                            "sequin capturer: backfill {id} of source \"{source}\": {error}"
+                        );
+                    }
+                    entry.status.set_error(&error);
+                }
+                process::wait(Some(RETRY));
             }
         }
-        Ok(())
     }
 }
 
