@@ -9,13 +9,13 @@ mod seed;
 mod backfill;
 mod changes;
 mod databases;
-mod exactly_once;
 mod keys;
 mod large;
 mod lifecycle;
 mod lost;
 mod northwind;
 mod partitions;
+mod pgbench;
 mod processes;
 mod publications;
 mod schema_changes;
@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Trial> {
     // The longest ones first: nothing is then left alone at the end.
     let tests = [
         northwind::tests(),
-        exactly_once::tests(),
+        pgbench::tests(),
         large::tests(),
         lost::tests(),
         processes::tests(),
