@@ -238,4 +238,13 @@ mod tests {
         Spi::run("CREATE TABLE kept (id integer PRIMARY KEY)").unwrap();
         Spi::run("SELECT sequin.create_source('dry', 'dry', '{kept}')").unwrap();
     }
+
+    #[pg_test]
+    fn settings_that_are_changed_in_a_role_s_name_are_set_back() {
+        let set = "SELECT set_config('search_path', 'somebody_s, pg_catalog', false)";
+        let path = || Spi::get_one::<String>("SELECT current_setting('search_path')").unwrap();
+        let before = path();
+        role::as_role(role::current(), || Spi::run(set)).unwrap();
+        assert_eq!(path(), before);
+    }
 }

@@ -79,10 +79,11 @@ pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Runs `f` with the rights of a role, for what a worker does in its name: code of others that runs on the way, such
-/// as triggers, can't get at the worker's own.
+/// as triggers, can't get at the worker's own. Settings that it has changed are set back: with another search_path the
+/// worker's next statement would call functions of others, as superuser.
 pub fn as_role<R>(role: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
     let _back = SwitchedRole::with(role, pg_sys::SECURITY_RESTRICTED_OPERATION);
-    f()
+    super::spi::with_settings_restored(f)
 }
 
 /// As [`as_owner`], and with the search_path pg_catalog: names of the catalogs and operators need no schema.

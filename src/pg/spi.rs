@@ -112,6 +112,23 @@ pub fn command(sql: &str) -> Result<()> {
     connected(|| Plan::new(sql, &[])?.execute(Access::Write, &[]).map(drop))
 }
 
+/// Runs `f` and takes back what it has set, also without LOCAL.
+pub fn with_settings_restored<R>(f: impl FnOnce() -> R) -> R {
+    struct Back(i32);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                // SAFETY: ends the level that was begun below. While an ERROR unwinds, the end of the
+                // (sub)transaction does this instead.
+                unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
+            }
+        }
+    }
+    // SAFETY: begins a level of settings, as PostgreSQL does before it runs functions of an index's owner.
+    let _back = Back(unsafe { pg_sys::NewGUCNestLevel() });
+    f()
+}
+
 /// Runs `f` with the search_path pg_catalog, where only superusers can put anything.
 pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
     struct Back(i32);
