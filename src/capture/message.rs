@@ -30,6 +30,7 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The primary key's columns, by their place in `columns`; empty if there is none.
     pub pk: Vec<usize>,
+    in_order: Vec<usize>,
     pub(super) database: String,
     pub(super) key_format: KeyFormat,
     /// The key format's columns, by their place in `columns`.
@@ -51,8 +52,8 @@ pub struct Column {
 /// The transaction that made changes.
 #[derive(Debug)]
 pub struct Transaction {
-    /// The members of `metadata` that are the same for all of its messages.
-    pub(super) metadata: String,
+    /// The members of `metadata` that are the same for all of its messages: before `index`, and at the end.
+    pub(super) metadata: (String, String),
 }
 
 impl Transaction {
@@ -61,9 +62,9 @@ impl Transaction {
         let lsn = time::lsn(commit_lsn);
         let time = time::iso_time(commit_time);
         let xid = xid.map_or("null".to_owned(), |xid| xid.to_string());
-        let metadata =
-            format!(r#","commit_lsn":"{lsn}","commit_time":"{time}","xid":{xid},"index":"#);
-        Transaction { metadata }
+        let begin = format!(r#"{{"xid":{xid},"index":"#);
+        let end = format!(r#","commit_lsn":"{lsn}","commit_time":"{time}""#);
+        Transaction { metadata: (begin, end) }
     }
 }
 
@@ -145,10 +146,10 @@ impl Table {
         });
         let mut metadata = String::new();
         for (member, value) in [
-            (r#"{"source":"#, source.name.as_str()),
-            (r#","database":"#, &source.database),
-            (r#","schema":"#, relation.schema),
             (r#","table":"#, relation.name),
+            (r#","schema":"#, relation.schema),
+            (r#","source":"#, source.name.as_str()),
+            (r#","database":"#, source.database.as_str()),
         ] {
             metadata.push_str(member);
             write_string(&mut metadata, value);
@@ -158,6 +159,7 @@ impl Table {
             name: relation.name.to_owned(),
             columns: columns.collect(),
             pk: Vec::new(),
+            in_order: Vec::new(),
             database: source.database.clone(),
             key_format: source.key_format.clone(),
             key_columns: Vec::new(),
@@ -166,7 +168,15 @@ impl Table {
         let key_columns = table.key_format.columns().iter().map(|name| table.position(name));
         table.key_columns = key_columns.collect();
         table.pk = table.positions(pk).unwrap_or_default();
+        table.in_order = (0..table.columns.len()).collect();
+        table.in_order.sort_by_key(|&n| (table.columns[n].name.len(), &table.columns[n].name));
         table
+    }
+
+    /// The columns in the order in which jsonb keeps members, shorter names first: sorting them is a tenth of what
+    /// jsonb's input function does, and what is sorted already it only looks over.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.in_order.iter().map(|&n| (n, &self.columns[n]))
     }
 
     fn position(&self, name: &str) -> Option<usize> {

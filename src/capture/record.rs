@@ -60,7 +60,7 @@ impl<'a> Record<'a> {
         cast: &mut Caster<'_, E>,
     ) -> Result<(), E> {
         let mut members = Members(0);
-        for (n, column) in self.table.columns.iter().enumerate() {
+        for (n, column) in self.table.in_order() {
             match self.table.new_value(change, n) {
                 Value::Unchanged => match lookup.filled(n) {
                     Some(json) => {
@@ -91,7 +91,7 @@ impl<'a> Record<'a> {
             Old::Key(row) => (row, false),
         };
         let mut members = Members(0);
-        for (n, column) in self.table.columns.iter().enumerate().filter(|(_, c)| all || c.is_key) {
+        for (n, column) in self.table.in_order().filter(|(_, c)| all || c.is_key) {
             match get(row, n) {
                 Value::Unchanged => self.unchanged.push(n),
                 value => {
@@ -110,7 +110,7 @@ impl<'a> Record<'a> {
         self.out.push_str(r#","changes":"#);
         let mut members = Members(0);
         if let Change::Update { old: Some(old), new } = change {
-            for (n, column) in self.table.columns.iter().enumerate() {
+            for (n, column) in self.table.in_order() {
                 let value = self.table.old_value(change, n);
                 let new = get(new, n);
                 if value != Value::Unchanged && new != Value::Unchanged && value != new {
@@ -145,9 +145,12 @@ impl<'a> Record<'a> {
     /// Appends `metadata`.
     pub fn end(mut self, transaction: &Transaction, index: u64) -> String {
         self.out.push_str(r#","metadata":"#);
-        self.out.push_str(&self.table.metadata);
-        self.out.push_str(&transaction.metadata);
+        let (begin, end) = &transaction.metadata;
+        self.out.push_str(begin);
         self.out.push_str(&index.to_string());
+        self.out.push_str(&self.table.metadata);
+        self.out.push_str(end);
+        self.unchanged.sort_unstable();
         if !self.unchanged.is_empty() {
             self.out.push_str(r#","unchanged":["#);
             for (n, &column) in self.unchanged.iter().enumerate() {
