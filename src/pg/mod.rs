@@ -1,5 +1,6 @@
 //! The only place where `unsafe` compiles: PostgreSQL's memory, locks, hooks and executor behind safe calls.
 
+pub mod append;
 pub mod array;
 pub mod call;
 pub mod capturers;

@@ -176,7 +176,7 @@ impl Scan {
 const COLUMNS: [pg_sys::Oid; 5] =
     [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::JSONBOID, pg_sys::JSONBOID, pg_sys::TIMESTAMPTZOID];
 
-unsafe fn has_columns(table: pg_sys::Relation) -> bool {
+pub(super) unsafe fn has_columns(table: pg_sys::Relation) -> bool {
     // SAFETY: an open relation, whose descriptor has natts attributes.
     unsafe {
         let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*table).rd_att);

@@ -5,7 +5,7 @@ use crate::engine::stream::{Found, Row};
 use crate::error::Result;
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::pg::spi::{Access, Arg, OuterContext, Plan, arg, connected};
-use crate::pg::{catalog, publish, scan, sequence};
+use crate::pg::{append, catalog, publish, scan, sequence};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -94,6 +94,10 @@ pub fn append(
 ) -> Result<()> {
     publish::announce(table)?;
     let seqs = sequence::take(sequence::of_stream(table)?, keys.len());
+    // Two thirds of the time of the statement below.
+    if append::append(table, &seqs, &keys, &data)? {
+        return Ok(());
+    }
     let args = [arg(seqs), arg(keys), arg(data)];
     connected(|| inserts(stream, table)?.texts.execute(Access::Write, &args).map(drop))
 }
