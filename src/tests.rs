@@ -13,7 +13,7 @@ mod tests {
     use crate::store::backfills::End;
     use crate::store::source_progress::Progress;
     use crate::store::sources::Source;
-    use crate::store::{backfills, messages, slots, source_progress, sources, streams};
+    use crate::store::{backfills, messages, slots, source_progress, sources, streams, tables};
     use pgrx::prelude::*;
 
     fn stream(name: &str) -> pg_sys::Oid {
@@ -246,5 +246,21 @@ mod tests {
         let before = path();
         role::as_role(role::current(), || Spi::run(set)).unwrap();
         assert_eq!(path(), before);
+    }
+
+    #[pg_test]
+    fn a_cast_to_json_runs_as_the_owner_of_its_type_and_may_fail() {
+        Spi::run(
+            "CREATE ROLE caster; CREATE SCHEMA cast_ AUTHORIZATION caster;
+             CREATE TYPE cast_.mood AS ENUM ('glad', 'sad'); ALTER TYPE cast_.mood OWNER TO caster;
+             CREATE FUNCTION cast_.json(cast_.mood) RETURNS json LANGUAGE plpgsql AS
+                $$BEGIN ASSERT $1 = 'glad'; RETURN to_json(current_user); END$$;
+             CREATE CAST (cast_.mood AS json) WITH FUNCTION cast_.json(cast_.mood)",
+        )
+        .unwrap();
+        let mood = Spi::get_one::<pg_sys::Oid>("SELECT 'cast_.mood'::regtype::oid").unwrap();
+        let mood = mood.unwrap().to_u32();
+        assert_eq!(tables::to_json(mood, "glad").unwrap(), "\"caster\"");
+        assert_eq!(tables::to_json(mood, "sad").unwrap(), "\"sad\"");
     }
 }

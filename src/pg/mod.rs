@@ -10,6 +10,7 @@ pub mod database;
 pub mod datum;
 pub mod decode;
 pub mod hooks;
+pub mod input;
 pub mod lwlock;
 pub mod mailbox;
 pub mod memory;

@@ -86,6 +86,13 @@ pub fn as_role<R>(role: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
     super::spi::with_settings_restored(f)
 }
 
+/// Runs `f`, in which code runs that `author` may have written, as this role. As the current role if the author is a
+/// superuser: nobody's code gets more rights than its author has, or than whoever runs it.
+pub fn as_author<R>(author: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
+    // SAFETY: looks the role up in the catalog cache; false if it is gone.
+    if unsafe { pg_sys::superuser_arg(author) } { f() } else { as_role(author, f) }
+}
+
 /// As [`as_owner`], and with the search_path pg_catalog: names of the catalogs and operators need no schema.
 pub fn as_owner_in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
     as_owner(|| super::spi::in_pg_catalog(f))

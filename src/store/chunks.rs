@@ -5,8 +5,8 @@ use super::statement;
 use super::tables::{self, Facts, quoted};
 use crate::capture::window::Snapshot;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Arg, Plan, arg, connected};
-use pgrx::pg_sys::{self, INT4OID, TEXTOID};
+use crate::pg::spi::{Access, Plan, arg, connected};
+use pgrx::pg_sys::{self, INT4OID};
 
 statement!(SNAPSHOT, "SELECT pg_current_snapshot()::text", []);
 statement!(
@@ -90,10 +90,11 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
 
 /// Reads up to `limit` rows in the order of the key, under a snapshot of its own, which it returns.
 pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> {
-    let sql = query(target, wanted)?;
-    let mut args: Vec<Arg> =
-        wanted.after.unwrap_or_default().iter().map(|value| arg(value.as_str())).collect();
-    let mut types = vec![TEXTOID; args.len()];
+    let sql = query(target, wanted);
+    let after = wanted.after.unwrap_or_default();
+    let columns = &target.facts.key[..after.len().min(target.facts.key.len())];
+    let missing = || Error::Internal("a column of the key is gone".into());
+    let (mut types, mut args) = target.facts.args(columns, after)?.ok_or_else(missing)?;
     args.push(arg(i32::try_from(wanted.limit).unwrap_or(i32::MAX)));
     types.push(INT4OID);
     connected(|| {
@@ -112,7 +113,7 @@ pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> 
     })
 }
 
-fn query(target: &Target, wanted: &Wanted) -> Result<String> {
+fn query(target: &Target, wanted: &Wanted) -> String {
     let table = quoted(&target.name);
     let column = |name: &String| format!("{table}.{}", quoted(name));
     let columns = |names: &[String]| names.iter().map(column).collect::<Vec<_>>().join(", ");
@@ -122,10 +123,7 @@ fn query(target: &Target, wanted: &Wanted) -> Result<String> {
     let facts = &target.facts;
     let mut conditions: Vec<String> = Vec::new();
     if let Some(after) = wanted.after {
-        let values: Option<Vec<String>> = (facts.key.iter().zip(1..=after.len()))
-            .map(|(name, n)| Some(format!("${n}::text::{}", facts.types.get(name)?)))
-            .collect();
-        let values = values.ok_or_else(|| Error::Internal("a column of the key is gone".into()))?;
+        let values: Vec<String> = (1..=after.len()).map(|n| format!("${n}")).collect();
         conditions.push(format!("({}) > ({})", columns(&facts.key), values.join(", ")));
     }
     // A line break after each: it may end in a comment.
@@ -135,14 +133,14 @@ fn query(target: &Target, wanted: &Wanted) -> Result<String> {
         true => String::new(),
         false => format!(" WHERE {}", conditions.join(" AND ")),
     };
-    Ok(format!(
+    format!(
         "SELECT ARRAY[{}]::text[] FROM {}{}{filter} ORDER BY {} LIMIT ${}",
         target.columns.iter().map(text).collect::<Vec<_>>().join(", "),
         if target.is_partitioned { "" } else { "ONLY " },
         facts.name,
         columns(&facts.key),
         wanted.after.map_or(0, <[String]>::len) + 1,
-    ))
+    )
 }
 
 /// Which transactions are over: all before the first number have ended, all from the second on have not begun.

@@ -1,21 +1,23 @@
 //! Users' tables, as a source needs them: what identifies a row, and values that WAL doesn't have.
 
 use super::statement;
+use crate::capture::json;
 use crate::error::Result;
-use crate::pg::spi::{Access, Plan, Row, arg, connected};
+use crate::pg::spi::{self, Access, Arg, Plan, Row, arg, connected};
+use crate::pg::{input, role};
 use pgrx::pg_sys;
-use pgrx::pg_sys::{OIDOID, TEXTOID};
+use pgrx::pg_sys::TEXTOID;
 use std::collections::HashMap;
 
 statement!(
     DESCRIBE,
-    "SELECT format('%I.%I', n.nspname, c.relname), c.relreplident::text \
+    "SELECT format('%I.%I', n.nspname, c.relname), c.relreplident::text, c.relowner \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
     [OIDOID]
 );
 statement!(
     COLUMNS,
-    "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
+    "SELECT a.attname::text, a.atttypid, \
         CASE WHEN a.attgenerated = 's' THEN pg_get_expr(d.adbin, d.adrelid) END, \
         array_position(p.indkey::int[], a.attnum::int), array_position(r.indkey::int[], a.attnum::int) \
      FROM pg_attribute a \
@@ -25,6 +27,7 @@ statement!(
      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
     [OIDOID]
 );
+statement!(TYPE, "SELECT format_type(oid, NULL), typowner FROM pg_type WHERE oid = $1", [OIDOID]);
 
 /// A table as it is now.
 pub struct Facts {
@@ -36,8 +39,10 @@ pub struct Facts {
     pub key: Vec<String>,
     /// Generated columns that are stored, with their expressions.
     pub generated: Vec<(String, String)>,
-    /// The type of each column, as SQL has it.
-    pub types: HashMap<String, String>,
+    /// The type of each column; not domains, but what they are made of.
+    types: HashMap<String, pg_sys::Oid>,
+    /// Its code is what runs for generated columns and for types.
+    owner: pg_sys::Oid,
 }
 
 /// What a table is like now; `None` if there is none any more.
@@ -45,15 +50,16 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
     let table = pg_sys::Oid::from(table);
     let found = DESCRIBE.with(|s| {
         s.run(Access::Latest, &[arg(table)], |rows| {
-            rows.first().map(|row| Ok((row.need::<String>(1)?, row.need::<String>(2)?))).transpose()
+            let read = |row: Row| Ok((row.need(1)?, row.need::<String>(2)?, row.need(3)?));
+            rows.first().map(read).transpose()
         })
     })?;
-    let Some((name, identity)) = found else { return Ok(None) };
+    let Some((name, identity, owner)) = found else { return Ok(None) };
     let (mut pk, mut index) = (Vec::new(), Vec::new());
     let (mut generated, mut types) = (Vec::new(), HashMap::new());
     let mut read = |row: Row| -> Result<()> {
         let column: String = row.need(1)?;
-        types.insert(column.clone(), row.need(2)?);
+        types.insert(column.clone(), input::base_type(row.need(2)?));
         if let Some(expression) = row.get::<String>(3)? {
             generated.push((column.clone(), expression));
         }
@@ -70,7 +76,7 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
     })?;
     let pk = in_order(pk);
     let key = if identity == "i" { in_order(index) } else { pk.clone() };
-    Ok(Some(Facts { name, pk, key, generated, types }))
+    Ok(Some(Facts { name, pk, key, generated, types, owner }))
 }
 
 fn in_order(mut columns: Vec<(i32, String)>) -> Vec<String> {
@@ -83,12 +89,24 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// "a" = $1::text::integer AND ..: the row with these values in its columns.
-fn is_row(facts: &Facts, columns: &[String], first: usize) -> Option<String> {
-    let equals = columns.iter().enumerate().map(|(n, column)| {
-        Some(format!("t.{} = ${}::text::{}", quoted(column), n + first, facts.types.get(column)?))
-    });
-    equals.collect::<Option<Vec<_>>>().map(|equals| equals.join(" AND "))
+impl Facts {
+    /// The types of columns, and their values from texts: arguments for a statement. `None` if a column is gone.
+    /// By the types' input functions and not by casts in the statement: what they call isn't to run as its caller.
+    pub fn args<T: AsRef<str>>(
+        &self,
+        columns: &[String],
+        texts: &[T],
+    ) -> Result<Option<(Vec<pg_sys::Oid>, Vec<Arg>)>> {
+        let types: Option<Vec<pg_sys::Oid>> =
+            columns.iter().map(|column| self.types.get(column).copied()).collect();
+        let Some(types) = types.filter(|types| types.len() == texts.len()) else { return Ok(None) };
+        role::as_author(self.owner, || {
+            let values =
+                types.iter().zip(texts).map(|(oid, text)| input::value(*oid, text.as_ref()));
+            values.collect::<Result<Vec<Arg>>>()
+        })
+        .map(|values| Some((types, values)))
+    }
 }
 
 /// Values of a row, each as JSON text, if the row is still as transaction `xid` made it.
@@ -98,7 +116,9 @@ pub fn current_values(
     xid: u32,
     columns: &[&str],
 ) -> Result<Option<Vec<String>>> {
-    let Some(is_row) = is_row(facts, &facts.pk, 1) else { return Ok(None) };
+    let Some((mut types, mut args)) = facts.args(&facts.pk, pk)? else { return Ok(None) };
+    let equals = facts.pk.iter().zip(1..).map(|(c, n)| format!("t.{} = ${n}", quoted(c)));
+    let is_row = equals.collect::<Vec<_>>().join(" AND ");
     let values =
         columns.iter().map(|c| format!("coalesce(to_jsonb(t.{})::text, 'null')", quoted(c)));
     let sql = format!(
@@ -107,10 +127,10 @@ pub fn current_values(
         facts.name,
         pk.len() + 1
     );
-    let mut args: Vec<_> = pk.iter().map(|&value| arg(value)).collect();
+    types.push(TEXTOID);
     args.push(arg(xid.to_string()));
     connected(|| {
-        let plan = Plan::new(&sql, &vec![TEXTOID; args.len()])?;
+        let plan = Plan::new(&sql, &types)?;
         let rows = plan.execute(Access::Latest, &args)?;
         rows.first().map(|row| row.need::<Vec<String>>(1)).transpose()
     })
@@ -126,37 +146,40 @@ pub fn generated_values(facts: &Facts, data: &str) -> Result<Vec<(String, String
         values.collect::<Vec<_>>().join(", "),
         facts.name
     );
-    connected(|| {
+    let run = || {
         let plan = Plan::new(&sql, &[TEXTOID])?;
         let rows = plan.execute(Access::Latest, &[arg(data)])?;
         let values: Vec<String> =
             rows.first().map(|row| row.need(1)).transpose()?.unwrap_or_default();
         Ok(facts.generated.iter().map(|(name, _)| name.clone()).zip(values).collect())
-    })
+    };
+    role::as_author(facts.owner, || connected(run))
 }
 
-/// A value, given as its type's output function writes it, as to_jsonb() has it.
+/// A value, given as its type's output function writes it, as to_jsonb() has it: by a function that whoever owns the
+/// type has chosen. A string if that raises an ERROR.
 pub fn to_json(type_oid: u32, text: &str) -> Result<String> {
-    thread_local! {
-        static TYPE: crate::pg::spi::Statement = const {
-            crate::pg::spi::Statement::new("SELECT format_type($1, NULL)", &[OIDOID])
-        };
-    }
-    let name = TYPE.with(|s| {
-        s.run(Access::Latest, &[arg(pg_sys::Oid::from(type_oid))], |rows| {
-            rows.first().map(|row| row.need::<String>(1)).transpose()
+    let oid = pg_sys::Oid::from(type_oid);
+    let read = |row: Row| Ok((row.need::<String>(1)?, row.need(2)?));
+    let found = TYPE
+        .with(|s| s.run(Access::Latest, &[arg(oid)], |rows| rows.first().map(read).transpose()))?;
+    let cast = |sql: &str| {
+        connected(|| {
+            let plan = Plan::new(sql, &[TEXTOID])?;
+            let rows = plan.execute(Access::Latest, &[arg(text)])?;
+            rows.first().map(|row| row.get::<String>(1)).transpose().map(Option::flatten)
         })
-    })?;
-    connected(|| {
-        let sql =
-            format!("SELECT to_jsonb($1::text::{})::text", name.unwrap_or_else(|| "text".into()));
-        let plan = Plan::new(&sql, &[TEXTOID])?;
-        let rows = plan.execute(Access::Latest, &[arg(text)])?;
-        Ok(rows
-            .first()
-            .map(|row| row.get::<String>(1))
-            .transpose()?
-            .flatten()
-            .unwrap_or_else(|| "null".into()))
+    };
+    let cast = found.map(|(name, owner): (String, pg_sys::Oid)| {
+        let sql = format!("SELECT to_jsonb($1::text::{name})::text");
+        role::as_author(owner, || spi::in_savepoint(|| cast(&sql)))
+    });
+    Ok(match cast {
+        Some(Ok(json)) => json.unwrap_or_else(|| "null".into()),
+        Some(Err(_)) | None => {
+            let mut string = String::new();
+            json::write_string(&mut string, text);
+            string
+        }
     })
 }
