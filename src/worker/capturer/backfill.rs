@@ -144,7 +144,7 @@ impl Backfill {
             self.decoded.clear();
             return Ok(());
         };
-        if job.last_key.is_none() && !self.may_begin(job.id)? {
+        if !self.may_begin(job.id)? {
             return Ok(());
         }
         match process::transaction(|| chunks::target(&self.publication, job.tbl)) {
@@ -163,9 +163,11 @@ impl Backfill {
     }
 
     /// True once those transactions have ended that were open when the backfill was first seen. What they have changed
-    /// before the publication had the table isn't captured, so that they must be visible to the first chunk.
+    /// before the publication had the table isn't captured, so that they must be visible to the first chunk; and one
+    /// that another capturer has decoded isn't decoded again, so that it must be visible to the next chunk.
     fn may_begin(&mut self, id: i64) -> Result<bool, String> {
         let (ended, next) = process::transaction(chunks::horizon)?;
+        self.decoded.retain(|&xid| transactions::is_in_progress(xid));
         let (_, until) = *self.waiting.insert(match self.waiting {
             Some(waiting) if waiting.0 == id => waiting,
             _ => (id, next),
