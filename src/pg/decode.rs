@@ -148,7 +148,7 @@ impl Decoder {
                     pg_sys::lappend(options, pg_sys::makeDefElem(name, value.cast(), -1).cast());
             }
             let mut routine = pg_sys::XLogReaderRoutine {
-                page_read: Some(read_local_xlog_page),
+                page_read: Some(page_read),
                 segment_open: Some(wal_segment_open),
                 segment_close: Some(wal_segment_close),
             };
@@ -255,6 +255,29 @@ unsafe fn output<'a>(context: *mut pg_sys::LogicalDecodingContext) -> &'a mut Ou
     // SAFETY: set by `open`, and valid as long as the context; callbacks run one at a time, and nobody holds a
     // reference while WAL is decoded.
     unsafe { &mut *(*context).output_writer_private.cast::<Output>() }
+}
+
+/// Reads a page of WAL up to a record that begins on disk. The WAL writer writes whole pages, and so parts of records:
+/// the server's function would wait until whoever writes the rest has it on disk, which may take many seconds, with
+/// what was decoded before in memory.
+unsafe extern "C-unwind" fn page_read(
+    state: *mut pg_sys::XLogReaderState,
+    page: pg_sys::XLogRecPtr,
+    len: c_int,
+    record: pg_sys::XLogRecPtr,
+    buffer: *mut c_char,
+) -> c_int {
+    flush_up_to(page + u64::from(len.unsigned_abs()));
+    // SAFETY: the server's own function, with what it would have been given. Not guarded: an ERROR of it passes
+    // through as through a C function.
+    unsafe { read_local_xlog_page(state, page, len, record, buffer) }
+}
+
+#[pgrx::pg_guard]
+extern "C-unwind" fn flush_up_to(needed: u64) {
+    if flushed() < needed {
+        flush(needed.min(inserted()));
+    }
 }
 
 #[pgrx::pg_guard]
