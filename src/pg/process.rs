@@ -67,7 +67,9 @@ extern "C-unwind" fn sequin_launcher(_arg: pg_sys::Datum) {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
     if let Some(segment) = shmem::segment() {
-        segment.launcher.enter();
+        if !segment.launcher.enter() {
+            return;
+        }
         at_exit(leave_launcher, pg_sys::Datum::null());
         crate::worker::launcher::run(segment);
     }
@@ -80,7 +82,9 @@ extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
     attach_signals();
     let oid = pg_sys::Oid::from(arg.value() as u32);
     let Some(database) = super::database::Database::find(oid) else { return };
-    database.dispatcher.enter();
+    if !database.dispatcher.enter() {
+        return;
+    }
     at_exit(leave_dispatcher, arg);
     // SAFETY: once, at the start of a worker.
     unsafe {
@@ -95,11 +99,18 @@ extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
 extern "C-unwind" fn sequin_capturer(arg: pg_sys::Datum) {
     attach_signals_of_capturer();
     let Some(entry) = super::capturers::get(arg.value()) else { return };
-    entry.status.enter();
+    if !entry.status.enter() {
+        return;
+    }
     at_exit(leave_capturer, arg);
+    // The entry is this process's from here on, if it was not given back before.
+    let database = entry.database();
+    if database == pg_sys::InvalidOid || !entry.is_wanted() {
+        return;
+    }
     // SAFETY: once, at the start of a worker.
     unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(entry.database(), pg_sys::InvalidOid, 0);
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
     }
     crate::worker::capturer::run(entry);
 }

@@ -28,13 +28,17 @@ impl Status {
         self.error.initialise(tranche);
     }
 
-    /// This process is the worker from now on.
-    pub fn enter(&self) {
+    /// This process is the worker from now on; false if there is one, as another was started that was slow to begin.
+    pub fn enter(&self) -> bool {
+        // SAFETY: a plain integer of this process.
+        let pid = unsafe { pg_sys::MyProcPid };
+        if self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
         // SAFETY: MyLatch is this process's own latch, which lies in shared memory and is never freed.
         self.latch.store(unsafe { pg_sys::MyLatch }, Ordering::Relaxed);
         self.since.store(super::now(), Ordering::Relaxed);
-        // SAFETY: a plain integer of this process.
-        self.pid.store(unsafe { pg_sys::MyProcPid }, Ordering::Release);
+        true
     }
 
     /// The worker ends because it was asked to, or has nothing to do: no failure.
