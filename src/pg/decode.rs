@@ -276,7 +276,9 @@ unsafe extern "C-unwind" fn page_read(
 #[pgrx::pg_guard]
 extern "C-unwind" fn flush_up_to(needed: u64) {
     if flushed() < needed {
-        flush(needed.min(inserted()));
+        // SAFETY: reads shared memory. Not behind the end of any record that reaches into another page, such as this,
+        // and never the begin of a page that has nothing yet, which can't be flushed.
+        flush(needed.min(unsafe { pg_sys::GetInsertRecPtr() }));
     }
 }
 
