@@ -1,4 +1,4 @@
-//! Values from their text.
+//! Types: values from their text, and how they are ordered.
 
 use super::spi::Arg;
 use crate::error::{Error, Result};
@@ -20,5 +20,15 @@ pub fn value(type_oid: pg_sys::Oid, text: &str) -> Result<Arg> {
     unsafe {
         pg_sys::getTypeInputInfo(type_oid, &mut function, &mut param);
         Ok(Some(pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), param, -1)))
+    }
+}
+
+/// The operators "greater" and "equal" of the order in which ORDER BY puts values; `InvalidOid` if there is none.
+pub fn order(type_oid: pg_sys::Oid) -> (pg_sys::Oid, pg_sys::Oid) {
+    let wanted = (pg_sys::TYPECACHE_GT_OPR | pg_sys::TYPECACHE_EQ_OPR).cast_signed();
+    // SAFETY: an entry of the type cache is never freed.
+    unsafe {
+        let entry = &*pg_sys::lookup_type_cache(type_oid, wanted);
+        (entry.gt_opr, entry.eq_opr)
     }
 }

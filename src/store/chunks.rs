@@ -5,6 +5,7 @@ use super::statement;
 use super::tables::{self, Facts, quoted};
 use crate::capture::window::Snapshot;
 use crate::error::{Error, Result};
+use crate::pg::input;
 use crate::pg::spi::{Access, Plan, arg, connected};
 use pgrx::pg_sys::{self, INT4OID};
 
@@ -34,6 +35,12 @@ statement!(
      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
     [OIDOID]
 );
+statement!(
+    OPERATOR,
+    "SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname), '::' || format_type($2, -1) \
+     FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = $1",
+    [OIDOID, OIDOID]
+);
 
 /// A table whose rows are to be read.
 pub struct Target {
@@ -45,6 +52,17 @@ pub struct Target {
     /// The columns that are published, with their types.
     pub columns: Vec<(String, u32)>,
     pub facts: Facts,
+    /// How to compare each column of the key.
+    order: Vec<Order>,
+}
+
+/// The order that ORDER BY gives to a type: of one that an extension has made, such as citext, its operators are not
+/// those that the search_path finds.
+struct Order {
+    greater: String,
+    equal: String,
+    /// What makes a domain's value one of the type; empty otherwise.
+    cast: String,
 }
 
 /// Which rows are wanted.
@@ -68,6 +86,7 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
                 .collect()
         })
     })?;
+    let order = facts.key_types().map(order).collect::<Result<Vec<_>>>()?;
     PUBLISHED.with(|s| {
         s.run(Access::Latest, &[arg(publication), arg(table)], |rows| {
             let Some(row) = rows.first() else { return Ok(None) };
@@ -83,9 +102,26 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
                 filter: row.get(4)?,
                 columns,
                 facts,
+                order,
             }))
         })
     })
+}
+
+fn order((type_oid, is_domain): (pg_sys::Oid, bool)) -> Result<Order> {
+    let missing = || Error::Internal("a column of the key has a type without an order".into());
+    let look_up = |operator: pg_sys::Oid| {
+        OPERATOR.with(|s| {
+            s.run(Access::Latest, &[arg(operator), arg(type_oid)], |rows| {
+                let row = rows.first().ok_or_else(missing)?;
+                Ok((row.need::<String>(1)?, row.need::<String>(2)?))
+            })
+        })
+    };
+    let (greater, equal) = input::order(type_oid);
+    let (equal, cast) = look_up(equal)?;
+    let cast = if is_domain { cast } else { String::new() };
+    Ok(Order { greater: look_up(greater)?.0, equal, cast })
 }
 
 /// Reads up to `limit` rows in the order of the key, under a snapshot of its own, which it returns.
@@ -123,8 +159,7 @@ fn query(target: &Target, wanted: &Wanted) -> String {
     let facts = &target.facts;
     let mut conditions: Vec<String> = Vec::new();
     if let Some(after) = wanted.after {
-        let values: Vec<String> = (1..=after.len()).map(|n| format!("${n}")).collect();
-        conditions.push(format!("({}) > ({})", columns(&facts.key), values.join(", ")));
+        conditions.push(behind(target, &column, after.len()));
     }
     // A line break after each: it may end in a comment.
     conditions.extend(target.filter.iter().map(|filter| format!("({filter}\n)")));
@@ -141,6 +176,23 @@ fn query(target: &Target, wanted: &Wanted) -> String {
         columns(&facts.key),
         wanted.after.map_or(0, <[String]>::len) + 1,
     )
+}
+
+/// True for rows whose key is behind the first arguments.
+fn behind(target: &Target, column: &impl Fn(&String) -> String, args: usize) -> String {
+    let cast = |(name, order): (&String, &Order)| format!("{}{}", column(name), order.cast);
+    let key: Vec<String> = target.facts.key.iter().zip(&target.order).map(cast).collect();
+    if target.order.iter().all(|order| order.greater == "OPERATOR(pg_catalog.>)") {
+        let values: Vec<String> = (1..=args).map(|n| format!("${n}")).collect();
+        return format!("({}) > ({})", key.join(", "), values.join(", "));
+    }
+    // Operators of one name in several schemas don't compare rows.
+    let (mut before, mut ways) = (String::new(), Vec::new());
+    for ((column, order), n) in key.iter().zip(&target.order).zip(1..) {
+        ways.push(format!("{before}{column} {} ${n}", order.greater));
+        before.push_str(&format!("{column} {} ${n} AND ", order.equal));
+    }
+    format!("({})", ways.join(" OR "))
 }
 
 /// Which transactions are over: all before the first number have ended, all from the second on have not begun.

@@ -41,6 +41,8 @@ pub struct Facts {
     pub generated: Vec<(String, String)>,
     /// The type of each column; not domains, but what they are made of.
     types: HashMap<String, pg_sys::Oid>,
+    /// Columns of domains.
+    domains: Vec<String>,
     /// Its code is what runs for generated columns and for types.
     owner: pg_sys::Oid,
 }
@@ -56,10 +58,15 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
     })?;
     let Some((name, identity, owner)) = found else { return Ok(None) };
     let (mut pk, mut index) = (Vec::new(), Vec::new());
-    let (mut generated, mut types) = (Vec::new(), HashMap::new());
+    let (mut generated, mut types, mut domains) = (Vec::new(), HashMap::new(), Vec::new());
     let mut read = |row: Row| -> Result<()> {
         let column: String = row.need(1)?;
-        types.insert(column.clone(), input::base_type(row.need(2)?));
+        let declared = row.need(2)?;
+        let base = input::base_type(declared);
+        if base != declared {
+            domains.push(column.clone());
+        }
+        types.insert(column.clone(), base);
         if let Some(expression) = row.get::<String>(3)? {
             generated.push((column.clone(), expression));
         }
@@ -76,7 +83,7 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
     })?;
     let pk = in_order(pk);
     let key = if identity == "i" { in_order(index) } else { pk.clone() };
-    Ok(Some(Facts { name, pk, key, generated, types, owner }))
+    Ok(Some(Facts { name, pk, key, generated, types, domains, owner }))
 }
 
 fn in_order(mut columns: Vec<(i32, String)>) -> Vec<String> {
@@ -90,6 +97,12 @@ pub fn quoted(name: &str) -> String {
 }
 
 impl Facts {
+    /// The types of the key's columns, and whether a column is of a domain made of it.
+    pub fn key_types(&self) -> impl Iterator<Item = (pg_sys::Oid, bool)> {
+        let found = |c: &String| self.types.get(c).map(|&oid| (oid, self.domains.contains(c)));
+        self.key.iter().filter_map(found)
+    }
+
     /// The types of columns, and their values from texts: arguments for a statement. `None` if a column is gone.
     /// By the types' input functions and not by casts in the statement: what they call isn't to run as its caller.
     pub fn args<T: AsRef<str>>(
