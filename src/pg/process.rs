@@ -234,6 +234,18 @@ pub fn set(name: &str, value: &str) {
 /// Runs `f` in a transaction of its own. An error, PostgreSQL's or ours, rolls it back and is returned as
 /// text; the worker goes on.
 pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    patient_transaction(f).map_err(|failure| failure.text)
+}
+
+/// Why a transaction failed.
+pub struct Failure {
+    pub text: String,
+    /// Somebody had a lock for longer than lock_timeout: later it may go well.
+    pub is_lock: bool,
+}
+
+/// As [`transaction`], for a caller that tries again what only a lock has kept from being done.
+pub fn patient_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, Failure> {
     // SAFETY: no transaction is open, which is how workers are between steps.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
@@ -250,10 +262,10 @@ pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
             }
             Ok(value)
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(Failure { text: error.to_string(), is_lock: false }),
     }))
-    .catch_others(|caught| Err(describe(caught)))
-    .catch_rust_panic(|caught| Err(describe(caught)))
+    .catch_others(|caught| Err(failure(caught)))
+    .catch_rust_panic(|caught| Err(failure(caught)))
     .execute();
     // SAFETY: ends the transaction if the commit above hasn't; statistics are reported between transactions.
     unsafe {
@@ -272,6 +284,18 @@ pub fn attempt<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
         .catch_others(|caught| Err(describe(caught)))
         .catch_rust_panic(|caught| Err(describe(caught)))
         .execute()
+}
+
+fn failure(caught: CaughtError) -> Failure {
+    use pgrx::PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED};
+    let is_lock = match &caught {
+        CaughtError::PostgresError(report) => matches!(
+            report.sql_error_code(),
+            ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED
+        ),
+        _ => false,
+    };
+    Failure { text: describe(caught), is_lock }
 }
 
 pub(super) fn describe(caught: CaughtError) -> String {

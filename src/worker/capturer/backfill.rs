@@ -199,7 +199,7 @@ impl Backfill {
         if types.outdated() {
             types.forget();
         }
-        let read = process::transaction(|| {
+        let read = process::patient_transaction(|| {
             role::as_role(job.owner, || {
                 if let Some(text) = &job.condition {
                     condition::check(&target.facts.name, text)?;
@@ -221,7 +221,12 @@ impl Backfill {
         let id = job.id;
         let (snapshot, found) = match read {
             Ok(read) => read,
-            Err(error) => return self.end(id, Err(error)),
+            // An ALTER TABLE or VACUUM FULL: read later.
+            Err(error) if error.is_lock => {
+                process::wait(Some(std::time::Duration::from_millis(100)));
+                return Ok(());
+            }
+            Err(error) => return self.end(id, Err(error.text)),
         };
         let Some(last) = found.last() else { return self.end(id, Ok(())) };
         let last_key = last.key.clone();
