@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::harness::{database, trials};
+use crate::harness::{database_of, logical_cluster, trials};
 
 pub fn tests() -> Vec<Trial> {
     trials![every_sql_block_of_the_readme_runs]
@@ -13,7 +13,7 @@ fn every_sql_block_of_the_readme_runs() {
     let readme = std::fs::read_to_string(readme).unwrap();
     let blocks = sql_blocks(&readme);
     assert!(!blocks.is_empty(), "the README has no ```sql block");
-    let database = database("tour");
+    let database = database_of(logical_cluster(), "tour");
     let mut client = database.connect();
     for (line, block) in blocks {
         // The extension is there already; the README creates it.
