@@ -11,21 +11,37 @@ use crate::pg::database::Database;
 use crate::pg::mailbox::{Answer, LEASES_PER_ANSWER, Request};
 use crate::pg::shmem::{Segment, segment};
 use crate::pg::slot::{Mail, Slot};
-use crate::pg::{now, process};
+use crate::pg::{catalog, now, process};
 use std::time::Duration;
 
 fn slots() -> &'static [Slot] {
     segment().map_or(&[][..], Segment::slots)
 }
 
-/// There is no extension here any more: whoever has asked something is told so.
+/// There is no extension here, as far as was seen: whoever has asked something is told so. If it has come meanwhile,
+/// they are left to the next dispatcher.
 pub(super) fn refuse_all(database: &Database) {
     let oid = database.oid();
-    for slot in slots() {
+    let mut asked = Vec::new();
+    for (n, slot) in slots().iter().enumerate() {
         slot.reset(oid);
         let mail = slot.collect(oid);
         if mail.request.is_some() {
-            slot.answer(mail.number, &Answer::NoConsumer);
+            asked.push((n, slot, mail.number));
+        }
+    }
+    if asked.is_empty() {
+        return;
+    }
+    // Looked at after they were collected: none of them has seen it committed.
+    let is_gone = process::transaction(|| Ok(catalog::extension().is_none()));
+    for (n, slot, number) in asked {
+        if is_gone == Ok(true) {
+            slot.answer(number, &Answer::NoConsumer);
+        } else {
+            slot.ask_again(number);
+            database.notify_request(n);
+            database.want(true);
         }
     }
 }

@@ -74,6 +74,17 @@ fn drop_unless(database: &Database, is_owned: impl Fn(&str) -> bool) -> Result<b
     Ok(all)
 }
 
+/// Slots that were there before the extension was seen to be missing: those of one that is just being created are not
+/// among them.
+fn drop_all(database: &Database) -> Result<bool> {
+    let found: Vec<String> =
+        slots::list(database.oid())?.into_iter().map(|slot| slot.name).collect();
+    if found.is_empty() || catalog::extension().is_some() {
+        return Ok(true);
+    }
+    drop_unless(database, |name| !found.iter().any(|found| found == name))
+}
+
 /// There is no extension here any more: its capturers leave, and its slots are dropped.
 pub(super) fn clear_out(database: &Database) {
     let until = Instant::now() + LEAVING;
@@ -84,7 +95,7 @@ pub(super) fn clear_out(database: &Database) {
         }
         process::wait(Some(Duration::from_millis(10)));
     }
-    while let Ok(false) = process::transaction(|| drop_unless(database, |_| false)) {
+    while let Ok(false) = process::transaction(|| drop_all(database)) {
         if process::must_end() || Instant::now() >= until {
             pgrx::warning!("sequin dispatcher: a slot of a dropped source is still in use");
             return;
