@@ -59,11 +59,18 @@ pub struct Transaction {
 impl Transaction {
     /// Of a chunk of a backfill: the watermark's LSN, when the chunk was read, and no transaction id.
     pub fn new(commit_lsn: u64, commit_time: i64, xid: Option<u32>) -> Transaction {
-        let lsn = time::lsn(commit_lsn);
-        let time = time::iso_time(commit_time);
-        let xid = xid.map_or("null".to_owned(), |xid| xid.to_string());
-        let begin = format!(r#"{{"xid":{xid},"index":"#);
-        let end = format!(r#","commit_lsn":"{lsn}","commit_time":"{time}""#);
+        let mut begin = String::from(r#"{"xid":"#);
+        match xid {
+            Some(xid) => time::push_number(&mut begin, xid.into()),
+            None => begin.push_str("null"),
+        }
+        begin.push_str(r#","index":"#);
+        let mut end = String::with_capacity(90);
+        end.push_str(r#","commit_lsn":""#);
+        time::push_lsn(&mut end, commit_lsn);
+        end.push_str(r#"","commit_time":""#);
+        time::push_iso_time(&mut end, commit_time);
+        end.push('"');
         Transaction { metadata: (begin, end) }
     }
 }

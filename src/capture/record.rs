@@ -3,6 +3,7 @@
 use super::json::{Caster, write, write_string};
 use super::message::{Change, Lookup, Table, Transaction, get};
 use super::pgoutput::{Old, Value};
+use super::time;
 use super::types::Types;
 
 /// The data of a message while it is written.
@@ -147,7 +148,7 @@ impl<'a> Record<'a> {
         self.out.push_str(r#","metadata":"#);
         let (begin, end) = &transaction.metadata;
         self.out.push_str(begin);
-        self.out.push_str(&index.to_string());
+        time::push_number(&mut self.out, index);
         self.out.push_str(&self.table.metadata);
         self.out.push_str(end);
         self.unchanged.sort_unstable();

@@ -1,7 +1,5 @@
 //! LSNs and times as PostgreSQL writes them.
 
-use std::fmt::Write;
-
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -11,13 +9,43 @@ const DAYS_TO_2000: i64 = 730_425;
 /// Days of 400 years of the Gregorian calendar, after which it repeats.
 const DAYS_PER_ERA: i64 = 146_097;
 
-/// An LSN as pg_lsn's text.
-pub fn lsn(lsn: u64) -> String {
-    format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
+/// Appends a number in decimal. Not by format!: numbers, times and LSNs of small transactions were 4% of capturing.
+pub fn push_number(out: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] += (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    digits[first..].iter().for_each(|&digit| out.push(char::from(digit)));
 }
 
-/// Microseconds since 2000-01-01 as to_jsonb(timestamptz) has them in UTC: `2026-11-20T12:00:00.5+00:00`.
-pub fn iso_time(micros: i64) -> String {
+/// Appends the last `count` decimal digits of a number.
+fn push_digits(out: &mut String, number: i64, count: u32) {
+    for place in (0..count).rev() {
+        let digit = number / 10_i64.pow(place) % 10;
+        out.push(char::from(b'0' + digit.unsigned_abs() as u8));
+    }
+}
+
+/// Appends an LSN as pg_lsn's text.
+pub fn push_lsn(out: &mut String, lsn: u64) {
+    for (half, separator) in [(lsn >> 32, "/"), (lsn & 0xffff_ffff, "")] {
+        let digits = (u64::BITS - half.leading_zeros()).div_ceil(4).max(1);
+        for place in (0..digits).rev() {
+            let digit = (half >> (4 * place) & 0xf) as u32;
+            out.extend(char::from_digit(digit, 16).map(|digit| digit.to_ascii_uppercase()));
+        }
+        out.push_str(separator);
+    }
+}
+
+/// Appends microseconds since 2000-01-01 as to_jsonb(timestamptz) has them in UTC: `2026-11-20T12:00:00.5+00:00`.
+pub fn push_iso_time(out: &mut String, micros: i64) {
     let seconds = micros.div_euclid(MICROS_PER_SECOND);
     let fraction = micros.rem_euclid(MICROS_PER_SECOND);
     let (year, month, day) = civil(seconds.div_euclid(SECONDS_PER_DAY));
@@ -25,15 +53,22 @@ pub fn iso_time(micros: i64) -> String {
     // There is no year 0: it is 1 BC.
     let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-    if fraction != 0 {
-        // Writing to a String can't fail.
-        let _ = write!(text, ".{fraction:06}");
-        text.truncate(text.trim_end_matches('0').len());
+    match year {
+        0..10_000 => push_digits(out, year, 4),
+        _ => push_number(out, year.unsigned_abs()),
     }
-    text.push_str("+00:00");
-    text.push_str(era);
-    text
+    for (separator, number) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)]
+    {
+        out.push(separator);
+        push_digits(out, number, 2);
+    }
+    if fraction != 0 {
+        out.push('.');
+        push_digits(out, fraction, 6);
+        out.truncate(out.trim_end_matches('0').len());
+    }
+    out.push_str("+00:00");
+    out.push_str(era);
 }
 
 /// Year, month and day of a number of days since 2000-01-01. Years are reckoned from March, so that the leap day
@@ -54,6 +89,27 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lsn(lsn: u64) -> String {
+        let mut text = String::new();
+        push_lsn(&mut text, lsn);
+        text
+    }
+
+    fn iso_time(micros: i64) -> String {
+        let mut text = String::new();
+        push_iso_time(&mut text, micros);
+        text
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 7, 10, 4_096, u64::MAX] {
+            let mut text = String::new();
+            push_number(&mut text, number);
+            assert_eq!(text, number.to_string());
+        }
+    }
 
     #[test]
     fn lsns_are_two_hexadecimal_numbers() {

@@ -90,12 +90,12 @@ pub fn append(
     stream: &str,
     table: pg_sys::Oid,
     keys: Vec<String>,
-    data: Vec<String>,
+    mut data: Vec<String>,
 ) -> Result<()> {
     publish::announce(table)?;
     let seqs = sequence::take(sequence::of_stream(table)?, keys.len());
     // Two thirds of the time of the statement below.
-    if append::append(table, &seqs, &keys, &data)? {
+    if append::append(table, &seqs, &keys, &mut data)? {
         return Ok(());
     }
     let args = [arg(seqs), arg(keys), arg(data)];

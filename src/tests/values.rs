@@ -128,12 +128,16 @@ mod tests {
                 micros.rem_euclid(86_400_000_000)
             );
             let expected = Spi::get_one::<String>(&sql).unwrap().unwrap();
-            assert_eq!(crate::capture::time::iso_time(micros), expected);
+            let mut text = String::new();
+            crate::capture::time::push_iso_time(&mut text, micros);
+            assert_eq!(text, expected);
         }
         for lsn in [0_u64, 0x16b_3748, 0xffff_ffff_0000_000a, 0x1_0000_0000] {
             let sql = format!("SELECT ('0/0'::pg_lsn + {lsn})::text");
             let expected = Spi::get_one::<String>(&sql).unwrap().unwrap();
-            assert_eq!(crate::capture::time::lsn(lsn), expected);
+            let mut text = String::new();
+            crate::capture::time::push_lsn(&mut text, lsn);
+            assert_eq!(text, expected);
         }
     }
 }
