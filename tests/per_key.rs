@@ -181,7 +181,8 @@ fn never_skip(client: &mut Client, key: &str, events: &[Event]) {
             let before = expected[position];
             let mut acked = of(before).filter(|earlier| earlier.acked != Acked::No);
             let acked = acked.any(|earlier| earlier.ending <= event.received);
-            assert!(acked, "{key}: {} came before {before} was acked", event.seq);
+            let earlier: Vec<&Event> = of(before).collect();
+            assert!(acked, "came before {before} was acked:\n{event:#?}\n{before}:\n{earlier:#?}");
             position += 1;
             assert!(position < expected.len(), "{key}: {} came after later ones", event.seq);
         }
