@@ -193,11 +193,11 @@ mod tests {
         assert_eq!(source_progress::newest(7, 1).unwrap(), None);
         let mut progress =
             Progress { id: 1, lsn: u64::MAX - 1, commit_time: None, captured_total: 0 };
-        source_progress::write(7, 1, &progress, None).unwrap();
+        source_progress::write(7, 1, &progress).unwrap();
         assert_eq!(source_progress::newest(7, 1).unwrap().as_ref(), Some(&progress));
         progress.id = 2;
         progress.commit_time = Some(-5);
-        source_progress::write(7, 1, &progress, Some(1)).unwrap();
+        source_progress::write(7, 1, &progress).unwrap();
         assert_eq!(source_progress::newest(7, 1).unwrap(), Some(progress));
         let count = Spi::get_one::<i64>("SELECT count(*) FROM sequin.source_progress");
         assert_eq!(count.unwrap(), Some(1));

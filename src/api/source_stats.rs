@@ -2,7 +2,6 @@
 
 use crate::pg::capturers::{self, Capturer};
 use crate::pg::database::Database;
-use crate::pg::datum::Timestamptz;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -11,21 +10,14 @@ use pgrx::prelude::*;
 fn source_workers() -> Result<
     TableIterator<
         'static,
-        (
-            name!(source_id, i32),
-            name!(pid, Option<i32>),
-            name!(state, &'static str),
-            name!(since, Option<Timestamptz>),
-            name!(last_error, Option<String>),
-        ),
+        (name!(source_id, i32), name!(pid, Option<i32>), name!(last_error, Option<String>)),
     >,
     ErrorReport,
 > {
     let here = Database::here().map(Database::oid);
     let row = |entry: &Capturer| {
         let pid = Some(entry.status.pid()).filter(|&pid| pid != 0);
-        let since = entry.status.since().map(Timestamptz::from);
-        (entry.source(), pid, entry.state().name(), since, entry.status.error())
+        (entry.source(), pid, entry.status.error())
     };
     let entries = capturers::all().map(|(_, entry)| entry);
     let ours = entries.filter(|entry| Some(entry.database()) == here);

@@ -5,27 +5,7 @@ use super::process;
 use super::shmem::{Segment, segment};
 use super::status::Status;
 use pgrx::pg_sys;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, Ordering};
-
-/// What a capturer is busy with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    Starting,
-    Streaming,
-    Backfilling,
-}
-
-impl State {
-    /// What users see.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Starting => "starting",
-            State::Streaming => "streaming",
-            State::Backfilling => "backfilling",
-        }
-    }
-}
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 /// One entry. Free while `database` is 0. The dispatcher of the database enters and removes its sources, the
 /// launcher runs a capturer for each.
@@ -39,7 +19,6 @@ pub struct Capturer {
     sleeping: AtomicBool,
     /// Settings of sources have changed since it looked.
     config_changed: AtomicBool,
-    state: AtomicU8,
     pub status: Status,
 }
 
@@ -111,7 +90,6 @@ impl Capturer {
         self.source.store(source, Ordering::Relaxed);
         self.wanted.store(true, Ordering::Relaxed);
         self.sleeping.store(false, Ordering::Relaxed);
-        self.set_state(State::Starting);
         self.status.set_error("");
         self.database.store(database.to_u32(), Ordering::Release);
     }
@@ -121,20 +99,11 @@ impl Capturer {
         self.database.store(0, Ordering::Release);
     }
 
-    /// Gives the entry back if nobody wants it any more. By the launcher, when the capturer has left.
-    pub fn free_if_unwanted(&self) {
+    /// Gives the entry back, if its capturer has left and nobody wants it any more, or its database `is_gone`.
+    pub fn give_back(&self, is_gone: bool) {
         let Some(segment) = segment() else { return };
         let _registry = segment.registry.lock();
-        if !self.is_wanted() && self.status.pid() == 0 {
-            self.free();
-        }
-    }
-
-    /// Gives the entry back: its database is gone.
-    pub fn free_if_gone(&self) {
-        let Some(segment) = segment() else { return };
-        let _registry = segment.registry.lock();
-        if self.status.pid() == 0 {
+        if self.status.pid() == 0 && (is_gone || !self.is_wanted()) {
             self.free();
         }
     }
@@ -156,18 +125,6 @@ impl Capturer {
     /// True once after settings have changed.
     pub fn take_config_changed(&self) -> bool {
         self.config_changed.swap(false, Ordering::SeqCst)
-    }
-
-    pub fn set_state(&self, state: State) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    pub fn state(&self) -> State {
-        match self.state.load(Ordering::Relaxed) {
-            1 => State::Streaming,
-            2 => State::Backfilling,
-            _ => State::Starting,
-        }
     }
 
     /// From now on a commit in this database wakes it: it must look once more before it sleeps.

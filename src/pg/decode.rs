@@ -5,6 +5,7 @@
 
 #![allow(non_snake_case)] // the server's own names
 
+use super::memory;
 use super::spool::Spool;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -136,7 +137,7 @@ impl Decoder {
                 true,
             );
             let old = pg_sys::CurrentMemoryContext;
-            let memory = new_context(c"sequin decoding");
+            let memory = memory::new_context(pg_sys::TopMemoryContext, c"sequin decoding");
             pg_sys::CurrentMemoryContext = memory;
             let mut options = std::ptr::null_mut();
             for (name, value) in
@@ -232,19 +233,6 @@ impl Decoder {
 unsafe fn restart_lsn(slot: *mut pg_sys::ReplicationSlot) -> u64 {
     // SAFETY: the slot is acquired by this process, the only one that changes the value.
     unsafe { (*slot).data.restart_lsn }
-}
-
-unsafe fn new_context(name: &'static CStr) -> pg_sys::MemoryContext {
-    // SAFETY: the parent lives as long as the process.
-    unsafe {
-        pg_sys::AllocSetContextCreateInternal(
-            pg_sys::TopMemoryContext,
-            name.as_ptr(),
-            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-        )
-    }
 }
 
 fn text(text: &str) -> Result<CString> {

@@ -27,27 +27,20 @@ pub fn register_launcher() {
 
 /// Starts a dispatcher; its end wakes the caller. `None` when the server has no worker process left.
 pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBackgroundWorker> {
-    BackgroundWorkerBuilder::new(&format!("sequin dispatcher for {name}"))
-        .set_type("sequin dispatcher")
-        .set_library("sequin")
-        .set_function("sequin_dispatcher")
-        .set_argument(Some(pg_sys::Datum::from(database)))
-        .set_start_time(BgWorkerStartTime::RecoveryFinished)
-        .set_restart_time(None)
-        // SAFETY: a plain value of this process.
-        .set_notify_pid(unsafe { pg_sys::MyProcPid })
-        .enable_spi_access()
-        .load_dynamic()
-        .ok()
+    start("dispatcher", name, pg_sys::Datum::from(database))
 }
 
-/// Starts the capturer of an entry; its end wakes the caller. `None` when the server has no worker process left.
+/// Starts the capturer of an entry, likewise.
 pub fn start_capturer(entry: usize, name: &str) -> Option<DynamicBackgroundWorker> {
-    BackgroundWorkerBuilder::new(&format!("sequin capturer for {name}"))
-        .set_type("sequin capturer")
+    start("capturer", name, pg_sys::Datum::from(entry))
+}
+
+fn start(kind: &str, name: &str, argument: pg_sys::Datum) -> Option<DynamicBackgroundWorker> {
+    BackgroundWorkerBuilder::new(&format!("sequin {kind} for {name}"))
+        .set_type(&format!("sequin {kind}"))
         .set_library("sequin")
-        .set_function("sequin_capturer")
-        .set_argument(Some(pg_sys::Datum::from(entry)))
+        .set_function(&format!("sequin_{kind}"))
+        .set_argument(Some(argument))
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(None)
         // SAFETY: a plain value of this process.
@@ -61,7 +54,7 @@ pub fn start_capturer(entry: usize, name: &str) -> Option<DynamicBackgroundWorke
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 extern "C-unwind" fn sequin_launcher(_arg: pg_sys::Datum) {
-    attach_signals();
+    attach_signals(AT_THE_STEPS_END);
     // SAFETY: once, at the start of a worker: no database, just the shared catalogs.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
@@ -79,7 +72,7 @@ extern "C-unwind" fn sequin_launcher(_arg: pg_sys::Datum) {
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
-    attach_signals();
+    attach_signals(AT_THE_STEPS_END);
     let oid = pg_sys::Oid::from(arg.value() as u32);
     let Some(database) = super::database::Database::find(oid) else { return };
     if !database.dispatcher.enter() {
@@ -97,7 +90,7 @@ extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 extern "C-unwind" fn sequin_capturer(arg: pg_sys::Datum) {
-    attach_signals_of_capturer();
+    attach_signals(AT_ONCE);
     let Some(entry) = super::capturers::get(arg.value()) else { return };
     if !entry.status.enter() {
         return;
@@ -161,33 +154,27 @@ pub fn terminate(pid: i32) {
     }
 }
 
-/// SIGTERM ends a capturer where it is: all that it does is in transactions, and a step may take long.
-fn attach_signals_of_capturer() {
-    unsafe extern "C-unwind" {
-        /// tcop/tcopprot.h and postmaster/interrupt.h; declared again because a signal handler must be the C
-        /// function itself.
-        fn die(signal: i32);
-        fn SignalHandlerForConfigReload(signal: i32);
-    }
-    // SAFETY: the handlers are PostgreSQL's own and async-signal-safe.
-    unsafe {
-        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(die));
-        pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
-        pg_sys::BackgroundWorkerUnblockSignals();
-    }
+type SignalHandler = unsafe extern "C-unwind" fn(i32);
+
+unsafe extern "C-unwind" {
+    /// tcop/tcopprot.h and postmaster/interrupt.h; declared again because a signal handler must be the C function
+    /// itself.
+    fn die(signal: i32);
+    fn SignalHandlerForShutdownRequest(signal: i32);
+    fn SignalHandlerForConfigReload(signal: i32);
 }
 
-/// SIGTERM asks to leave at the next step's end, so that what is in memory can be written first; every step
-/// is bounded, and waits for no lock longer than lock_timeout.
-fn attach_signals() {
-    unsafe extern "C-unwind" {
-        /// postmaster/interrupt.h; declared again because a signal handler must be the C function itself.
-        fn SignalHandlerForShutdownRequest(signal: i32);
-        fn SignalHandlerForConfigReload(signal: i32);
-    }
+/// Asked to end, it leaves at the next step's end, so that what is in memory can be written first; every step is
+/// bounded, and waits for no lock longer than lock_timeout.
+const AT_THE_STEPS_END: SignalHandler = SignalHandlerForShutdownRequest;
+
+/// Asked to end, it leaves where it is: all that a capturer does is in transactions, and a step may take long.
+const AT_ONCE: SignalHandler = die;
+
+fn attach_signals(leave: SignalHandler) {
     // SAFETY: the handlers are PostgreSQL's own and async-signal-safe.
     unsafe {
-        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(SignalHandlerForShutdownRequest));
+        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(leave));
         pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
@@ -228,6 +215,22 @@ pub fn set(name: &str, value: &str) {
             pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
         );
+    }
+}
+
+/// Sets what no database or role may have otherwise for a worker that runs statements of sequin's.
+pub fn set_defaults() {
+    for (name, value) in [
+        // A crash may lose the last moments, by design: what they say comes again, or is captured again.
+        ("synchronous_commit", "off"),
+        ("search_path", "pg_catalog, pg_temp"),
+        ("default_transaction_read_only", "off"),
+        ("default_transaction_isolation", "read committed"),
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("row_security", "off"),
+    ] {
+        set(name, value);
     }
 }
 

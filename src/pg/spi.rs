@@ -112,38 +112,41 @@ pub fn command(sql: &str) -> Result<()> {
     connected(|| Plan::new(sql, &[])?.execute(Access::Write, &[]).map(drop))
 }
 
-/// Runs `f` and takes back what it has set, also without LOCAL.
-pub fn with_settings_restored<R>(f: impl FnOnce() -> R) -> R {
-    struct Back(i32);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                // SAFETY: ends the level that was begun below. While an ERROR unwinds, the end of the
-                // (sub)transaction does this instead.
-                unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
-            }
+/// A level of settings, which ends with the value.
+struct Settings {
+    level: i32,
+    /// Also what was set without LOCAL meanwhile is taken back.
+    takes_all_back: bool,
+}
+
+impl Settings {
+    fn new(takes_all_back: bool) -> Settings {
+        // SAFETY: begins a level, as PostgreSQL does before it runs functions of an index's owner.
+        Settings { level: unsafe { pg_sys::NewGUCNestLevel() }, takes_all_back }
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: ends the level that was begun. While an ERROR unwinds, the end of the (sub)transaction does
+            // this instead.
+            unsafe { pg_sys::AtEOXact_GUC(!self.takes_all_back, self.level) };
         }
     }
-    // SAFETY: begins a level of settings, as PostgreSQL does before it runs functions of an index's owner.
-    let _back = Back(unsafe { pg_sys::NewGUCNestLevel() });
+}
+
+/// Runs `f` and takes back what it has set, also without LOCAL.
+pub fn with_settings_restored<R>(f: impl FnOnce() -> R) -> R {
+    let _settings = Settings::new(true);
     f()
 }
 
 /// Runs `f` with the search_path pg_catalog, where only superusers can put anything.
 pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
-    struct Back(i32);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                // SAFETY: ends the level that was begun below. While an ERROR unwinds, the end of the
-                // (sub)transaction does this instead.
-                unsafe { pg_sys::AtEOXact_GUC(true, self.0) };
-            }
-        }
-    }
-    // SAFETY: sets a setting for the level that `Back` ends, as fmgr_security_definer does it.
-    let _back = unsafe {
-        let back = Back(pg_sys::NewGUCNestLevel());
+    let _settings = Settings::new(false);
+    // SAFETY: sets a setting for the level that was just begun, as fmgr_security_definer does it.
+    unsafe {
         pg_sys::set_config_option(
             c"search_path".as_ptr(),
             c"pg_catalog, pg_temp".as_ptr(),
@@ -154,8 +157,7 @@ pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
             0,
             false,
         );
-        back
-    };
+    }
     f()
 }
 

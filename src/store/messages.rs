@@ -11,45 +11,60 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// The statements that publish to one stream.
-struct Inserts {
-    one: Plan,
-    many: Plan,
-    texts: Plan,
+/// How messages come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    One,
+    Many,
+    /// Without headers, and with data as JSON text.
+    Texts,
 }
 
 thread_local! {
-    /// By the table's OID: one that is dropped and made again has another.
-    static INSERTS: RefCell<HashMap<pg_sys::Oid, Rc<Inserts>>> = RefCell::default();
+    /// By the table's OID: one that is dropped and made again has another. Planned when they are first used.
+    static INSERTS: RefCell<HashMap<(pg_sys::Oid, Form), Rc<Plan>>> = RefCell::default();
 }
 
-const ONE: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data, headers) \
-    OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4)";
-
-const MANY: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data, headers) \
-    OVERRIDING SYSTEM VALUE SELECT * FROM unnest($1, $2, $3, $4)";
-
-const TEXTS: &str = "INSERT INTO sequin_stream.\"%stream%\" (seq, key, data) \
-    OVERRIDING SYSTEM VALUE SELECT s, k, d::jsonb FROM unnest($1, $2, $3) u(s, k, d)";
-
-fn inserts(stream: &str, table: pg_sys::Oid) -> Result<Rc<Inserts>> {
-    if let Some(known) = INSERTS.with_borrow(|map| map.get(&table).cloned()) {
-        return Ok(known);
+impl Form {
+    fn plan(self, stream: &str) -> Result<Plan> {
+        use pg_sys::{INT8ARRAYOID, INT8OID, JSONBARRAYOID, JSONBOID, TEXTARRAYOID, TEXTOID};
+        let (columns, values, types): (_, _, &[pg_sys::Oid]) = match self {
+            Form::One => (
+                "seq, key, data, headers",
+                "VALUES ($1, $2, $3, $4)",
+                &[INT8OID, TEXTOID, JSONBOID, JSONBOID],
+            ),
+            Form::Many => (
+                "seq, key, data, headers",
+                "SELECT * FROM unnest($1, $2, $3, $4)",
+                &[INT8ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID],
+            ),
+            Form::Texts => (
+                "seq, key, data",
+                "SELECT s, k, d::jsonb FROM unnest($1, $2, $3) u(s, k, d)",
+                &[INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID],
+            ),
+        };
+        let sql = format!(
+            "INSERT INTO sequin_stream.\"{stream}\" ({columns}) OVERRIDING SYSTEM VALUE {values}"
+        );
+        Plan::new(&sql, types)
     }
-    use pg_sys::{INT8ARRAYOID, INT8OID, JSONBARRAYOID, JSONBOID, TEXTARRAYOID, TEXTOID};
-    let planned = Rc::new(Inserts {
-        one: Plan::new(&ONE.replace("%stream%", stream), &[INT8OID, TEXTOID, JSONBOID, JSONBOID])?,
-        many: Plan::new(
-            &MANY.replace("%stream%", stream),
-            &[INT8ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID],
-        )?,
-        texts: Plan::new(
-            &TEXTS.replace("%stream%", stream),
-            &[INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID],
-        )?,
-    });
-    INSERTS.with_borrow_mut(|map| map.insert(table, Rc::clone(&planned)));
-    Ok(planned)
+}
+
+fn insert_by(form: Form, stream: &str, table: pg_sys::Oid, args: &[Arg]) -> Result<()> {
+    connected(|| {
+        let known = INSERTS.with_borrow(|map| map.get(&(table, form)).cloned());
+        let plan = match known {
+            Some(plan) => plan,
+            None => {
+                let plan = Rc::new(form.plan(stream)?);
+                INSERTS.with_borrow_mut(|map| map.insert((table, form), Rc::clone(&plan)));
+                plan
+            }
+        };
+        plan.execute(Access::Write, args).map(drop)
+    })
 }
 
 /// Inserts one message and returns its seq. Taken before the insert, so that publishing needs no right to
@@ -64,7 +79,7 @@ pub fn insert(
     publish::announce(table)?;
     let seq = sequence::take(sequence::of_stream(table)?, 1)[0];
     let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
-    connected(|| inserts(stream, table)?.one.execute(Access::Write, &args).map(drop))?;
+    insert_by(Form::One, stream, table, &args)?;
     Ok(seq)
 }
 
@@ -81,7 +96,7 @@ pub fn insert_many(
     let seqs = sequence::take(sequence::of_stream(table)?, count);
     let headers: Arg = headers.and_then(arg);
     let args = [arg(seqs.clone()), arg(keys), arg(data), headers];
-    connected(|| inserts(stream, table)?.many.execute(Access::Write, &args).map(drop))?;
+    insert_by(Form::Many, stream, table, &args)?;
     Ok(seqs)
 }
 
@@ -94,12 +109,12 @@ pub fn append(
 ) -> Result<()> {
     publish::announce(table)?;
     let seqs = sequence::take(sequence::of_stream(table)?, keys.len());
-    // Two thirds of the time of the statement below.
+    // Without the executor, where the table allows it.
     if append::append(table, &seqs, &keys, &mut data)? {
         return Ok(());
     }
     let args = [arg(seqs), arg(keys), arg(data)];
-    connected(|| inserts(stream, table)?.texts.execute(Access::Write, &args).map(drop))
+    insert_by(Form::Texts, stream, table, &args)
 }
 
 /// A message as `receive` returns it.

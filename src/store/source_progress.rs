@@ -27,10 +27,10 @@ statement!(
 statement!(
     WRITE,
     "WITH gone AS ( \
-        DELETE FROM sequin.source_progress WHERE source_id = $1 AND generation = $2 AND id = $7) \
+        DELETE FROM sequin.source_progress WHERE source_id = $1 AND generation = $2 AND id = $3 - 1) \
      INSERT INTO sequin.source_progress (source_id, generation, id, lsn, commit_time, captured_total) \
      VALUES ($1, $2, $3, $4, $5, $6)",
-    [INT4OID, INT4OID, INT8OID, PG_LSNOID, TIMESTAMPTZOID, INT8OID, INT8OID]
+    [INT4OID, INT4OID, INT8OID, PG_LSNOID, TIMESTAMPTZOID, INT8OID]
 );
 statement!(
     SWEEP,
@@ -56,8 +56,8 @@ pub fn newest(source: i32, generation: i32) -> Result<Option<Progress>> {
     })
 }
 
-/// Writes a row, and deletes the one that it takes the place of.
-pub fn write(source: i32, generation: i32, new: &Progress, old: Option<i64>) -> Result<()> {
+/// Writes a row, and deletes the one before it, whose place it takes.
+pub fn write(source: i32, generation: i32, new: &Progress) -> Result<()> {
     let args = [
         arg(source),
         arg(generation),
@@ -65,7 +65,6 @@ pub fn write(source: i32, generation: i32, new: &Progress, old: Option<i64>) -> 
         lsn(new.lsn),
         new.commit_time.and_then(timestamp),
         arg(new.captured_total),
-        old.and_then(arg),
     ];
     WRITE.with(|s| s.execute(&args)).map(drop)
 }

@@ -81,7 +81,7 @@ fn look_for_databases(segment: &'static Segment, known: &mut HashSet<Oid>) {
         entry.free();
     }
     for (_, entry) in capturers::all().filter(|(_, entry)| is_gone(entry.database())) {
-        entry.free_if_gone();
+        entry.give_back(true);
     }
 }
 
@@ -118,7 +118,7 @@ fn start_capturers(attempts: &mut Attempts) -> Option<Duration> {
     let mut again: Option<Duration> = None;
     for (number, entry) in capturers::all().filter(|(_, entry)| entry.status.pid() == 0) {
         if !entry.is_wanted() {
-            entry.free_if_unwanted();
+            entry.give_back(false);
             continue;
         }
         let oid = entry.database();
@@ -130,7 +130,7 @@ fn start_capturers(attempts: &mut Attempts) -> Option<Duration> {
                     let started = process::start_capturer(number, &name).is_some();
                     report(started, &entry.status, "capturer", &name);
                 }
-                Ok(None) => entry.free_if_gone(),
+                Ok(None) => entry.give_back(true),
                 Err(error) => entry.status.set_error(&error),
             }
         }

@@ -16,7 +16,7 @@ use crate::capture::pgoutput::{Identity, Relation, RelationColumn};
 use crate::capture::types::Types;
 use crate::capture::window::{Chunk, Row};
 use crate::error::{Error, Result};
-use crate::pg::capturers::{Capturer as Entry, State};
+use crate::pg::capturers::Capturer as Entry;
 use crate::pg::decode::{self, Decoder};
 use crate::pg::{condition, now, process, role, transactions};
 use crate::store::backfills::{self, End, Job};
@@ -34,6 +34,9 @@ const CHUNK_BYTES: usize = 2 << 20;
 
 /// When a chunk is read anew that could not be written.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// When a table is tried again that somebody has locked.
+const RETRY_LOCKED: Duration = Duration::from_millis(100);
 
 /// The backfills of a source, one after the other.
 pub struct Backfill {
@@ -124,8 +127,6 @@ impl Backfill {
                 return Ok(false);
             }
             self.begin()?;
-            let state = if self.running.is_some() { State::Backfilling } else { State::Streaming };
-            entry.set_state(state);
         }
         let Some(running) = &mut self.running else { return Ok(false) };
         match running.pending.take_if(|pending| pending.watermark <= decoder.position()) {
@@ -223,7 +224,7 @@ impl Backfill {
             Ok(read) => read,
             // An ALTER TABLE or VACUUM FULL: read later.
             Err(error) if error.is_lock => {
-                process::wait(Some(std::time::Duration::from_millis(100)));
+                process::wait(Some(RETRY_LOCKED));
                 return Ok(());
             }
             Err(error) => return self.end(id, Err(error.text)),

@@ -12,7 +12,7 @@ mod writing;
 use crate::capture::key_format::KeyFormat;
 use crate::capture::message;
 use crate::engine::settings::Micros;
-use crate::pg::capturers::{Capturer as Entry, State};
+use crate::pg::capturers::Capturer as Entry;
 use crate::pg::decode::{self, Decoder};
 use crate::pg::{catalog, now, process, slot};
 use crate::store::source_progress::{self, Progress};
@@ -51,16 +51,9 @@ const DECODING_MEMORY: &str = "32MB";
 
 /// Runs until the source is dropped or paused, or something is wrong with it.
 pub fn run(entry: &'static Entry) {
+    process::set_defaults();
     for (name, value) in [
-        // What a crash takes with it is captured again: the slot only goes on behind what is on disk.
-        ("synchronous_commit", "off"),
         ("lock_timeout", "1s"),
-        ("search_path", "pg_catalog, pg_temp"),
-        ("default_transaction_read_only", "off"),
-        ("default_transaction_isolation", "read committed"),
-        ("statement_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
-        ("row_security", "off"),
         ("logical_decoding_work_mem", DECODING_MEMORY),
         // How output functions are to write values: what the conversion to JSON reads.
         ("client_encoding", "UTF8"),
@@ -149,7 +142,6 @@ impl Capturer {
             key_format: format,
         };
         let writer = Writer::new(&source, named, progress);
-        entry.set_state(State::Streaming);
         Ok(Capturer {
             entry,
             decoder,
@@ -298,7 +290,7 @@ fn prepare(source: &Source, slot: &str) -> Result<(Option<Progress>, Option<Stri
             process::transaction(|| slots::create(slot))?;
             let progress = process::transaction(|| {
                 let start = Progress { lsn: slots::confirmed(slot)?, ..Progress::default() };
-                source_progress::write(id, generation, &start, None)?;
+                source_progress::write(id, generation, &start)?;
                 Ok(start)
             })?;
             Ok((Some(progress), None))

@@ -27,9 +27,8 @@ pub struct Writer {
     owner: Oid,
     pub source: message::Source,
     pub relations: Relations,
-    /// What is written, and what of it is not in its table yet.
     progress: Progress,
-    saved: Option<i64>,
+    /// The progress is not in its table as it is here.
     unsaved: bool,
 }
 
@@ -67,7 +66,6 @@ impl Writer {
             owner: source.owner,
             source: named,
             relations: Relations::default(),
-            saved: progress.as_ref().map(|progress| progress.id),
             unsaved: false,
             progress: progress.unwrap_or_default(),
         }
@@ -100,11 +98,10 @@ impl Writer {
             f(self, &mut progress)?;
             if progress != self.progress || self.unsaved {
                 progress.id += 1;
-                source_progress::write(self.id, self.generation, &progress, self.saved)?;
+                source_progress::write(self.id, self.generation, &progress)?;
             }
             Ok(())
         })?;
-        self.saved = (progress.id > 0).then_some(progress.id).or(self.saved);
         self.unsaved = false;
         self.progress = progress;
         Ok(())

@@ -151,22 +151,11 @@ const RETRY_CONFIG: Micros = 100_000;
 
 /// Runs until the extension or the server goes away.
 pub fn run(database: &'static Database) {
-    for (name, value) in [
-        // A crash may lose the last moments of the journal, by design; acks are not written here.
-        ("synchronous_commit", "off"),
-        // Nothing here waits for anybody's lock for long (I10).
-        ("lock_timeout", "200ms"),
-        ("search_path", "pg_catalog, pg_temp"),
-        ("default_transaction_read_only", "off"),
-        ("default_transaction_isolation", "read committed"),
-        ("statement_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
-        ("row_security", "off"),
-        // The journals are read past what is folded, by index: never through the dead rows before that (I9).
-        ("enable_seqscan", "off"),
-    ] {
-        process::set(name, value);
-    }
+    process::set_defaults();
+    // Nothing here waits for anybody's lock for long (I10).
+    process::set("lock_timeout", "200ms");
+    // The journals are read past what is folded, by index: never through the dead rows before that (I9).
+    process::set("enable_seqscan", "off");
     match start(database) {
         Ok(Some(mut dispatcher)) => {
             database.dispatcher.set_error("");

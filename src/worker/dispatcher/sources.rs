@@ -5,6 +5,7 @@ use crate::engine::settings::Micros;
 use crate::error::Result;
 use crate::pg::database::Database;
 use crate::pg::{capturers, catalog, now, process};
+use crate::store::slots::Slot;
 use crate::store::sources::Source;
 use crate::store::{slots, source_progress, sources};
 use std::time::{Duration, Instant};
@@ -59,30 +60,26 @@ fn sweep(database: &Database) -> Result<bool> {
         .map(|source| sources::slot_name(oid, source.id, source.generation))
         .collect();
     source_progress::sweep()?;
-    drop_unless(database, |name| owned.iter().any(|owned| owned == name))
+    let all = slots::list(oid)?.into_iter();
+    delete(all.filter(|slot| !owned.contains(&slot.name)))
 }
 
-fn drop_unless(database: &Database, is_owned: impl Fn(&str) -> bool) -> Result<bool> {
-    let mut all = true;
-    for slot in slots::list(database.oid())? {
-        match slot {
-            slot if is_owned(&slot.name) => {}
-            slot if slot.active => all = false,
-            slot => slots::delete(&slot.name)?,
-        }
-    }
-    Ok(all)
+/// Deletes slots; true if it could delete all, as nobody reads them.
+fn delete(mut slots: impl Iterator<Item = Slot>) -> Result<bool> {
+    slots.try_fold(true, |all, slot| match slot.active {
+        true => Ok(false),
+        false => slots::delete(&slot.name).map(|()| all),
+    })
 }
 
-/// Slots that were there before the extension was seen to be missing: those of one that is just being created are not
-/// among them.
-fn drop_all(database: &Database) -> Result<bool> {
-    let found: Vec<String> =
-        slots::list(database.oid())?.into_iter().map(|slot| slot.name).collect();
+/// Deletes the slots that were there before the extension was seen to be missing: those of one that is just being
+/// created are not among them.
+fn delete_all(database: &Database) -> Result<bool> {
+    let found = slots::list(database.oid())?;
     if found.is_empty() || catalog::extension().is_some() {
         return Ok(true);
     }
-    drop_unless(database, |name| !found.iter().any(|found| found == name))
+    delete(found.into_iter())
 }
 
 /// There is no extension here any more: its capturers leave, and its slots are dropped.
@@ -95,7 +92,7 @@ pub(super) fn clear_out(database: &Database) {
         }
         process::wait(Some(Duration::from_millis(10)));
     }
-    while let Ok(false) = process::transaction(|| drop_all(database)) {
+    while let Ok(false) = process::transaction(|| delete_all(database)) {
         if process::must_end() || Instant::now() >= until {
             pgrx::warning!("sequin dispatcher: a slot of a dropped source is still in use");
             return;
