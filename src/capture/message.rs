@@ -195,6 +195,11 @@ impl Table {
         names.iter().map(|name| self.position(name)).collect()
     }
 
+    /// The values of the key format's columns in a row: the texts of this table's columns.
+    pub fn key_values(&self, row: &[Option<String>]) -> Vec<Option<String>> {
+        self.key_columns.iter().map(|column| row.get((*column)?)?.clone()).collect()
+    }
+
     /// The types of its columns: what [`Types`] must know.
     pub fn type_oids(&self) -> impl Iterator<Item = u32> {
         self.columns.iter().map(|column| column.type_oid)

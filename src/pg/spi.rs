@@ -297,6 +297,11 @@ impl Rows<'_> {
         (0..self.len()).map(|n| Row { rows: self, n })
     }
 
+    /// The row of a query that always has one.
+    pub fn one(&self) -> Result<Row<'_>> {
+        self.first().ok_or_else(|| internal("a query returned no row"))
+    }
+
     /// The first row, if there is one.
     pub fn first(&self) -> Option<Row<'_>> {
         self.iter().next()
@@ -343,9 +348,10 @@ impl Row<'_> {
         self.datum(column).map(|datum| datum.value() as i64)
     }
 
-    /// A pg_lsn.
-    pub fn lsn(&self, column: i32) -> Option<u64> {
-        self.datum(column).map(|datum| datum.value() as u64)
+    /// A pg_lsn that can't be NULL.
+    pub fn lsn(&self, column: i32) -> Result<u64> {
+        let lsn = self.datum(column).map(|datum| datum.value() as u64);
+        lsn.ok_or_else(|| Error::Internal(format!("column {column} is NULL")))
     }
 }
 

@@ -111,10 +111,7 @@ pub fn finish(id: i64, end: End, error: Option<&str>) -> Result<bool> {
 /// A new backfill; returns its id. It reads as the current role.
 pub fn insert(source: &str, tbl: pg_sys::Oid, condition: Option<&str>) -> Result<i64> {
     let args = [arg(source), arg(tbl), condition.and_then(arg), arg(role::current())];
-    let missing = || Error::Internal("INSERT returned no row".into());
-    let run = |s: &Statement| {
-        s.run(Access::Write, &args, |rows| rows.first().ok_or_else(missing)?.need(1))
-    };
+    let run = |s: &Statement| s.run(Access::Write, &args, |rows| rows.one()?.need(1));
     role::as_owner_in_pg_catalog(|| INSERT.with(run))
 }
 

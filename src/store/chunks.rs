@@ -139,11 +139,8 @@ pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> 
         let rows = rows.iter().map(|row| row.need(1)).collect::<Result<Vec<Texts>>>()?;
         // The transaction's first snapshot, which both statements have, as nothing in between has made another
         // the active one.
-        let text: String = SNAPSHOT.with(|s| {
-            s.run(Access::Snapshot, &[], |rows| {
-                rows.first().ok_or_else(|| Error::Internal("no snapshot".into()))?.need(1)
-            })
-        })?;
+        let text: String =
+            SNAPSHOT.with(|s| s.run(Access::Snapshot, &[], |rows| rows.one()?.need(1)))?;
         let snapshot = Snapshot::parse(&text).ok_or(Error::Internal(text))?;
         Ok((snapshot, rows))
     })
@@ -197,10 +194,9 @@ fn behind(target: &Target, column: &impl Fn(&String) -> String, args: usize) -> 
 
 /// Which transactions are over: all before the first number have ended, all from the second on have not begun.
 pub fn horizon() -> Result<(i64, i64)> {
-    let missing = || Error::Internal("no snapshot".into());
     HORIZON.with(|s| {
         s.run(Access::Latest, &[], |rows| {
-            let row = rows.first().ok_or_else(missing)?;
+            let row = rows.one()?;
             Ok((row.need(1)?, row.need(2)?))
         })
     })
@@ -208,10 +204,6 @@ pub fn horizon() -> Result<(i64, i64)> {
 
 /// Puts a watermark into the WAL and returns where it ends: a position that nothing else has.
 pub fn watermark() -> Result<u64> {
-    let missing = || Error::Internal("no watermark".into());
-    WATERMARK.with(|s| {
-        s.run(Access::Write, &[arg(crate::pg::decode::PREFIX)], |rows| {
-            rows.first().and_then(|row| row.lsn(1)).ok_or_else(missing)
-        })
-    })
+    let args = [arg(crate::pg::decode::PREFIX)];
+    WATERMARK.with(|s| s.run(Access::Write, &args, |rows| rows.one()?.lsn(1)))
 }

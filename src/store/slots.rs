@@ -1,7 +1,7 @@
 //! Logical replication slots of sources, and what the server says about itself.
 
 use super::statement;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::spi::{Access, Row, Statement, arg, command};
 use crate::pg::{decode, replication_slot, role, session};
 use crate::store::sources;
@@ -50,10 +50,9 @@ pub struct Server {
 }
 
 pub fn server() -> Result<Server> {
-    let missing = || Error::Internal("the server says nothing about itself".into());
     let run = |s: &Statement| {
         s.run(Access::Latest, &[], |rows| {
-            let row = rows.first().ok_or_else(missing)?;
+            let row = rows.one()?;
             Ok(Server {
                 is_logical: row.need(1)?,
                 is_utf8: row.need(2)?,
@@ -111,12 +110,7 @@ pub fn list(database: pg_sys::Oid) -> Result<Vec<Slot>> {
 
 /// Up to where the slot's changes have been read.
 pub fn confirmed(slot: &str) -> Result<u64> {
-    let missing = || Error::Internal("the slot has no position".into());
-    CONFIRMED.with(|s| {
-        s.run(Access::Latest, &[arg(slot)], |rows| {
-            rows.first().and_then(|row| row.lsn(1)).ok_or_else(missing)
-        })
-    })
+    CONFIRMED.with(|s| s.run(Access::Latest, &[arg(slot)], |rows| rows.one()?.lsn(1)))
 }
 
 /// Drops a slot that nobody reads.
@@ -134,10 +128,9 @@ pub struct State {
 }
 
 pub fn state(slot: &str, source: i32, generation: i32) -> Result<State> {
-    let missing = || Error::Internal("no row".into());
     let run = |s: &Statement| {
         s.run(Access::Latest, &[arg(slot), arg(source), arg(generation)], |rows| {
-            let row = rows.first().ok_or_else(missing)?;
+            let row = rows.one()?;
             Ok(State { exists: row.need(1)?, is_lost: row.need(2)?, has_progress: row.need(3)? })
         })
     };

@@ -3,7 +3,7 @@
 
 use super::statement;
 use crate::engine::settings::Micros;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::spi::{Access, Row, arg, lsn, timestamp};
 
 /// The state of a source after some transaction.
@@ -44,7 +44,7 @@ pub fn newest(source: i32, generation: i32) -> Result<Option<Progress>> {
     let read = |row: Row| {
         Ok(Progress {
             id: row.need(1)?,
-            lsn: row.lsn(2).ok_or_else(|| Error::Internal("lsn is NULL".into()))?,
+            lsn: row.lsn(2)?,
             commit_time: row.micros(3),
             captured_total: row.need(4)?,
         })

@@ -24,22 +24,21 @@ pub struct Source {
     pub is_here: bool,
 }
 
-statement!(
-    FIND,
-    "SELECT s.id, s.name, s.stream, s.owner::oid, s.publication, s.owns_publication, s.key_format, \
-        s.backfill, s.paused, s.generation, s.system = c.system_identifier AND s.database = d.oid \
-     FROM sequin.sources s, pg_control_system() c, pg_database d \
-     WHERE d.datname = current_database() AND s.name = $1",
-    [TEXTOID]
-);
-statement!(
-    LIST,
-    "SELECT s.id, s.name, s.stream, s.owner::oid, s.publication, s.owns_publication, s.key_format, \
-        s.backfill, s.paused, s.generation, s.system = c.system_identifier AND s.database = d.oid \
-     FROM sequin.sources s, pg_control_system() c, pg_database d \
-     WHERE d.datname = current_database() ORDER BY s.id",
-    []
-);
+/// SELECTs the columns that `read` reads.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT s.id, s.name, s.stream, s.owner::oid, s.publication, s.owns_publication, s.key_format, \
+                s.backfill, s.paused, s.generation, \
+                s.system = c.system_identifier AND s.database = d.oid \
+             FROM sequin.sources s, pg_control_system() c, pg_database d \
+             WHERE d.datname = current_database() ",
+            $rest
+        )
+    };
+}
+statement!(FIND, select!("AND s.name = $1"), [TEXTOID]);
+statement!(LIST, select!("ORDER BY s.id"), []);
 statement!(OF_STREAM, "SELECT name FROM sequin.sources WHERE stream = $1 ORDER BY name", [TEXTOID]);
 statement!(
     INSERT,

@@ -97,18 +97,13 @@ fn start_dispatchers(segment: &'static Segment, attempts: &mut Attempts) -> Opti
         if oid == Oid::INVALID || !entry.is_wanted() || entry.dispatcher.pid() != 0 {
             continue;
         }
-        let rest = attempts.due(Job::Dispatcher(oid), &entry.dispatcher, oid);
-        if rest.is_zero() {
-            match database_name(oid) {
-                Ok(Some(name)) => {
-                    let started = process::start_dispatcher(oid, &name).is_some();
-                    report(started, &entry.dispatcher, "dispatcher", &name);
-                }
-                Ok(None) => entry.free(),
-                Err(error) => entry.dispatcher.set_error(&error),
-            }
-        }
-        again = shorter(again, if rest.is_zero() { STARTING } else { rest });
+        let start = |name: &str| match process::start_dispatcher(oid, name) {
+            Some(_) => Ok(()),
+            None => Err(format!("a dispatcher for {name}")),
+        };
+        let job = Job::Dispatcher(oid);
+        let rest = attempts.start(job, &entry.dispatcher, oid, start, || entry.free());
+        again = shorter(again, rest);
     }
     again
 }
@@ -122,28 +117,18 @@ fn start_capturers(attempts: &mut Attempts) -> Option<Duration> {
             continue;
         }
         let oid = entry.database();
-        let rest = attempts.due(Job::Capturer(number), &entry.status, oid);
-        if rest.is_zero() {
-            match database_name(oid) {
-                Ok(Some(name)) => {
-                    let name = format!("source {} of {name}", entry.source());
-                    let started = process::start_capturer(number, &name).is_some();
-                    report(started, &entry.status, "capturer", &name);
-                }
-                Ok(None) => entry.give_back(true),
-                Err(error) => entry.status.set_error(&error),
+        let start = |name: &str| {
+            let name = format!("source {} of {name}", entry.source());
+            match process::start_capturer(number, &name) {
+                Some(_) => Ok(()),
+                None => Err(format!("a capturer for {name}")),
             }
-        }
-        again = shorter(again, if rest.is_zero() { STARTING } else { rest });
+        };
+        let job = Job::Capturer(number);
+        let rest = attempts.start(job, &entry.status, oid, start, || entry.give_back(true));
+        again = shorter(again, rest);
     }
     again
-}
-
-fn report(started: bool, status: &Status, process: &str, name: &str) {
-    if !started {
-        status.set_error("no free worker process: raise max_worker_processes");
-        pgrx::warning!("sequin cannot start a {process} for {name}: raise max_worker_processes");
-    }
 }
 
 fn shorter(a: Option<Duration>, b: Duration) -> Option<Duration> {
@@ -151,6 +136,33 @@ fn shorter(a: Option<Duration>, b: Duration) -> Option<Duration> {
 }
 
 impl Attempts {
+    /// Starts a process in a database, if it may be started now; `start` returns what it could not start. Returns
+    /// when to look again.
+    fn start(
+        &mut self,
+        job: Job,
+        status: &Status,
+        database: Oid,
+        start: impl FnOnce(&str) -> Result<(), String>,
+        gone: impl FnOnce(),
+    ) -> Duration {
+        let rest = self.due(job, status, database);
+        if !rest.is_zero() {
+            return rest;
+        }
+        match database_name(database) {
+            Ok(Some(name)) => {
+                if let Err(what) = start(&name) {
+                    status.set_error("no free worker process: raise max_worker_processes");
+                    pgrx::warning!("sequin cannot start {what}: raise max_worker_processes");
+                }
+            }
+            Ok(None) => gone(),
+            Err(error) => status.set_error(&error),
+        }
+        STARTING
+    }
+
     /// When the process may be started: zero for now, which is noted as an attempt. If it ends soon without
     /// having left well, the next one waits twice as long.
     fn due(&mut self, job: Job, status: &Status, database: Oid) -> Duration {

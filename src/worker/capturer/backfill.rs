@@ -57,6 +57,10 @@ pub struct Backfill {
 struct Running {
     job: Job,
     target: Target,
+    /// The target as the stream's messages name it.
+    table: Table,
+    /// The columns that it is read in the order of.
+    key: Vec<usize>,
     types: Types,
     rows: usize,
     pending: Option<Pending>,
@@ -126,12 +130,12 @@ impl Backfill {
             if !self.look {
                 return Ok(false);
             }
-            self.begin()?;
+            self.begin(writer)?;
         }
         let Some(running) = &mut self.running else { return Ok(false) };
         match running.pending.take_if(|pending| pending.watermark <= decoder.position()) {
             Some(pending) => self.write(entry, pending, writer),
-            None if running.pending.is_none() => self.read(writer)?,
+            None if running.pending.is_none() => self.read()?,
             // The rest of the WAL up to the watermark is decoded first.
             None => {}
         }
@@ -139,7 +143,7 @@ impl Backfill {
     }
 
     /// Takes up the next backfill, if there is one.
-    fn begin(&mut self) -> Result<(), String> {
+    fn begin(&mut self, writer: &Writer) -> Result<(), String> {
         let Some(job) = process::transaction(|| backfills::next(&self.source))? else {
             self.look = false;
             self.decoded.clear();
@@ -149,15 +153,18 @@ impl Backfill {
             return Ok(());
         }
         match process::transaction(|| chunks::target(&self.publication, job.tbl)) {
-            Ok(Some(target)) => match unreadable(&target) {
-                None => {
-                    let types = Types::default();
-                    let rows = FIRST_ROWS;
-                    self.running = Some(Running { job, target, types, rows, pending: None });
-                    Ok(())
+            Ok(Some(target)) => {
+                let table = described(&target, writer);
+                match key_of(&target, &table) {
+                    Ok(key) => {
+                        let (types, rows, pending) = (Types::default(), FIRST_ROWS, None);
+                        self.running =
+                            Some(Running { job, target, table, key, types, rows, pending });
+                        Ok(())
+                    }
+                    Err(reason) => self.end(job.id, Err(reason.into())),
                 }
-                Some(reason) => self.end(job.id, Err(reason.into())),
-            },
+            }
             Ok(None) => self.end(job.id, Err("the publication does not have the table".into())),
             Err(error) => self.end(job.id, Err(error)),
         }
@@ -189,14 +196,14 @@ impl Backfill {
     }
 
     /// Reads a chunk, once all that has been decoded is visible.
-    fn read(&mut self, writer: &Writer) -> Result<(), String> {
+    fn read(&mut self) -> Result<(), String> {
         self.decoded.retain(|&xid| transactions::is_in_progress(xid));
         let Some(running) = &mut self.running else { return Ok(()) };
         if !self.decoded.is_empty() {
             process::wait(Some(Duration::from_millis(1)));
             return Ok(());
         }
-        let Running { job, target, types, rows, .. } = running;
+        let Running { job, target, table, key, types, rows, .. } = running;
         if types.outdated() {
             types.forget();
         }
@@ -211,11 +218,8 @@ impl Backfill {
                     limit: *rows,
                 };
                 let (snapshot, rows) = chunks::read(target, &wanted)?;
-                types::load(
-                    types,
-                    &target.columns.iter().map(|column| column.1).collect::<Vec<_>>(),
-                )?;
-                let rows = rows.into_iter().map(|texts| row(target, &texts, writer, types));
+                types::load(types, &table.type_oids().collect::<Vec<_>>())?;
+                let rows = rows.into_iter().map(|texts| row(table, key, &texts, types));
                 Ok((snapshot, rows.collect::<Result<Vec<Row>>>()?))
             })
         });
@@ -243,9 +247,8 @@ impl Backfill {
 
     /// Writes the rows of a chunk that still hold.
     fn write(&mut self, entry: &Entry, pending: Pending, writer: &mut Writer) {
-        let Some(Running { job, target, .. }) = &mut self.running else { return };
+        let Some(Running { job, table, .. }) = &mut self.running else { return };
         let Pending { chunk, count, last_key, watermark, read_at } = pending;
-        let table = described(target, writer);
         // Its end is where the next record begins, which may be a commit; the byte before is nobody else's.
         let transaction = Transaction::new(watermark - 1, read_at, None);
         let rows = chunk.into_rows();
@@ -285,29 +288,26 @@ impl Backfill {
     }
 }
 
-/// Why the table can't be read in chunks, if so.
-fn unreadable(target: &Target) -> Option<&'static str> {
-    let is_published = |name: &String| target.columns.iter().any(|(column, _)| column == name);
-    if target.facts.key.is_empty() {
-        return Some("the table has no primary key to be read in the order of");
+/// The columns that the table is read in the order of, or why it can't be.
+fn key_of(target: &Target, table: &Table) -> Result<Vec<usize>, &'static str> {
+    let names: Vec<&str> = target.facts.key.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Err("the table has no primary key to be read in the order of");
     }
-    let all = target.facts.key.iter().all(is_published);
-    (!all).then_some("the publication does not have all columns of the table's key")
+    table.positions(&names).ok_or("the publication does not have all columns of the table's key")
 }
 
 /// A row that was read, as a chunk has it.
-fn row(target: &Target, texts: &[Option<String>], writer: &Writer, types: &Types) -> Result<Row> {
-    let text = |name: &String| {
-        let at = target.columns.iter().position(|(column, _)| column == name)?;
-        texts.get(at)?.clone()
+fn row(table: &Table, key: &[usize], texts: &[Option<String>], types: &Types) -> Result<Row> {
+    let all = |columns: &[usize]| {
+        columns.iter().map(|&column| texts.get(column)?.clone()).collect::<Option<Vec<String>>>()
     };
-    let all = |names: &[String]| names.iter().map(text).collect::<Option<Vec<String>>>();
-    let named = target.columns.iter().map(|(name, oid)| (name.as_str(), *oid));
+    let named = table.columns.iter().map(|column| (column.name.as_str(), column.type_oid));
     let cast = &mut |oid: u32, text: &str| tables::to_json(oid, text);
     Ok(Row {
-        key: all(&target.facts.key).unwrap_or_default(),
-        pk: all(&target.facts.pk).filter(|pk| !pk.is_empty()),
-        columns: writer.source.key_format.columns().iter().map(text).collect(),
+        key: all(key).unwrap_or_default(),
+        pk: all(&table.pk).filter(|pk| !pk.is_empty()),
+        columns: table.key_values(texts),
         record: json::record::<Error>(types, named.zip(texts), cast)?,
     })
 }

@@ -6,6 +6,7 @@
 //! `relations` knows the tables, `backfill` reads rows that were there before.
 
 mod backfill;
+mod last_changes;
 mod relations;
 mod writing;
 

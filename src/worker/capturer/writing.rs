@@ -1,18 +1,18 @@
 //! From decoded changes to messages in the stream, with the position up to which they go, in one transaction.
 
 use super::backfill::Backfill;
+use super::last_changes::LastChanges;
 use super::relations::{Known, Relations};
 use crate::capture::json::Caster;
 use crate::capture::message::{self, Change, Lookup, Message, Transaction};
 use crate::capture::pgoutput;
 use crate::error::{Error, Result};
-use crate::pg::spool::{Messages, Spool};
+use crate::pg::spool::Spool;
 use crate::pg::{memory, process, role};
 use crate::store::source_progress::Progress;
 use crate::store::sources::Source;
 use crate::store::{messages, source_progress, streams, tables};
 use pgrx::pg_sys::Oid;
-use std::collections::HashMap;
 
 /// Messages that go into the stream with one statement, and their bytes: enough to share its cost, and bounded in
 /// memory.
@@ -132,24 +132,20 @@ impl Writer {
                 spool.read(|bytes| each.message(bytes, &mut place, None))?;
             }
         }
-        batch.flush()?;
-        progress.captured_total += batch.written;
-        Ok(())
+        batch.end(progress)
     }
 
     /// Writes the rows of a backfill's chunk, and what `also` writes, in one transaction.
     pub fn write_rows(
         &mut self,
-        messages: impl Iterator<Item = Message>,
+        mut messages: impl Iterator<Item = Message>,
         also: impl FnOnce() -> Result<()>,
     ) -> Result<(), String> {
         self.in_transaction(|writer, progress| {
             role::as_role(writer.owner, || -> Result<()> {
                 let mut batch = Batch::new(&writer.stream)?;
-                messages.into_iter().try_for_each(|message| batch.push(message))?;
-                batch.flush()?;
-                progress.captured_total += batch.written;
-                Ok(())
+                messages.try_for_each(|message| batch.push(message))?;
+                batch.end(progress)
             })?;
             also()
         })
@@ -276,65 +272,6 @@ fn fill(
     known.look_up(change, &missing, place.xid)
 }
 
-/// The last change that each transaction of a round makes to a row: only that one can be what the table has.
-struct LastChanges<'a> {
-    messages: Option<Messages<'a>>,
-    found: HashMap<(i64, u32, Vec<String>), u64>,
-}
-
-impl<'a> LastChanges<'a> {
-    fn new(messages: Messages<'a>) -> Self {
-        LastChanges { messages: Some(messages), found: HashMap::new() }
-    }
-
-    /// Its index. Looked through on the first question: most rounds have none.
-    fn of(
-        &mut self,
-        relations: &Relations,
-        ordinal: i64,
-        relation: u32,
-        pk: &[&str],
-    ) -> Option<u64> {
-        if let Some(messages) = self.messages.take() {
-            self.look_through(relations, messages);
-        }
-        let pk = pk.iter().map(|&value| value.into()).collect();
-        self.found.get(&(ordinal, relation, pk)).copied()
-    }
-
-    fn look_through(&mut self, relations: &Relations, messages: Messages) {
-        use pgoutput::Message::*;
-        let (mut ordinal, mut changes) = (0, 0);
-        for message in messages.filter_map(|bytes| pgoutput::parse(bytes).ok()) {
-            match &message {
-                Begin { .. } => (ordinal, changes) = (ordinal + 1, 0),
-                Truncate { relations } => changes += relations.len() as u64,
-                Insert { .. } | Update { .. } | Delete { .. } => changes += 1,
-                _ => {}
-            }
-            // Rounds count transactions from 0.
-            let at = (ordinal - 1, changes);
-            match &message {
-                Insert { relation, new } => {
-                    self.note(relations, at, *relation, Change::Insert { new });
-                }
-                Update { relation, old, new } => {
-                    self.note(relations, at, *relation, Change::Update { old: old.as_ref(), new });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn note(&mut self, relations: &Relations, at: (i64, u64), relation: u32, change: Change) {
-        let Some(known) = relations.get(relation) else { return };
-        if let Some(pk) = known.table.new_values(change, &known.table.pk) {
-            let pk = pk.into_iter().map(Into::into).collect();
-            self.found.insert((at.0, relation, pk), at.1);
-        }
-    }
-}
-
 impl<'a> Batch<'a> {
     fn new(stream: &'a str) -> Result<Batch<'a>> {
         let table = streams::table(stream)?;
@@ -346,6 +283,13 @@ impl<'a> Batch<'a> {
         self.keys.push(message.key);
         self.data.push(message.data);
         if self.keys.len() >= BATCH || self.bytes >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the rest, and counts all of it.
+    fn end(mut self, progress: &mut Progress) -> Result<()> {
+        self.flush()?;
+        progress.captured_total += self.written;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
