@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Trial> {
         a_waiting_receiver_does_not_block_other_databases,
         idle_workers_hold_nothing,
         workers_follow_the_extension,
+        a_launcher_that_is_terminated_comes_back,
         without_preload_the_error_says_what_to_do,
         dump_and_restore_keep_messages_and_acks,
         a_dispatcher_that_starts_during_a_restore_leaves_it_alone,
@@ -167,6 +168,25 @@ fn workers_follow_the_extension() {
     wait_until("the view shows the dispatcher", seconds(10), || client.number(processes) == 1);
     client.batch_execute("DROP EXTENSION sequin CASCADE").unwrap();
     wait_until("workers stopped", seconds(10), || admin.number(backends) == 0);
+}
+
+fn a_launcher_that_is_terminated_comes_back() {
+    let cluster = Cluster::start();
+    let database = cluster.database("launcher_ends");
+    let mut client = database.connect();
+    use_it(&mut client);
+    let find = "SELECT coalesce(max(pid), 0)::bigint FROM pg_stat_activity
+                WHERE backend_type = 'sequin launcher'";
+    let first = client.number(find);
+    client.terminate(first as i32);
+    wait_until("another launcher works", seconds(30), || {
+        ![0, first].contains(&client.number(find))
+    });
+    client.restart_dispatcher();
+    let seq = client.publish("s", "after", "1");
+    wait_until("it delivers", seconds(20), || {
+        seqs(&client.receive("c", 100, seconds(1))).contains(&seq)
+    });
 }
 
 fn without_preload_the_error_says_what_to_do() {

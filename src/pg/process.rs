@@ -59,13 +59,15 @@ extern "C-unwind" fn sequin_launcher(_arg: pg_sys::Datum) {
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
-    if let Some(segment) = shmem::segment() {
-        if !segment.launcher.enter() {
-            return;
-        }
+    if let Some(segment) = shmem::segment()
+        && segment.launcher.enter()
+    {
         at_exit(leave_launcher, pg_sys::Datum::null());
         crate::worker::launcher::run(segment);
     }
+    // SAFETY: nothing of Rust's is left on the stack. A worker that ends with status 0 is never started again, and
+    // anybody who may signal it may end this one; see CleanupBackgroundWorker() in postmaster/postmaster.c.
+    unsafe { pg_sys::proc_exit(1) };
 }
 
 /// A dispatcher's process begins here.
