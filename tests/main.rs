@@ -5,6 +5,8 @@
 mod calls;
 mod cluster;
 mod harness;
+mod others;
+mod seed;
 
 mod crash;
 mod databases;
@@ -23,6 +25,7 @@ mod settings;
 mod short_sessions;
 mod sources;
 mod sparse_filter;
+mod torture;
 mod tour;
 mod transactions;
 
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         databases::tests(),
         tour::tests(),
         sources::tests(),
+        torture::tests(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     harness::destroy_shared_clusters();

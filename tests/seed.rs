@@ -1,4 +1,4 @@
-//! Random choices that can be made again: a failing test says its seed, and SEQUIN_SEED sets it.
+//! Random choices that can be made again: a failing test says its seed, and SEED sets it.
 
 use std::thread;
 
@@ -8,9 +8,13 @@ pub struct Seed(u64);
 
 impl Seed {
     pub fn new() -> Self {
-        let given = std::env::var("SEQUIN_SEED").ok();
-        let parse = |seed: String| seed.parse().expect("SEQUIN_SEED is a number");
+        let given = std::env::var("SEED").ok();
+        let parse = |seed: String| seed.parse().expect("SEED is a number");
         Self(given.map_or_else(|| fastrand::u64(..), parse))
+    }
+
+    pub fn number(&self) -> u64 {
+        self.0
     }
 
     /// The choices of one of several that choose.
@@ -22,7 +26,7 @@ impl Seed {
 impl Drop for Seed {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("to choose the same again: SEQUIN_SEED={}", self.0);
+            eprintln!("to choose the same again: SEED={}", self.0);
         }
     }
 }

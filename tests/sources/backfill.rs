@@ -7,11 +7,11 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use super::fixture::{DEADLINE, Fixture, Sources};
-use super::others::{Done, while_others};
 use super::replay::{assert_identical, replay};
 use crate::calls::{Calls, millis, sqlstate};
 use crate::cluster::{Cluster, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
+use crate::others::{Done, while_others};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -1,10 +1,8 @@
 //! Table sources: what is committed to tables becomes messages, once and in order.
 
 mod columns;
-mod fixture;
-mod others;
-mod replay;
-mod seed;
+pub mod fixture;
+pub mod replay;
 
 mod backfill;
 mod changes;
@@ -13,7 +11,7 @@ mod keys;
 mod large;
 mod lifecycle;
 mod lost;
-mod northwind;
+pub mod northwind;
 mod partitions;
 mod pgbench;
 mod processes;

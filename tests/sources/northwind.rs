@@ -4,18 +4,19 @@
 use std::collections::HashSet;
 use std::fs;
 use std::thread;
+use std::time::Duration;
 
 use fastrand::Rng;
 use libtest_mimic::Trial;
 use postgres::Client;
 
 use super::fixture::{DEADLINE, Fixture, PAUSE, Sources};
-use super::others::{Done, while_others};
 use super::replay::{assert_each_once, assert_identical, replay, replay_by_consumer};
-use super::seed::Seed;
 use crate::calls::{Calls, millis, seconds};
 use crate::cluster::{Cluster, Database, signal, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
+use crate::others::{Done, while_others};
+use crate::seed::Seed;
 
 pub fn tests() -> Vec<Trial> {
     trials![
@@ -34,7 +35,8 @@ const SUBSTITUTE: &str = include_str!("trade.sql");
 /// Makes `writer.change()`, which changes a random row of a random table.
 const WRITER: &str = include_str!("writer.sql");
 
-fn load(fixture: &mut Fixture) -> Vec<String> {
+/// The tables, and the function that changes them.
+pub fn load(fixture: &mut Fixture) -> Vec<String> {
     let northwind = fs::read_to_string(NORTHWIND).unwrap_or_else(|_| SUBSTITUTE.into());
     fixture.client.batch_execute(&northwind).unwrap();
     // It has set more than its tables.
@@ -132,7 +134,7 @@ fn while_clients_write(database: &Database, seed: &Seed, act: impl FnOnce(&mut R
         let mut rng = seed.rng(n);
         let mut changed = 0;
         while !done.is_set() {
-            changed += write_until_it_fails(database, &mut rng, done);
+            changed += write_until_it_fails(database, &mut rng, done, Duration::ZERO);
             // Not before the server is back.
             thread::sleep(PAUSE);
         }
@@ -141,8 +143,13 @@ fn while_clients_write(database: &Database, seed: &Seed, act: impl FnOnce(&mut R
     while_others(CLIENTS, write, || act(&mut seed.rng(0)));
 }
 
-/// How many transactions it has committed until the connection breaks, or it is to end.
-fn write_until_it_fails(database: &Database, rng: &mut Rng, done: &Done) -> usize {
+/// How many transactions it has committed until the connection breaks, or it is to end. `pause`: before each.
+pub fn write_until_it_fails(
+    database: &Database,
+    rng: &mut Rng,
+    done: &Done,
+    pause: Duration,
+) -> usize {
     let Ok(mut client) = database.cluster.try_connect(&database.name) else { return 0 };
     let prepare = format!("SET deadlock_timeout = '20 ms'; SELECT setseed({})", rng.f64());
     let mut committed = 0;
@@ -150,6 +157,7 @@ fn write_until_it_fails(database: &Database, rng: &mut Rng, done: &Done) -> usiz
         return 0;
     }
     while !done.is_set() {
+        thread::sleep(pause);
         match client.batch_execute(&random_transaction(rng)) {
             Ok(()) => committed += 1,
             Err(error) if error.code().is_some_and(|code| code.code() == "40P01") => {

@@ -5,11 +5,11 @@ use std::thread;
 use libtest_mimic::Trial;
 
 use super::fixture::{Fixture, Sources, create_source};
-use super::others::{Done, while_others};
 use super::replay::{assert_each_once, assert_identical, replay};
 use crate::calls::{Calls, millis};
 use crate::cluster::{Cluster, Database};
 use crate::harness::trials;
+use crate::others::{Done, while_others};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -4,9 +4,9 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use super::fixture::{Fixture, Sources};
-use super::others::{Done, while_others};
 use super::replay::{assert_identical, replay};
 use crate::harness::trials;
+use crate::others::{Done, while_others};
 
 pub fn tests() -> Vec<Trial> {
     trials![
