@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install run psql stop test fmt lint bench clean
+.PHONY: help deps build install run psql stop test torture fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ stop: ## stop and remove the cluster that `make run` started
 
 test: deps ## everything: format, lints, unit, in-server, SQL, isolation and black-box tests
 	@scripts/test.sh
+
+torture: install ## clients' histories under faults, judged; SECONDS_TO_RUN=600 SEED=n
+	@scripts/torture.sh
 
 fmt: ## format the Rust sources
 	@cargo fmt --all

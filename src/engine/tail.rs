@@ -187,6 +187,15 @@ impl Tail {
         !self.recheck.is_empty()
     }
 
+    /// Whether a publisher that the last look saw isn't `open` any more, and may have filled holes:
+    /// then there may be earlier messages than those found.
+    pub fn is_outdated(&self, open: &[Publisher]) -> bool {
+        let ended = |old: &Publisher| !open.contains(old);
+        self.holes.last().is_some_and(|last| {
+            self.pending() || self.open.iter().any(|old| old.bound <= last && ended(old))
+        })
+    }
+
     /// Everything from `lo` to `hi` has been read: what is not in `seen` becomes a hole or is
     /// final.
     fn settle(&mut self, lo: Seq, hi: Seq, seen: Seen<'_>, floor: Seq) {

@@ -92,6 +92,7 @@ fn seconds_to_run() -> Duration {
 fn histories_hold_whatever_the_server_suffers() {
     let duration = seconds_to_run();
     let seed = Seed::new();
+    eprintln!("torture: {} s, SEED={}", duration.as_secs(), seed.number());
     let cluster = Cluster::start_with(LOGICAL_DECODING);
     let mut fixture = Fixture::on(&cluster, "torture", "");
     let tables = northwind::load(&mut fixture);

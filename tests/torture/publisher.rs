@@ -15,7 +15,7 @@ use crate::calls::{Calls, millis};
 pub const STREAM: &str = "load";
 
 /// Keys at a time. Few enough that messages wait for each other.
-const KEYS: u32 = 60;
+const KEYS: u32 = 100;
 
 /// How long a set of keys is used. A checker compares all messages of a key with each other.
 const KEY_AGE: Duration = Duration::from_secs(10);

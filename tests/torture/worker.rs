@@ -113,11 +113,11 @@ impl<'a> Worker<'a> {
     fn each_on_its_own(&mut self, client: &mut Client, receive: &mut Receive) -> Result<(), Error> {
         for delivery in &mut receive.deliveries {
             let choice = match self.rng.u8(0..100) {
-                0..66 => Choice::Ack,
-                66..68 => Choice::LateAck,
-                68..74 => Choice::ExtendAndAck,
-                74..90 => Choice::Nack(millis(self.rng.u64(0..2) * 100)),
-                90..92 => Choice::Reject,
+                0..83 => Choice::Ack,
+                83 => Choice::LateAck,
+                84..88 => Choice::ExtendAndAck,
+                88..97 => Choice::Nack(millis(self.rng.u64(0..2) * 100)),
+                97 => Choice::Reject,
                 _ => Choice::Forget,
             };
             self.end(client, delivery, choice)?;
@@ -262,7 +262,7 @@ impl<'a> Worker<'a> {
     ) -> Result<Vec<i64>, Error> {
         let mut done = Vec::new();
         for delivery in &receive.deliveries {
-            let undo = self.rng.u8(0..6) == 0;
+            let undo = self.rng.u8(0..40) == 0;
             transaction.batch_execute("SAVEPOINT one")?;
             let effect = "INSERT INTO worker.effect VALUES ($1, $2)";
             transaction.execute(effect, &[&self.consumer.name, &delivery.seq])?;

@@ -36,22 +36,39 @@ enum Progress {
 }
 
 impl Dispatcher {
-    /// Has at least `wanted` messages of the consumer deliverable, as far as there are any.
-    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize) {
+    /// Has at least `wanted` messages of the consumer deliverable, as far as there are any. False if earlier ones
+    /// than those may be there: nothing is to be given out before they have been looked for.
+    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize) -> bool {
         for _ in 0..READS_PER_TURN {
             let Some(consumer) = self.world.stream_of(id).and_then(|s| s.consumer(id)) else {
-                return;
+                return true;
             };
-            let enough = consumer.deliverable() >= wanted.min(consumer.room());
-            if enough || consumer.settings().paused {
-                return;
+            if consumer.settings().paused {
+                return true;
             }
-            match self.read_for(id) {
+            let enough = consumer.deliverable() >= wanted.min(consumer.room());
+            let late = self.has_late(id);
+            if enough && !late {
+                return true;
+            }
+            match if late { self.look(id) } else { self.read_for(id) } {
                 Progress::More => {}
-                Progress::AtTheEnd | Progress::NotNow => return,
+                Progress::AtTheEnd if late => {}
+                Progress::AtTheEnd | Progress::NotNow => return true,
             }
         }
         self.hungry.insert(id);
+        !self.has_late(id)
+    }
+
+    /// Whether messages may have become visible that are earlier than some that have been read.
+    fn has_late(&mut self, id: ConsumerId) -> bool {
+        let Some(table) = self.world.table_of(id) else { return false };
+        let database = self.database;
+        let Some(stream) = self.world.stream_of(id) else { return false };
+        let tail = stream.tail();
+        // Mostly there are no holes, and no slots to be looked through for their sake.
+        tail.lowest_hole().is_some() && tail.is_outdated(&slot::publishers(database, table))
     }
 
     fn read_for(&mut self, id: ConsumerId) -> Progress {
@@ -64,7 +81,7 @@ impl Dispatcher {
         if stream.consumer(id).is_none_or(|consumer| consumer.is_full()) {
             return Progress::AtTheEnd;
         }
-        self.look(id, &name)
+        self.look(id)
     }
 
     /// Reads on for a consumer that is behind the tail.
@@ -87,8 +104,13 @@ impl Dispatcher {
 
     /// Reads the tail of a stream, and old holes that may have filled: see `engine::tail` for why in this
     /// order.
-    fn look(&mut self, id: ConsumerId, name: &str) -> Progress {
+    fn look(&mut self, id: ConsumerId) -> Progress {
         let database = self.database;
+        let Some(name) = self.world.consumers.get(&id).map(|state| state.config.stream.clone())
+        else {
+            return Progress::AtTheEnd;
+        };
+        let name = name.as_str();
         let Some(state) = self.world.streams.get_mut(name) else { return Progress::AtTheEnd };
         let Some(stream) = state.stream.as_mut() else { return Progress::AtTheEnd };
         let read = process::transaction(|| {

@@ -55,7 +55,9 @@ impl Dispatcher {
         if self.is_behind_with_writing() {
             return Outcome::Nothing;
         }
-        self.load_messages(id, waiter.batch);
+        if !self.load_messages(id, waiter.batch) {
+            return Outcome::Nothing;
+        }
         let mut moment = Moment { now: now(), ids: &mut self.ids };
         let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
         let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
