@@ -76,12 +76,10 @@ mod tests {
         let table = stream("bounded");
         sequence::take(sequence::of_stream(table).unwrap(), 7);
         let database = session::database().unwrap();
-        assert_eq!(slot::publishers(database, table), []);
+        assert_eq!(slot::publishers(database, table).bound(), None);
         publish("bounded", "a");
         publish("bounded", "b");
-        let bounds: Vec<Seq> =
-            slot::publishers(database, table).iter().map(|publisher| publisher.bound).collect();
-        assert_eq!(bounds, [8]);
+        assert_eq!(slot::publishers(database, table).bound(), Some(8));
     }
 
     #[pg_test]
@@ -89,8 +87,7 @@ mod tests {
         let table = stream("inserted");
         Spi::run("INSERT INTO sequin_stream.inserted (key, data) VALUES ('a', '1'), ('b', '2')")
             .unwrap();
-        let open = slot::publishers(session::database().unwrap(), table);
-        assert_eq!(open.first().map(|publisher| publisher.bound), Some(1));
+        assert_eq!(slot::publishers(session::database().unwrap(), table).bound(), Some(1));
     }
 
     #[pg_test]
@@ -101,8 +98,7 @@ mod tests {
         });
         let database = session::database().unwrap();
         for table in tables {
-            let open = slot::publishers(database, table);
-            assert_eq!(open.first().map(|publisher| publisher.bound), Some(1));
+            assert_eq!(slot::publishers(database, table).bound(), Some(1));
         }
     }
 

@@ -24,6 +24,7 @@ pub mod sequence;
 pub mod session;
 pub mod shmem;
 pub mod slot;
+pub mod snapshot;
 pub mod spi;
 pub mod spool;
 pub mod status;

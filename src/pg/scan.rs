@@ -5,6 +5,7 @@
 //! costs the same for ever. See access/genam.h, and systable_beginscan_ordered for the model.
 
 use super::datum::{Jsonb, Text, copy_varlena};
+use super::snapshot::Snapshot;
 use super::spi::OuterContext;
 use crate::engine::key::Seq;
 use crate::error::{Error, Result};
@@ -68,14 +69,27 @@ impl Message {
     }
 }
 
-/// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that are committed by
-/// now, in order. True if all were, false if `f` ended it by returning false.
+/// [`messages_in`] a snapshot of what is committed by now.
 pub fn messages(
+    table: pg_sys::Oid,
+    ranges: &[(Seq, Seq)],
+    f: impl FnMut(&Message) -> bool,
+) -> Result<bool> {
+    let snapshot = Snapshot::newest();
+    let all = messages_in(&snapshot, table, ranges, f)?;
+    snapshot.close();
+    Ok(all)
+}
+
+/// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that a snapshot shows, in
+/// order. True if all were, false if `f` ended it by returning false.
+pub fn messages_in(
+    snapshot: &Snapshot,
     table: pg_sys::Oid,
     ranges: &[(Seq, Seq)],
     mut f: impl FnMut(&Message) -> bool,
 ) -> Result<bool> {
-    let scan = Scan::open(table)?;
+    let scan = Scan::open(table, snapshot)?;
     let mut all = true;
     'ranges: for &(from, upto) in ranges {
         scan.start(from, upto);
@@ -93,7 +107,6 @@ pub fn messages(
 struct Scan {
     table: pg_sys::Relation,
     index: pg_sys::Relation,
-    snapshot: pg_sys::Snapshot,
     scan: pg_sys::IndexScanDesc,
     slot: *mut pg_sys::TupleTableSlot,
 }
@@ -102,9 +115,9 @@ const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
 impl Scan {
     /// An ERROR on the way leaves nothing behind: the transaction's resource owner closes it all.
-    fn open(oid: pg_sys::Oid) -> Result<Scan> {
-        // SAFETY: everything that is opened is closed by `close`, in the reverse order; the snapshot is
-        // registered for as long as the scan uses it.
+    fn open(oid: pg_sys::Oid, snapshot: &Snapshot) -> Result<Scan> {
+        // SAFETY: everything that is opened is closed by `close`, in the reverse order; the snapshot stays
+        // registered, as whoever has it waits for the scan's end.
         unsafe {
             let table = pg_sys::try_table_open(oid, LOCK);
             if table.is_null() {
@@ -119,13 +132,12 @@ impl Scan {
                 let name = super::catalog::relation_name(oid);
                 return Err(Error::NotAStream(name));
             }
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
             let slot = pg_sys::MakeSingleTupleTableSlot(
                 (*table).rd_att,
                 pg_sys::table_slot_callbacks(table),
             );
-            let scan = begin(table, index, snapshot);
-            Ok(Scan { table, index, snapshot, scan, slot })
+            let scan = begin(table, index, snapshot.as_ptr());
+            Ok(Scan { table, index, scan, slot })
         }
     }
 
@@ -164,7 +176,6 @@ impl Scan {
         unsafe {
             pg_sys::index_endscan(self.scan);
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
-            pg_sys::UnregisterSnapshot(self.snapshot);
             pg_sys::index_close(self.index, LOCK);
             pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
         }

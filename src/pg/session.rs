@@ -73,7 +73,10 @@ pub(super) fn has_published(stream: pg_sys::Oid) -> bool {
 pub(super) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<()> {
     let (index, slot) = slot()?;
     database()?.set_publishing(index, true);
-    slot.publish(stream, bound);
+    // It will have an id anyhow, unless it inserts no row.
+    // SAFETY: in a transaction that is about to write.
+    let xid = unsafe { pg_sys::GetTopTransactionId() };
+    slot.publish(stream, bound, xid.into_inner());
     with(|t| t.published.push(stream));
     Ok(())
 }

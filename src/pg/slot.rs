@@ -9,6 +9,7 @@ use super::database::Database;
 use super::lwlock::Lock;
 use super::mailbox::{Answer, MAX_WORDS, Request};
 use super::shmem::{Segment, segment};
+use super::snapshot::{Snapshot, Xid};
 use crate::engine::key::Seq;
 use crate::engine::settings::Micros;
 use crate::engine::tail::Publisher;
@@ -53,6 +54,7 @@ struct Inner {
 struct Publishing {
     /// Counts the slot's transactions, so that two of them are told apart.
     transaction: u64,
+    xid: Xid,
     since: Micros,
     streams: usize,
     bounds: [(u32, Seq); PUBLISHED],
@@ -220,11 +222,12 @@ impl Slot {
     }
 
     /// Notes the lowest seq that this transaction can take in a stream.
-    pub(super) fn publish(&self, stream: pg_sys::Oid, bound: Seq) {
+    pub(super) fn publish(&self, stream: pg_sys::Oid, bound: Seq, xid: Xid) {
         let mut inner = self.inner.lock();
         let publishing = &mut inner.publishing;
         if publishing.streams == 0 {
             publishing.transaction += 1;
+            publishing.xid = xid;
             publishing.since = super::now();
         }
         match publishing.bounds.get_mut(publishing.streams) {
@@ -323,17 +326,40 @@ impl Slot {
     }
 }
 
-/// The transactions that have published to a stream and are open: what they may still take from it.
-pub fn publishers(database: &Database, stream: pg_sys::Oid) -> Vec<Publisher> {
+/// The transactions that have published to a stream, and whose end isn't known here yet: what they may still take
+/// from it.
+#[derive(Debug, Default)]
+pub struct Publishers(Vec<(Publisher, Xid)>);
+
+impl Publishers {
+    pub fn all(&self) -> Vec<Publisher> {
+        self.0.iter().map(|&(publisher, _)| publisher).collect()
+    }
+
+    /// Those whose transaction is open, for who sees what `snapshot` shows. A transaction's commit is visible before
+    /// its slot says so; without this, some of its messages would be found, and earlier ones be taken for holes.
+    pub fn open_in(&self, snapshot: &Snapshot) -> Vec<Publisher> {
+        let open = self.0.iter().filter(|&&(_, xid)| snapshot.is_running(xid));
+        open.map(|&(publisher, _)| publisher).collect()
+    }
+
+    /// The lowest seq that one of them can take, if there are any.
+    pub fn bound(&self) -> Option<Seq> {
+        self.0.iter().map(|(publisher, _)| publisher.bound).min()
+    }
+}
+
+/// The publishers to a stream.
+pub fn publishers(database: &Database, stream: pg_sys::Oid) -> Publishers {
     let oid = stream.to_u32();
     let bound_of = |(index, slot): (usize, &Slot)| {
         let inner = slot.inner.lock();
-        let Publishing { transaction, streams, ref bounds, .. } = inner.publishing;
+        let Publishing { transaction, xid, streams, ref bounds, .. } = inner.publishing;
         let used = &bounds[..streams.min(PUBLISHED)];
         let bound = used.iter().filter(|&&(s, _)| s == oid || s == 0).map(|&(_, b)| b).min()?;
-        Some(Publisher { slot: u32::try_from(index).ok()?, transaction, bound })
+        Some((Publisher { slot: u32::try_from(index).ok()?, transaction, bound }, xid))
     };
-    database.publishing().filter_map(bound_of).collect()
+    Publishers(database.publishing().filter_map(bound_of).collect())
 }
 
 /// The same transactions, for people.
@@ -343,7 +369,7 @@ pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPubl
         let inner = slots.get(publisher.slot as usize)?.inner.lock();
         Some(OpenPublisher { pid: inner.pid, since: inner.publishing.since })
     };
-    publishers(database, stream).into_iter().filter_map(to_open).collect()
+    publishers(database, stream).all().into_iter().filter_map(to_open).collect()
 }
 
 /// True while some process keeps the workers of a database away.

@@ -4,6 +4,7 @@ use crate::engine::key::Seq;
 use crate::engine::stream::{Found, Row};
 use crate::error::Result;
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
+use crate::pg::snapshot::Snapshot;
 use crate::pg::spi::{Access, Arg, OuterContext, Plan, arg, connected};
 use crate::pg::{append, catalog, publish, scan, sequence};
 use pgrx::pg_sys;
@@ -148,10 +149,26 @@ pub fn keys(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Row>> {
     rows(table, &runs(seqs), usize::MAX).map(|found| found.rows)
 }
 
-/// Up to `limit` messages in these ranges.
+/// Up to `limit` messages in these ranges, of those that are committed by now.
 pub fn rows(table: pg_sys::Oid, ranges: &[(Seq, Seq)], limit: usize) -> Result<Found> {
+    let snapshot = Snapshot::newest();
+    let found = rows_in(&snapshot, table, ranges, limit)?;
+    snapshot.close();
+    Ok(found)
+}
+
+/// The same, of those that a snapshot shows.
+pub fn rows_in(
+    snapshot: &Snapshot,
+    table: pg_sys::Oid,
+    ranges: &[(Seq, Seq)],
+    limit: usize,
+) -> Result<Found> {
+    if ranges.is_empty() {
+        return Ok(Found { rows: Vec::new(), complete: true });
+    }
     let mut rows = Vec::new();
-    let complete = scan::messages(table, ranges, |message| {
+    let complete = scan::messages_in(snapshot, table, ranges, |message| {
         rows.push(Row { seq: message.seq(), key: message.key() });
         rows.len() < limit
     })?;

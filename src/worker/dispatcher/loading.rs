@@ -194,7 +194,7 @@ impl Dispatcher {
                 Table::Missing => return Ok(Err(NotLoaded::Unknown)),
             };
             let last = sequence::last_value(sequence::of_stream(table)?);
-            Ok(Ok((table, Stream::new(last, &slot::publishers(database, table)))))
+            Ok(Ok((table, Stream::new(last, &slot::publishers(database, table).all()))))
         });
         match opened {
             Ok(Ok((table, stream))) => {

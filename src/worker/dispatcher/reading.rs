@@ -3,11 +3,10 @@
 
 use super::Dispatcher;
 use crate::engine::settings::Micros;
-use crate::engine::stream::{ConsumerId, Found};
-use crate::error::Result;
+use crate::engine::stream::ConsumerId;
+use crate::pg::snapshot::Snapshot;
 use crate::pg::{now, process, sequence, slot};
 use crate::store::messages::{self, Table};
-use pgrx::pg_sys::Oid;
 
 /// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
 /// transaction around it, about 15 us, cheap.
@@ -68,7 +67,7 @@ impl Dispatcher {
         let Some(stream) = self.world.stream_of(id) else { return false };
         let tail = stream.tail();
         // Mostly there are no holes, and no slots to be looked through for their sake.
-        tail.lowest_hole().is_some() && tail.is_outdated(&slot::publishers(database, table))
+        tail.lowest_hole().is_some() && tail.is_outdated(&slot::publishers(database, table).all())
     }
 
     fn read_for(&mut self, id: ConsumerId) -> Progress {
@@ -116,11 +115,14 @@ impl Dispatcher {
         let read = process::transaction(|| {
             let Table::Locked(table) = messages::try_lock(name) else { return Ok(None) };
             let last = sequence::last_value(sequence::of_stream(table)?);
-            let open = slot::publishers(database, table);
-            let look = stream.look(last, open, READ_RANGES);
-            let late = read_rows(table, &look.recheck)?;
+            let publishers = slot::publishers(database, table);
+            // One for all that is read: of a transaction that commits meanwhile nothing, or all of it.
+            let snapshot = Snapshot::newest();
+            let look = stream.look(last, publishers.open_in(&snapshot), READ_RANGES);
+            let late = messages::rows_in(&snapshot, table, &look.recheck, READ_ROWS)?;
             let scan = look.scan.filter(|_| late.complete).map(|(after, upto)| (after + 1, upto));
-            let new = read_rows(table, scan.as_slice())?;
+            let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ_ROWS)?;
+            snapshot.close();
             Ok(Some((look, late, new)))
         });
         match read {
@@ -156,12 +158,5 @@ impl Dispatcher {
         }
         self.next_wait = self.next_wait.min(at);
         Progress::NotNow
-    }
-}
-
-fn read_rows(table: Oid, ranges: &[(i64, i64)]) -> Result<Found> {
-    match ranges {
-        [] => Ok(Found { rows: Vec::new(), complete: true }),
-        _ => messages::rows(table, ranges, READ_ROWS),
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Transaction {
     pub begun: u64,
     /// The step of its commit; None while it is open and if it rolls back.
     pub visible: Option<u64>,
+    /// When it ended, for a snapshot.
+    pub over: Option<u64>,
     pub slot_cleared: u64,
 }
 
@@ -43,6 +45,12 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Whether a snapshot shows the publisher's transaction as not ended.
+    pub fn is_running(&self, publisher: &Publisher, snapshot: u64) -> bool {
+        let over = self.transactions[publisher.transaction as usize].over;
+        over.is_none_or(|over| over > snapshot)
+    }
+
     /// At most `limit` of the seqs from `lo` to `hi` of each range.
     pub fn read(&self, ranges: &[(Seq, Seq)], snapshot: u64, limit: usize) -> (Vec<Seq>, bool) {
         let visible = |&owner: &usize| self.transactions[owner].visible;
@@ -82,7 +90,12 @@ impl Backend {
             Self::Idle => Self::ReadLast { bound: world.last + 1, begun: world.now },
             Self::ReadLast { bound, begun } => {
                 let me = world.transactions.len();
-                world.transactions.push(Transaction { begun, visible: None, slot_cleared: 0 });
+                world.transactions.push(Transaction {
+                    begun,
+                    visible: None,
+                    over: None,
+                    slot_cleared: 0,
+                });
                 let publisher = Publisher { slot: slot as u32, transaction: me as u64, bound };
                 world.slots[slot] = Some(publisher);
                 Self::Publishing { me, seqs_left: random.below(4) }
@@ -115,8 +128,9 @@ impl Backend {
         if clear {
             world.slots[slot] = None;
             transaction.slot_cleared = world.now;
-        } else if commits {
-            transaction.visible = Some(world.now);
+        } else {
+            transaction.visible = commits.then_some(world.now);
+            transaction.over = Some(world.now);
         }
     }
 }
