@@ -1,5 +1,8 @@
 -- What the extension owns. Config refers to streams and consumers by name, so that a dump restores; the
 -- journals refer to a consumer by the id of its row, which a dump carries too.
+--
+-- No table that is dumped has a foreign key: those of an extension's tables are there before the rows, and
+-- pg_restore --jobs loads tables in any order. The functions see to it that nothing refers to what is not there.
 
 -- Streams' tables live here and are no members of the extension: pg_dump, GRANT and COPY treat them as the
 -- user's own.
@@ -16,7 +19,7 @@ CREATE TABLE sequin.streams (
 -- Written by: create_consumer, alter_consumer, drop_consumer, pause_, resume_consumer, rewind.
 CREATE TABLE sequin.consumers (
     name text COLLATE "C" PRIMARY KEY,
-    stream text COLLATE "C" NOT NULL REFERENCES sequin.streams (name),
+    stream text COLLATE "C" NOT NULL,
     owner regrole NOT NULL,
     filters text[] NOT NULL,
     ack_wait interval NOT NULL,
@@ -84,9 +87,9 @@ CREATE TABLE sequin.checkpoints (
     PRIMARY KEY (consumer_id, id)
 );
 
--- Written by: reject, redrive, and the dispatcher for messages delivered max_deliver times.
+-- Written by: reject, redrive, drop_consumer, and the dispatcher for messages delivered max_deliver times.
 CREATE TABLE sequin.dead_letters (
-    consumer text COLLATE "C" NOT NULL REFERENCES sequin.consumers (name) ON DELETE CASCADE,
+    consumer text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,
     key text COLLATE "C" NOT NULL,
     data jsonb NOT NULL,
@@ -100,7 +103,7 @@ CREATE TABLE sequin.dead_letters (
 -- Written by: create_source, alter_source, pause_source, resume_source, drop_source.
 CREATE TABLE sequin.sources (
     name text COLLATE "C" PRIMARY KEY,
-    stream text COLLATE "C" NOT NULL REFERENCES sequin.streams (name),
+    stream text COLLATE "C" NOT NULL,
     -- Inserts into the stream as this role.
     owner regrole NOT NULL,
     publication text NOT NULL,

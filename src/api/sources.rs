@@ -68,6 +68,7 @@ fn create_source(
     if source.owns_publication {
         publications::create(&source.name, tables.as_deref())?;
     }
+    streams::keep(&source.stream)?;
     sources::insert(&source, server.system, server.database)?;
     if backfill {
         read_all(&source, publications::tables(&source.publication)?)?;
@@ -94,6 +95,7 @@ fn alter_source(
     if tables.is_some() {
         set_tables(&source, chosen(tables, source.backfill)?.unwrap_or_default())?;
     }
+    stream.as_deref().map_or(Ok(()), streams::keep)?;
     Ok(sources::alter(&source.name, stream.as_deref(), key_format)?)
 }
 

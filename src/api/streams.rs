@@ -51,6 +51,8 @@ fn drop_stream(
     let stream = self::name(name, "stream", "name")?;
     let force = required(force, "force")?;
     must_own(&stream)?;
+    // First: now nothing new can refer to it.
+    streams::delete(&stream)?;
     let used_by = consumers::of_stream(&stream)?;
     if !force && !used_by.is_empty() {
         let consumers = used_by.join(", ");
@@ -66,7 +68,6 @@ fn drop_stream(
     for consumer in &used_by {
         consumers::delete(consumer)?;
     }
-    streams::delete(&stream)?;
     streams::drop_table(&stream)?;
     Ok(())
 }

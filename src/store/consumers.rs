@@ -1,6 +1,6 @@
 //! `sequin.consumers`: the settings of consumers.
 
-use super::statement;
+use super::{dead_letters, statement, streams};
 use crate::engine::key::Seq;
 use crate::engine::settings::{Micros, Settings};
 use crate::engine::stream::ConsumerId;
@@ -165,7 +165,7 @@ fn lookup(name: &str) -> Result<Option<Consumer>> {
 /// The consumers of a stream, by name.
 pub fn of_stream(stream: &str) -> Result<Vec<String>> {
     let read = |s: &Statement| {
-        s.run(Access::Snapshot, &[arg(stream)], |rows| {
+        s.run(Access::Latest, &[arg(stream)], |rows| {
             rows.iter().map(|row| row.need::<String>(1)).collect()
         })
     };
@@ -220,7 +220,8 @@ pub fn insert(name: &str, stream: &str, given: Given, start: Start) -> Result<()
         arg(start.after),
         arg(start.done),
     ];
-    role::as_owner(|| INSERT.with(|s| s.execute(&args))).map(drop)
+    role::as_owner(|| INSERT.with(|s| s.execute(&args)))?;
+    streams::keep(stream)
 }
 
 pub fn alter(name: &str, given: Given) -> Result<()> {
@@ -245,10 +246,11 @@ pub fn rewind(name: &str, after: Seq) -> Result<()> {
     change(name, &REWIND, &[arg(name), arg(after)])
 }
 
-/// Deletes it, and has the dispatcher delete what the journals have of it: not here, where an open transaction
+/// Deletes it with its dead letters, and has the dispatcher delete what the journals have of it: not here, where an open transaction
 /// would hold locks on rows that the dispatcher may want to delete itself.
 pub fn delete(name: &str) -> Result<()> {
-    change(name, &DELETE, &[arg(name)])
+    change(name, &DELETE, &[arg(name)])?;
+    dead_letters::delete_all(name)
 }
 
 fn change(

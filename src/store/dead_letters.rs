@@ -10,7 +10,8 @@ use crate::pg::spi::{Access, arg};
 statement!(
     INSERT,
     "INSERT INTO sequin.dead_letters (consumer, seq, key, data, headers, deliver_count, reason) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7) \
+     SELECT $1, $2, $3, $4, $5, $6, $7 FROM sequin.consumers \
+     WHERE name OPERATOR(pg_catalog.=) $1 FOR KEY SHARE \
      ON CONFLICT (consumer, seq) DO UPDATE SET deliver_count = excluded.deliver_count, \
         reason = excluded.reason, dead_at = excluded.dead_at",
     [TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID, INT4OID, TEXTOID]
@@ -27,8 +28,13 @@ statement!(
      AND seq OPERATOR(pg_catalog.=) ANY ($2)",
     [TEXTOID, INT8ARRAYOID]
 );
+statement!(
+    DELETE_ALL,
+    "DELETE FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1",
+    [TEXTOID]
+);
 
-/// Copies messages into the dead letters, as far as they are still in the stream.
+/// Copies messages into the dead letters, as far as they are still in the stream, and the consumer is not dropped.
 pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) -> Result<()> {
     let mut items = items.to_vec();
     items.sort_unstable_by_key(|item| item.seq);
@@ -59,6 +65,11 @@ pub fn lock(consumer: &str, seqs: Option<Vec<Seq>>) -> Result<Vec<Seq>> {
             })
         })
     })
+}
+
+/// Deletes all that a consumer has.
+pub fn delete_all(consumer: &str) -> Result<()> {
+    role::as_owner(|| DELETE_ALL.with(|s| s.execute(&[arg(consumer)]))).map(drop)
 }
 
 pub fn delete(consumer: &str, seqs: Vec<Seq>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Plan, arg, connected};
+use crate::pg::spi::{Access, Plan, Statement, arg, connected};
 use crate::pg::{catalog, role};
 use pgrx::pg_sys;
 
@@ -11,6 +11,11 @@ statement!(DELETE, "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=)
 statement!(
     EXISTS,
     "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1",
+    [TEXTOID]
+);
+statement!(
+    KEEP,
+    "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1 FOR KEY SHARE",
     [TEXTOID]
 );
 statement!(
@@ -27,10 +32,17 @@ pub fn table(stream: &str) -> Result<pg_sys::Oid> {
 }
 
 pub fn exists(stream: &str) -> Result<bool> {
-    let found = |s: &crate::pg::spi::Statement| {
-        s.run(Access::Snapshot, &[arg(stream)], |rows| Ok(rows.len() > 0))
-    };
+    let found = |s: &Statement| s.run(Access::Snapshot, &[arg(stream)], |rows| Ok(rows.len() > 0));
     role::as_owner(|| EXISTS.with(found))
+}
+
+/// Has a stream stay until this transaction ends, so that something can refer to it: what a foreign key does.
+pub fn keep(stream: &str) -> Result<()> {
+    let found = |s: &Statement| s.run(Access::Write, &[arg(stream)], |rows| Ok(rows.len() > 0));
+    match role::as_owner(|| KEEP.with(found))? {
+        true => Ok(()),
+        false => Err(Error::NoStream(stream.into())),
+    }
 }
 
 pub fn insert(stream: &str) -> Result<()> {
