@@ -3,12 +3,13 @@
 //! early once more.
 
 use super::{ConsumerState, Dispatcher, LastCheckpoint, World};
-use crate::engine::event::{Change, Item};
+use crate::engine::event::{Change, Event, Item};
 use crate::engine::settings::Micros;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::stream::ConsumerId;
 use crate::error::Result;
 use crate::pg::{now, process};
+use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, dead_letters, outbox};
 
 /// How long an event may stay unwritten: under load, what happens in that time shares one transaction.
@@ -38,15 +39,19 @@ const MAX_DELIVER: &str = "max_deliver reached";
 impl Dispatcher {
     /// When something is to be written next.
     pub(super) fn next_write(&self) -> Option<Micros> {
-        let events = self.unwritten_since.map(|since| since + WRITE_AFTER);
         let checkpoint = (!self.unsaved.is_empty()).then_some(self.next_checkpoint);
-        events.into_iter().chain(checkpoint).min()
+        self.next_events().into_iter().chain(checkpoint).min()
+    }
+
+    /// When events are to be written next.
+    fn next_events(&self) -> Option<Micros> {
+        self.unwritten_since.map(|since| (since + WRITE_AFTER).max(self.retry_events_at))
     }
 
     /// Writes what is due.
     pub(super) fn write(&mut self) {
         let now = now();
-        if self.unwritten_since.is_some_and(|since| since + WRITE_AFTER <= now) {
+        if self.next_events().is_some_and(|at| at <= now) {
             self.write_events();
         }
         if !self.unsaved.is_empty() && self.next_checkpoint <= now {
@@ -89,30 +94,54 @@ impl Dispatcher {
         }
     }
 
+    /// All in one transaction, but for those with dead letters: their messages are read from streams, which may be
+    /// locked or broken, and that delays no other.
     fn write_events(&mut self) {
         let consumers = &self.world.consumers;
+        let (to_bury, rest): (Vec<ConsumerId>, Vec<ConsumerId>) = (consumers.iter())
+            .filter(|(_, state)| !state.unwritten.is_empty())
+            .map(|(&id, _)| id)
+            .partition(|id| consumers.get(id).is_some_and(|state| !dead(state).is_empty()));
+        let mut all = self.write_events_of(&rest);
+        for id in to_bury {
+            all &= self.write_events_of(&[id]);
+        }
+        match all {
+            true => self.unwritten_since = None,
+            false => self.retry_events_at = now() + RETRY_AFTER,
+        }
+    }
+
+    /// Writes the events of these consumers, or none of them; false then.
+    fn write_events_of(&mut self, ids: &[ConsumerId]) -> bool {
+        if ids.is_empty() {
+            return true;
+        }
+        let consumers = &self.world.consumers;
         let written = process::transaction(|| {
-            for state in consumers.values().filter(|state| !state.unwritten.is_empty()) {
-                write_events_of(state)?;
+            for state in ids.iter().filter_map(|id| consumers.get(id)) {
+                if !write_events_of(state)? {
+                    return Ok(false);
+                }
             }
-            Ok(())
+            Ok(true)
         });
-        match written {
-            Ok(()) => {
-                self.unwritten_since = None;
-                for state in self.world.consumers.values_mut() {
+        match &written {
+            Ok(true) => {
+                for id in ids {
+                    let Some(state) = self.world.consumers.get_mut(id) else { continue };
                     state.checkpoint.events += state.unwritten.len();
                     state.unwritten.clear();
                 }
             }
-            Err(error) => {
-                self.fail("cannot write the journal", &error);
-                self.unwritten_since = Some(now() + RETRY_AFTER);
-            }
+            Ok(false) => {}
+            Err(error) => self.fail("cannot write the journal", error),
         }
+        written == Ok(true)
     }
 
-    /// Each in a transaction of its own: a failure of one delays no other.
+    /// Each in a transaction of its own: a failure of one delays no other. But one that has waited for a lock on the
+    /// tables is enough: the others would wait as long.
     fn write_checkpoints(&mut self, ids: &[ConsumerId]) {
         for &id in ids {
             let cursor = self.world.cursor(id).unwrap_or(0);
@@ -124,10 +153,11 @@ impl Dispatcher {
             };
             let new = self.ids.take(1);
             let old = state.checkpoint.id;
-            let written = process::transaction(|| write_checkpoint(state, new, old, &snapshot));
+            let written =
+                process::patient_transaction(|| write_checkpoint(state, new, old, &snapshot));
             state.checkpoint.at = now();
             match written {
-                Ok(()) => {
+                Ok(true) => {
                     state.checkpoint = LastCheckpoint {
                         id: new,
                         at: now(),
@@ -139,7 +169,13 @@ impl Dispatcher {
                     state.applied.clear();
                     self.unsaved.remove(&id);
                 }
-                Err(error) => self.fail_consumer(id, "cannot write a checkpoint", &error),
+                Ok(false) => {}
+                Err(failure) => {
+                    self.fail_consumer(id, "cannot write a checkpoint", &failure.text);
+                    if failure.is_lock {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -170,33 +206,55 @@ impl World {
     }
 }
 
-fn write_events_of(state: &ConsumerState) -> Result<()> {
-    bury(state)?;
+/// False if that has to wait, as `bury` says.
+fn write_events_of(state: &ConsumerState) -> Result<bool> {
+    if !bury(state)? {
+        return Ok(false);
+    }
     for event in &state.unwritten {
         outbox::insert(state.config.id, state.config.generation, event)?;
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Dead letters among the unwritten events, copied while their messages are still in the stream.
-fn bury(state: &ConsumerState) -> Result<()> {
-    let dead: Vec<Item> = (state.unwritten.iter())
-        .filter_map(|event| match event.change {
-            Change::Dead { item } => Some(item),
-            _ => None,
-        })
-        .collect();
+/// Messages that have died, among the unwritten events.
+fn dead(state: &ConsumerState) -> Vec<Item> {
+    let item = |event: &Event| match event.change {
+        Change::Dead { item } => Some(item),
+        _ => None,
+    };
+    state.unwritten.iter().filter_map(item).collect()
+}
+
+/// Copies the dead to the dead letters, while they are still in the stream. False if that is locked: this process
+/// waits for nobody.
+fn bury(state: &ConsumerState) -> Result<bool> {
+    let (dead, config) = (dead(state), &state.config);
     if dead.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
-    dead_letters::bury(&state.config.name, &state.config.stream, &dead, Some(MAX_DELIVER))
+    match messages::try_lock(&config.stream) {
+        Table::Busy => Ok(false),
+        Table::Missing => Ok(true),
+        Table::Locked(_) => {
+            dead_letters::bury(&config.name, &config.stream, &dead, Some(MAX_DELIVER))
+                .map(|()| true)
+        }
+    }
 }
 
 /// The state, in place of all that the journals have of it. Events that are not written yet are part of it
-/// too, and need not be.
-fn write_checkpoint(state: &ConsumerState, new: i64, old: i64, snapshot: &Snapshot) -> Result<()> {
+/// too, and need not be. False if that has to wait, as `bury` says.
+fn write_checkpoint(
+    state: &ConsumerState,
+    new: i64,
+    old: i64,
+    snapshot: &Snapshot,
+) -> Result<bool> {
     let id = state.config.id;
-    bury(state)?;
+    if !bury(state)? {
+        return Ok(false);
+    }
     checkpoints::insert(id, new, state.config.generation, snapshot)?;
     if old != 0 {
         checkpoints::delete(id, old)?;
@@ -207,5 +265,5 @@ fn write_checkpoint(state: &ConsumerState, new: i64, old: i64, snapshot: &Snapsh
     if !state.applied.is_empty() {
         acks::delete(id, state.applied.clone())?;
     }
-    Ok(())
+    Ok(true)
 }

@@ -122,6 +122,8 @@ struct Dispatcher {
     unsaved: BTreeSet<ConsumerId>,
     /// When the oldest unwritten event happened; `None` if all is written.
     unwritten_since: Option<Micros>,
+    /// They could not be written, and are not to be tried again before.
+    retry_events_at: Micros,
     next_checkpoint: Micros,
     /// Consumers that have had their turn and want to read on.
     hungry: BTreeSet<ConsumerId>,
@@ -211,6 +213,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         next_wait: Micros::MAX,
         unsaved: BTreeSet::new(),
         unwritten_since: None,
+        retry_events_at: 0,
         next_checkpoint: 0,
         hungry: BTreeSet::new(),
         config_read: false,
