@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use process::{as_server_user, family, is_zombie, program, server_user, spawn_for_life};
-pub use process::{signal, succeed};
+pub use process::{as_server_user, program, server_user, signal, succeed};
+use process::{family, is_zombie, spawn_for_life};
 
 /// How long a server may take to start (crash recovery included) or to stop, on a busy machine.
 const SERVER_DEADLINE: Duration = Duration::from_secs(60);
@@ -55,18 +55,23 @@ impl Cluster {
     /// The same, with lines for postgresql.conf, which win over the defaults.
     pub fn start_with(config: &str) -> Self {
         let cluster = Self::stopped();
-        let data = cluster.data();
+        cluster.create(config);
+        cluster
+    }
+
+    /// Makes the files of a cluster that has none yet, and starts it.
+    pub fn create(&self, config: &str) {
+        let data = self.data();
         let mut initdb = as_server_user(&program("initdb"));
         initdb.arg("-D").arg(&data).args(["-U", "postgres", "--auth=trust", "--encoding=UTF8"]);
         succeed(initdb.args(["--locale=C", "--no-sync", "--no-instructions"]));
 
         let file = data.join("postgresql.conf");
         let defaults = fs::read_to_string(&file).unwrap();
-        let socket = format!("unix_socket_directories = '{}'", cluster.directory.display());
+        let socket = format!("unix_socket_directories = '{}'", self.directory.display());
         fs::write(file, format!("{defaults}\n{CONFIG}\n{socket}\nport = {PORT}\n{config}\n"))
             .unwrap();
-        cluster.boot();
-        cluster
+        self.boot();
     }
 
     /// A hot standby of this cluster, started.
@@ -83,7 +88,8 @@ impl Cluster {
         standby
     }
 
-    fn stopped() -> Self {
+    /// A directory, and nothing in it yet.
+    pub fn stopped() -> Self {
         Self { directory: fresh_directory(), postmaster: Mutex::new(None) }
     }
 

@@ -11,6 +11,7 @@ mod seed;
 mod crash;
 mod databases;
 mod dooming;
+mod faults;
 mod in_the_way;
 mod leases;
 mod long_poll;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         long_poll::tests(),
         crash::tests(),
         databases::tests(),
+        faults::tests(),
         tour::tests(),
         sources::tests(),
         torture::tests(),

@@ -22,6 +22,7 @@ mod streaming;
 mod toast;
 mod types;
 
+pub use fixture::{Fixture, Sources};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
