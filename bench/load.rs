@@ -24,12 +24,28 @@ impl Done {
 
 /// Runs a script for some time, with CLIENTS clients that prepare each statement once.
 pub fn run(database: &Database, script: &str, duration: Duration) -> Done {
-    finish(start(database, script, CLIENTS, &for_time(duration)))
+    finish(start(database, script, CLIENTS, &[&for_time(duration)])).0
+}
+
+/// The same, and each command of the script with its mean latency in milliseconds.
+pub fn run_timed(
+    database: &Database,
+    script: &str,
+    duration: Duration,
+) -> (Done, Vec<(String, f64)>) {
+    let timed = [&for_time(duration), "--report-per-command"];
+    let (done, text) = finish(start(database, script, CLIENTS, &timed));
+    let (_, commands) = text.split_once("statement latencies in milliseconds").unwrap();
+    let command = |line: &str| {
+        let (latency, text) = line.trim().split_once(' ')?;
+        Some((text.into(), latency.parse().ok()?))
+    };
+    (done, commands.lines().filter_map(command).collect())
 }
 
 /// The same, until each client has run it so many times.
 pub fn run_times(database: &Database, script: &str, times: usize) -> Done {
-    finish(start(database, script, CLIENTS, &format!("--transactions={times}")))
+    finish(start(database, script, CLIENTS, &[&format!("--transactions={times}")])).0
 }
 
 /// pgbench's own load on its own tables, with two clients.
@@ -40,13 +56,15 @@ pub fn run_tpcb(database: &Database, duration: Duration) -> Done {
     finish(
         pgbench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cannot run pgbench"),
     )
+    .0
 }
 
 fn for_time(duration: Duration) -> String {
     format!("--time={}", duration.as_secs())
 }
 
-fn finish(pgbench: Child) -> Done {
+/// What it came to, and its report.
+fn finish(pgbench: Child) -> (Done, String) {
     let output = pgbench.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -56,7 +74,8 @@ fn finish(pgbench: Child) -> Done {
         panic!("pgbench: {}\n{text}{errors}", output.status);
     }
     let transactions = number("number of transactions actually processed: ").unwrap();
-    Done { transactions, seconds: transactions / number("tps = ").unwrap() }
+    let done = Done { transactions, seconds: transactions / number("tps = ").unwrap() };
+    (done, text.into_owned())
 }
 
 /// Scripts that run until the value is dropped, one client each.
@@ -66,7 +85,7 @@ impl Background {
     pub fn start(database: &Database, scripts: impl Iterator<Item = String>) -> Self {
         /// Far longer than anything is needed.
         const FOR_EVER: Duration = Duration::from_secs(3600);
-        Self(scripts.map(|script| start(database, &script, 1, &for_time(FOR_EVER))).collect())
+        Self(scripts.map(|script| start(database, &script, 1, &[&for_time(FOR_EVER)])).collect())
     }
 }
 
@@ -83,11 +102,11 @@ impl Drop for Background {
     }
 }
 
-fn start(database: &Database, script: &str, clients: usize, until: &str) -> Child {
+fn start(database: &Database, script: &str, clients: usize, arguments: &[&str]) -> Child {
     let mut pgbench = database.cluster.client_program("pgbench");
     pgbench.args(["--no-vacuum", "--protocol=prepared", "--file=-"]);
     pgbench.arg(format!("--client={clients}")).arg(format!("--jobs={}", clients.min(2)));
-    pgbench.arg(until).arg(&database.name);
+    pgbench.args(arguments).arg(&database.name);
     pgbench.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pgbench.spawn().expect("cannot run pgbench");
     // It ends, the script does, when the handle is dropped.

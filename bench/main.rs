@@ -11,7 +11,7 @@ mod backlog;
 mod cluster;
 mod cpu;
 mod flat;
-mod held_horizon;
+mod horizons;
 mod idle;
 mod latency;
 mod load;
@@ -45,11 +45,7 @@ const SECTIONS: [(&str, &str, Section); 6] = [
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
     ("flat", "Flat: receive of 10, against 1,000 waiting, 10 in flight, no holes", flat::rows),
-    (
-        "horizon",
-        "Flat: receive + ack of 10 while a REPEATABLE READ transaction is open",
-        held_horizon::rows,
-    ),
+    ("horizons", "Held horizons: publish + receive + ack of 10, 4 clients", horizons::rows),
     ("sources", "Table sources, with wal_level logical", sources::rows),
 ];
 

@@ -76,6 +76,11 @@ impl Cluster {
 
     /// A hot standby of this cluster, started.
     pub fn standby(&self) -> Self {
+        self.standby_with("")
+    }
+
+    /// The same, with lines for postgresql.conf, which win over the primary's.
+    pub fn standby_with(&self, config: &str) -> Self {
         let standby = Self::stopped();
         let data = standby.data();
         let mut copy = as_server_user(&program("pg_basebackup"));
@@ -83,7 +88,8 @@ impl Cluster {
         copy.arg("--write-recovery-conf").arg("-h").arg(&self.directory);
         succeed(copy.args(["-p", &PORT.to_string()]));
         let mut file = fs::File::options().append(true).open(data.join("postgresql.conf")).unwrap();
-        writeln!(file, "unix_socket_directories = '{}'", standby.directory.display()).unwrap();
+        let socket = format!("unix_socket_directories = '{}'", standby.directory.display());
+        writeln!(file, "{socket}\n{config}").unwrap();
         standby.boot();
         standby
     }
