@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Mutex, RwLock, mpsc};
 use std::thread;
 
 use libtest_mimic::Trial;
@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Trial> {
     trials![
         all_comes_again_after_each_rewind_and_old_ack_ids_are_dead,
         an_ack_that_a_rewind_overtakes_counts_nothing,
+        a_rewind_to_a_time_ends_whatever_seqs_there_are,
     ]
 }
 
@@ -104,4 +105,29 @@ fn an_ack_that_a_rewind_overtakes_counts_nothing() {
     assert_eq!(client.ack("c", &ack_ids(&again)), 3);
     client.restart_dispatcher();
     assert_eq!(seqs(&client.drain("c", millis(500))), seqs(&held[3..]));
+}
+
+fn a_rewind_to_a_time_ends_whatever_seqs_there_are() {
+    let database = database("rewind_highest_seq");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    let first = client.publish("s", "a", "1");
+    client
+        .execute(
+            "INSERT INTO sequin_stream.s (seq, key, data) OVERRIDING SYSTEM VALUE VALUES ($1, 'a', '2')",
+            &[&i64::MAX],
+        )
+        .unwrap();
+    // Not with statement_timeout: what must not come back is a loop that nothing interrupts.
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for time in ["-infinity", "infinity", "tomorrow", "yesterday"] {
+            client
+                .batch_execute(&format!("SELECT sequin.rewind('c', to_time => '{time}')"))
+                .unwrap();
+        }
+        sender.send(client).unwrap();
+    });
+    let mut client = receiver.recv_timeout(seconds(60)).expect("the rewind goes on for ever");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [first]);
 }

@@ -235,7 +235,8 @@ fn after_seq(seq: i64, what: &'static str) -> Result<Seq> {
 /// Without what is committed by now, but with what open transactions have published and not committed yet.
 fn from_now_on(table: pgrx::pg_sys::Oid) -> Result<Start> {
     let last = sequence::last_value(sequence::of_stream(table)?);
-    let bound = slot::publishers(session::database()?, table).bound().unwrap_or(last + 1);
+    let publishers = slot::publishers(session::database()?, table);
+    let bound = publishers.bound().unwrap_or(last.saturating_add(1));
     let mut done = RangeSet::new();
     if bound <= last {
         for row in messages::rows(table, &[(bound, last)], usize::MAX)?.rows {

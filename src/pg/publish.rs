@@ -11,7 +11,7 @@ pub fn announce(table: pg_sys::Oid) -> Result<()> {
         return Ok(());
     }
     let last = sequence::last_value(sequence::of_stream(table)?);
-    session::note_published(table, last + 1)
+    session::note_published(table, last.saturating_add(1))
 }
 
 /// `sequin.on_publish()`, BEFORE INSERT FOR EACH STATEMENT.

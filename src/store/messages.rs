@@ -192,11 +192,13 @@ pub fn first_from(table: pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
 /// committed yet lies in a gap, and is not cut off.
 pub fn last_before(table: pg_sys::Oid, time: i64) -> Result<Seq> {
     const MARGIN: i64 = 1_000_000;
-    let (mut lo, mut hi) = (1, sequence::last_value(sequence::of_stream(table)?) + 1);
+    let last = sequence::last_value(sequence::of_stream(table)?);
+    // Who may insert may choose the highest seq there is.
+    let (mut lo, mut hi) = (1, last.saturating_add(1));
     while lo < hi {
         let middle = lo + (hi - lo) / 2;
         match first_from(table, middle)? {
-            Some((seq, at)) if at < time.saturating_sub(MARGIN) => lo = seq + 1,
+            Some((seq, at)) if at < time.saturating_sub(MARGIN) => lo = seq.saturating_add(1),
             _ => hi = middle,
         }
     }
@@ -261,7 +263,7 @@ fn runs(seqs: &[Seq]) -> Vec<(Seq, Seq)> {
     let mut runs: Vec<(Seq, Seq)> = Vec::new();
     for &seq in seqs {
         match runs.last_mut() {
-            Some((_, end)) if *end + 1 == seq => *end = seq,
+            Some((_, end)) if *end == seq - 1 => *end = seq,
             _ => runs.push((seq, seq)),
         }
     }
