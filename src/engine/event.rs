@@ -33,3 +33,22 @@ pub enum Change {
     /// A message was delivered too often. The same transaction that writes this writes the dead letter.
     Dead { item: Item },
 }
+
+impl Change {
+    /// False for what no dispatcher writes. It comes from a table, so anybody who may write that may have written it,
+    /// and arithmetic on it may overflow.
+    pub fn is_possible(&self) -> bool {
+        let are_seqs = |seqs: &[Seq]| seqs.iter().all(|&seq| seq > 0);
+        match self {
+            Change::Delivered { first_ack_id, items, .. } => {
+                let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                *first_ack_id > 0
+                    && first_ack_id.checked_add(count).is_some()
+                    && items.iter().all(|item| item.seq > 0)
+            }
+            Change::Returned { item, .. } | Change::Dead { item } => item.seq > 0,
+            Change::Extended { seq, .. } => *seq > 0,
+            Change::Finished { seqs } | Change::Redelivered { seqs } => are_seqs(seqs),
+        }
+    }
+}

@@ -45,6 +45,18 @@ impl Snapshot {
         Snapshot { acked_total, redelivered_total, dead_total, ..self }
     }
 
+    /// False for what no dispatcher writes: see [`Change::is_possible`].
+    pub fn is_possible(&self) -> bool {
+        /// More than can be counted up to from 0: what is added later can't overflow.
+        const MOST: i64 = i64::MAX / 2;
+        let Snapshot { acked_total, redelivered_total, dead_total, .. } = *self;
+        let totals = [acked_total, redelivered_total, dead_total];
+        self.floor >= 0
+            && self.done.first().is_none_or(|seq| seq > 0)
+            && self.active.keys().all(|&seq| seq > 0)
+            && totals.iter().all(|total| (0..=MOST).contains(total))
+    }
+
     /// The highest ack_id of a delivery in flight; 0 if there is none.
     pub fn highest_ack_id(&self) -> i64 {
         let ack_id = |hold: &Hold| match hold {
@@ -63,7 +75,7 @@ impl Snapshot {
     pub fn replay(&mut self, change: Change) {
         match change {
             Change::Delivered { first_ack_id, due, items } => {
-                for (ack_id, item) in (first_ack_id..).zip(items) {
+                for (item, ack_id) in items.into_iter().zip(first_ack_id..) {
                     self.redelivered_total += i64::from(item.deliveries > 1);
                     let lease = Lease { ack_id, due, holder: 0, pinned: false };
                     self.hold(item, Hold::InFlight(lease));

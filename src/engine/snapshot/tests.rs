@@ -171,3 +171,39 @@ fn two_of_a_key_in_flight_are_both_waited_for_when_order_is_switched_on() {
     life.consumer.finish(granted[2].1);
     assert_eq!(life.grant().len(), 1);
 }
+
+#[test]
+fn numbers_that_nobody_counts_up_to_are_told() {
+    let item = |seq| Item { seq, key: 1, deliveries: 1 };
+    let delivered = |first_ack_id, items| Change::Delivered { first_ack_id, due: 0, items };
+    for possible in [
+        delivered(1, vec![item(1), item(Seq::MAX)]),
+        Change::Extended { ack_id: 1, seq: 1, due: -1 },
+        Change::Finished { seqs: vec![] },
+    ] {
+        assert!(possible.is_possible(), "{possible:?}");
+    }
+    for impossible in [
+        delivered(i64::MAX, vec![item(1), item(2)]),
+        delivered(0, vec![item(1)]),
+        delivered(1, vec![item(1), item(0)]),
+        Change::Returned { item: item(Seq::MIN), until: 0 },
+        Change::Dead { item: item(-1) },
+        Change::Extended { ack_id: 1, seq: 0, due: 0 },
+        Change::Finished { seqs: vec![1, Seq::MIN] },
+        Change::Redelivered { seqs: vec![0] },
+    ] {
+        assert!(!impossible.is_possible(), "{impossible:?}");
+    }
+    let mut done = RangeSet::new();
+    done.insert_range(5, 7);
+    let snapshot = Snapshot::start(3, done.clone());
+    assert!(snapshot.is_possible());
+    assert!(!Snapshot::start(-1, done.clone()).is_possible());
+    assert!(!Snapshot { dead_total: i64::MAX, ..snapshot.clone() }.is_possible());
+    assert!(!Snapshot { acked_total: -1, ..snapshot.clone() }.is_possible());
+    let active = [(0, (item(0), Hold::Until(0)))].into();
+    assert!(!Snapshot { active, ..snapshot }.is_possible());
+    done.insert(0);
+    assert!(!Snapshot::start(3, done).is_possible());
+}

@@ -284,6 +284,10 @@ fn restore(config: &Config) -> Result<Restored, Error> {
         applied.push(row);
         journal.insert(row, change);
     }
+    if !snapshot.is_possible() || !journal.values().all(Change::is_possible) {
+        let facts = format!("the journal of consumer {id} has numbers that nobody counts up to");
+        return Err(Error::Internal(facts));
+    }
     let last = journal.keys().next_back().copied().unwrap_or(0);
     let in_flight = snapshot.highest_ack_id();
     for (_, change) in journal {
