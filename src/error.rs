@@ -141,6 +141,14 @@ impl Error {
         ErrorReport::from(self).report(pgrx::PgLogLevel::ERROR);
     }
 
+    /// Message and facts in one line, for where there is no ERROR to put them into.
+    pub fn describe(&self) -> String {
+        match self.detail() {
+            Some(detail) => format!("{self} ({detail})"),
+            None => self.to_string(),
+        }
+    }
+
     fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
             Error::Null(_) | Error::NullElement(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,

@@ -267,7 +267,7 @@ pub fn patient_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, Failur
             }
             Ok(value)
         }
-        Err(error) => Err(Failure { text: error.to_string(), is_lock: false }),
+        Err(error) => Err(Failure { text: error.describe(), is_lock: false }),
     }))
     .catch_others(|caught| Err(failure(caught)))
     .catch_rust_panic(|caught| Err(failure(caught)))
@@ -285,7 +285,7 @@ pub fn patient_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, Failur
 /// Runs `f` outside of a transaction. An error, PostgreSQL's or ours, is returned as text; what it leaves is for the
 /// end of the process to clean up.
 pub fn attempt<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
-    pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.to_string())))
+    pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.describe())))
         .catch_others(|caught| Err(describe(caught)))
         .catch_rust_panic(|caught| Err(describe(caught)))
         .execute()

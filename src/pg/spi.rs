@@ -201,10 +201,11 @@ pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::CurrentMemoryContext = context;
     }
-    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|e| e.to_string())))
-        .catch_others(|caught| Err(super::process::describe(caught)))
-        .catch_rust_panic(|caught| Err(super::process::describe(caught)))
-        .execute();
+    let result =
+        pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.describe())))
+            .catch_others(|caught| Err(super::process::describe(caught)))
+            .catch_rust_panic(|caught| Err(super::process::describe(caught)))
+            .execute();
     // SAFETY: ends the subtransaction, and goes back to the caller's memory context and resource owner.
     unsafe {
         match result {
