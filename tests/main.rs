@@ -2,6 +2,7 @@
 //! `scripts/cargo.sh test --test black_box`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test fails
 
+mod arguments;
 mod calls;
 mod cluster;
 mod harness;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     harness::report_panics_with_their_tests();
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
+        arguments::tests(),
         order_and_loss::tests(),
         leases::tests(),
         per_key::tests(),
