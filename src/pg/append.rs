@@ -16,14 +16,19 @@ const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
 /// Inserts messages with these seqs, keys, and data as JSON text, as the current role. False if the table has anything
 /// that only the executor knows how to deal with: triggers, policies, columns of its owner's. Then nothing has
 /// happened. What the caller's memory context holds afterwards is garbage.
+///
+/// Under its lock the table stays as `is_plain` has found it. Its cache entry may be rebuilt whenever something is looked
+/// up, which leaves rd_rel and rd_att where they are (RelationClearRelation) but not trigdesc.
 pub fn append(
     table: pg_sys::Oid,
     seqs: &[Seq],
     keys: &[String],
     data: &mut [String],
 ) -> Result<bool> {
-    // SAFETY: the relation is open and locked until the transaction's end. An ERROR in between leaves nothing: the
-    // transaction's resource owner closes what is open, and memory goes with its context.
+    // SAFETY: the relation is open and locked until the transaction's end, and has the five columns that the slots are
+    // filled with. Slots refer to texts and datums that live until the last of them is in the table. An ERROR in between,
+    // or an Err, which callers end their transaction with, leaves nothing: its resource owner closes what is open, and
+    // memory goes with its context.
     unsafe {
         let relation = pg_sys::try_table_open(table, LOCK);
         if relation.is_null() {
@@ -139,17 +144,18 @@ unsafe fn is_plain(relation: pg_sys::Relation) -> bool {
         if class.relkind.cast_unsigned() != pg_sys::RELKIND_RELATION
             || class.relrowsecurity
             || class.relhasrules
+            || class.relispartition
             || usize::try_from((*(*relation).rd_att).natts) != Ok(COLUMNS)
             || !scan::has_columns(relation)
             || (*relation).rd_tableam != pg_sys::GetHeapamTableAmRoutine()
         {
             return false;
         }
-        // The one trigger is the one that announces, which `append` does itself.
+        // The one that announces, which the caller does itself.
         let triggers = (*relation).trigdesc;
         let has_only_ours = !triggers.is_null()
             && (*triggers).numtriggers == 1
-            && (*triggers).trig_insert_before_statement;
+            && CStr::from_ptr((*(*triggers).triggers).tgname) == c"on_publish";
         let rights = pg_sys::pg_class_aclcheck(
             (*relation).rd_id,
             pg_sys::GetUserId(),
