@@ -97,6 +97,13 @@ SELECT attempt($$SELECT * FROM sequin.messages('good', after_seq => NULL)$$);
 SELECT attempt($$SELECT * FROM sequin.messages('good', max_messages => -1)$$);
 SELECT attempt($$SELECT * FROM sequin.messages('good', max_messages => NULL)$$);
 
+-- A table that its owner has altered is no stream any more.
+SELECT sequin.create_stream('altered');
+ALTER TABLE sequin_stream.altered ALTER seq DROP IDENTITY;
+SELECT attempt($$SELECT sequin.publish('altered', 'a', '1')$$);
+SELECT attempt($$INSERT INTO sequin_stream.altered (seq, key, data) VALUES (1, 'a', '1')$$);
+SELECT sequin.drop_stream('altered');
+
 -- Two-phase commit cannot carry a publisher's mark, nor an ack's.
 BEGIN;
 SELECT sequin.publish('good', 'a', '1') > 0 AS published;

@@ -121,7 +121,8 @@ impl Scan {
         unsafe {
             let table = pg_sys::try_table_open(oid, LOCK);
             if table.is_null() {
-                return Err(Error::Internal(format!("table {} is gone", oid.to_u32())));
+                // Dropped since it was looked up.
+                return Err(Error::NoStream(super::catalog::relation_name(oid)));
             }
             let index = match has_columns(table) {
                 true => open_primary_key(table),

@@ -33,7 +33,7 @@ pub fn of_stream(table: pg_sys::Oid) -> Result<pg_sys::Oid> {
     }
     let sequence = identity_sequence(table);
     if sequence == pg_sys::InvalidOid {
-        return Err(Error::Internal(format!("table {} has no identity sequence", table.to_u32())));
+        return Err(Error::NotAStream(super::catalog::relation_name(table)));
     }
     CACHE.with_borrow_mut(|(_, map)| map.insert(table, sequence));
     Ok(sequence)
