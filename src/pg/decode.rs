@@ -10,6 +10,7 @@ use super::spool::Spool;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr::NonNull;
 
 /// The prefix of messages in WAL that are sequin's own.
 pub const PREFIX: &str = "sequin";
@@ -23,8 +24,8 @@ pub struct Decoder {
     context: *mut pg_sys::LogicalDecodingContext,
     /// What decoding allocates lives as long as it does, as in a walsender.
     memory: pg_sys::MemoryContext,
-    /// Boxed: the output plugin's callbacks have its address.
-    output: Box<Output>,
+    /// As the output plugin's callbacks have it. Not a Box: that would claim to be the only way to it.
+    output: NonNull<Output>,
 }
 
 /// Where the callbacks put what they are given.
@@ -117,7 +118,7 @@ impl Decoder {
     ) -> Result<Self> {
         let name = text(slot)?;
         let closed_until = closed_until.map(text).transpose()?;
-        let mut output = Box::new(Output {
+        let mut output = NonNull::from(Box::leak(Box::new(Output {
             spool: Spool::default(),
             closed_until,
             opened_at: None,
@@ -125,10 +126,10 @@ impl Decoder {
             missed_publication: false,
             change: None,
             truncate: None,
-        });
+        })));
         let publications = text(&format!("\"{}\"", publication.replace('"', "\"\"")))?;
         // SAFETY: a transaction is open. What the context refers to is allocated in a memory context that
-        // lives as long as this process, as the walsender's does; the output lives as long as the decoder.
+        // lives as long as this process, as the walsender's does, and so does the output.
         unsafe {
             pg_sys::ReplicationSlotAcquire(
                 name.as_ptr(),
@@ -164,11 +165,11 @@ impl Decoder {
             );
             pg_sys::CurrentMemoryContext = old;
             let callbacks = &mut (*context).callbacks;
-            output.change = callbacks.change_cb.replace(change);
-            output.truncate = callbacks.truncate_cb.replace(truncate);
+            output.as_mut().change = callbacks.change_cb.replace(change);
+            output.as_mut().truncate = callbacks.truncate_cb.replace(truncate);
             callbacks.message_cb = Some(message);
             callbacks.filter_by_origin_cb = Some(filter_by_origin);
-            (*context).output_writer_private = (&raw mut *output).cast();
+            (*context).output_writer_private = output.as_ptr().cast();
             pg_sys::XLogBeginRead((*context).reader, restart_lsn((*context).slot));
             // What this process has looked up before may be of another time.
             pg_sys::InvalidateSystemCaches();
@@ -183,7 +184,7 @@ impl Decoder {
         // it allocates, so that it must not be in a context that is reset.
         unsafe {
             let old = pg_sys::CurrentMemoryContext;
-            while self.position() < until && self.output.spool.len() < enough {
+            while self.position() < until && self.output.as_ref().spool.len() < enough {
                 pg_sys::CurrentMemoryContext = self.memory;
                 let mut error: *mut c_char = std::ptr::null_mut();
                 let record = pg_sys::XLogReadRecord((*self.context).reader, &mut error);
@@ -202,6 +203,11 @@ impl Decoder {
         Ok(self.position() >= until)
     }
 
+    fn output(&mut self) -> &mut Output {
+        // SAFETY: leaked by `open`. Callbacks run within `read` only, while nobody has this reference.
+        unsafe { self.output.as_mut() }
+    }
+
     /// Up to where WAL has been read.
     pub fn position(&self) -> u64 {
         // SAFETY: the reader is valid while this value lives.
@@ -210,17 +216,17 @@ impl Decoder {
 
     /// The messages that have been read.
     pub fn messages(&mut self) -> &mut Spool {
-        &mut self.output.spool
+        &mut self.output().spool
     }
 
     /// Asked once: whether a change was left out because the publication was not there for it.
     pub fn take_missed_publication(&mut self) -> bool {
-        std::mem::take(&mut self.output.missed_publication)
+        std::mem::take(&mut self.output().missed_publication)
     }
 
     /// Asked once: the commit of the transaction that has opened this source, if it has been read.
     pub fn take_opened_at(&mut self) -> Option<u64> {
-        self.output.opened_at.take()
+        self.output().opened_at.take()
     }
 
     /// What is before this position is not needed any more: the server may remove it.

@@ -81,9 +81,10 @@ impl Sizes {
 
 impl Segment {
     fn part<T>(&'static self, offset: usize, len: usize) -> &'static [T] {
-        let base = (&raw const *self).cast::<u8>();
-        // SAFETY: `layout` put `len` aligned values of T at this offset, inside the block; all bit patterns
-        // there are valid, and every field is an atomic or is only touched under a lock.
+        // From the block's own pointer: one made of `self` would be for the header alone.
+        let base = SEGMENT.load(Ordering::Relaxed).cast::<u8>();
+        // SAFETY: `layout` put `len` aligned values of T at this offset, inside the block of the size that it says; zeroed
+        // memory is valid for all of them, and every field is an atomic or is only touched under a lock.
         unsafe { std::slice::from_raw_parts(base.add(offset).cast::<T>(), len) }
     }
 
@@ -182,6 +183,7 @@ unsafe extern "C-unwind" fn startup() {
         let lock = super::lwlock::addin_shmem_init();
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         let block = pg_sys::ShmemInitStruct(c"sequin".as_ptr(), size, &mut found);
+        SEGMENT.store(block.cast(), Ordering::Relaxed);
         if !found {
             std::ptr::write_bytes(block.cast::<u8>(), 0, size);
             let segment = block.cast::<Segment>();
@@ -194,7 +196,6 @@ unsafe extern "C-unwind" fn startup() {
             segment.capturers().iter().for_each(|capturer| capturer.initialise(tranche));
             TRANCHE.store(tranche, Ordering::Relaxed);
         }
-        SEGMENT.store(block.cast(), Ordering::Relaxed);
         pg_sys::LWLockRegisterTranche(TRANCHE.load(Ordering::Relaxed), c"sequin".as_ptr());
         pg_sys::LWLockRelease(lock);
     }
