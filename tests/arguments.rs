@@ -40,6 +40,7 @@ const ANSWERS: &[&str] = &[
     "53400", // all slots are in use
     "54000", // too many at once
     "2200H", // a stream has taken its last seq
+    "23505", // somebody has inserted a row with this seq
 ];
 
 /// What PostgreSQL says of a condition that is no expression.
