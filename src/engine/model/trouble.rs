@@ -135,15 +135,19 @@ impl Run {
     }
 
     /// What other filters leave open: whether a message that one of them matches and the other does not, and
-    /// that has been offered by the first, is delivered.
+    /// that has been offered by the first, is delivered. A checkpoint may know of an offer that memory has forgotten,
+    /// where the consumer has been put anew since.
     fn expect_filters(&mut self, id: ConsumerId, old: &Config, new: &Config) -> Checked {
         let stream = self.dispatcher.stream()?;
         let cursor = stream.cursor(id).unwrap_or_default();
         let consumer = self.dispatcher.consumer(id)?;
+        let checkpoint = self.world.consumer(id)?.checkpoint.as_ref().map(|(_, snapshot)| snapshot);
         let mut open = Vec::new();
         for (&seq, message) in &self.world.now.messages {
             let is_past = seq <= cursor && !stream.tail().is_hole(seq);
-            let is_offered = is_past || consumer.done.contains(seq);
+            let is_saved =
+                checkpoint.is_some_and(|saved| seq <= saved.floor || saved.done.contains(seq));
+            let is_offered = is_past || is_saved || consumer.done.contains(seq);
             if old.matches(message.key) != new.matches(message.key)
                 && (is_offered || consumer.is_unfinished(seq))
             {
