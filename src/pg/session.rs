@@ -74,8 +74,11 @@ pub(super) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<()> {
     let (index, slot) = slot()?;
     database()?.set_publishing(index, true);
     // It will have an id anyhow, unless it inserts no row.
-    // SAFETY: in a transaction that is about to write.
-    let xid = unsafe { pg_sys::GetTopTransactionId() };
+    // SAFETY: in a transaction, which may have an id: not on a standby.
+    let xid = unsafe {
+        pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
+        pg_sys::GetTopTransactionId()
+    };
     slot.publish(stream, bound, xid.into_inner());
     with(|t| t.published.push(stream));
     Ok(())
