@@ -20,11 +20,23 @@ pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
 }
 
 /// Waits for a lock on a table that allows reading it, as any SELECT would: lock_timeout counts, and a deadlock
-/// is found.
-pub fn lock_for_reading(table: pg_sys::Oid) {
-    // SAFETY: waits for a lock, and raises an ERROR if that is cut short; a table dropped meanwhile is found
-    // out by whoever opens it.
-    unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) };
+/// is found. False if the table was dropped meanwhile.
+pub fn lock_for_reading(table: pg_sys::Oid) -> bool {
+    lock(table, pg_sys::AccessShareLock)
+}
+
+/// The same for writing, as an INSERT would.
+pub fn lock_for_writing(table: pg_sys::Oid) -> bool {
+    lock(table, pg_sys::RowExclusiveLock)
+}
+
+fn lock(table: pg_sys::Oid, mode: u32) -> bool {
+    // SAFETY: waits for a lock, and raises an ERROR if that is cut short; then looks into the catalog cache, which
+    // has by then heard of what others have done to the table.
+    unsafe {
+        pg_sys::LockRelationOid(table, mode.cast_signed());
+        pg_sys::get_rel_relkind(table) != 0
+    }
 }
 
 /// The OID of a database, if there is one of that name.

@@ -2,7 +2,7 @@
 
 use crate::engine::key::Seq;
 use crate::engine::stream::{Found, Row};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::spi::{Access, Arg, OuterContext, Plan, arg, connected};
@@ -68,6 +68,16 @@ fn insert_by(form: Form, stream: &str, table: pg_sys::Oid, args: &[Arg]) -> Resu
     })
 }
 
+/// Takes `n` seqs of a stream, ascending. Its table is locked before its sequence, as ALTER TABLE and DROP TABLE lock
+/// them: else there would be deadlocks with them.
+fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+    if !catalog::lock_for_writing(table) {
+        return Err(Error::NoStream(stream.into()));
+    }
+    publish::announce(table)?;
+    Ok(sequence::take(sequence::of_stream(table)?, n))
+}
+
 /// Inserts one message and returns its seq. Taken before the insert, so that publishing needs no right to
 /// read the table, as RETURNING would.
 pub fn insert(
@@ -77,8 +87,7 @@ pub fn insert(
     data: Jsonb,
     headers: Option<Jsonb>,
 ) -> Result<Seq> {
-    publish::announce(table)?;
-    let seq = sequence::take(sequence::of_stream(table)?, 1)[0];
+    let seq = take_seqs(stream, table, 1)?[0];
     let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
     insert_by(Form::One, stream, table, &args)?;
     Ok(seq)
@@ -93,8 +102,7 @@ pub fn insert_many(
     data: JsonbArray,
     headers: Option<JsonbArray>,
 ) -> Result<Vec<Seq>> {
-    publish::announce(table)?;
-    let seqs = sequence::take(sequence::of_stream(table)?, count);
+    let seqs = take_seqs(stream, table, count)?;
     let headers: Arg = headers.and_then(arg);
     let args = [arg(seqs.clone()), arg(keys), arg(data), headers];
     insert_by(Form::Many, stream, table, &args)?;
@@ -108,8 +116,7 @@ pub fn append(
     keys: Vec<String>,
     mut data: Vec<String>,
 ) -> Result<()> {
-    publish::announce(table)?;
-    let seqs = sequence::take(sequence::of_stream(table)?, keys.len());
+    let seqs = take_seqs(stream, table, keys.len())?;
     // Without the executor, where the table allows it.
     if append::append(table, &seqs, &keys, &mut data)? {
         return Ok(());
