@@ -49,16 +49,22 @@ pub struct Known {
     pub processed: HashSet<(String, i64)>,
     /// All that have ever been handed out.
     pub ack_ids: HashSet<i64>,
-    /// The SQLSTATEs of what has failed; an empty one for a broken connection.
-    pub failures: BTreeMap<String, usize>,
+    /// What has failed, by SQLSTATE; an empty one for a broken connection.
+    pub failures: BTreeMap<String, Vec<Error>>,
 }
 
 impl Known {
     /// Sees that nothing has failed with another SQLSTATE.
     #[track_caller]
     pub fn assert_failed_only_with(&self, states: &[&str]) {
-        let others = self.failures.keys().find(|state| !states.contains(&state.as_str()));
-        assert_eq!(others, None, "{:?}", self.failures);
+        let others = self.failures.iter().filter(|(state, _)| !states.contains(&state.as_str()));
+        let others: Vec<_> = others.map(|(_, errors)| (errors.len(), &errors[0])).collect();
+        assert!(others.is_empty(), "{others:?}");
+    }
+
+    /// How many have failed with this SQLSTATE.
+    pub fn failed_with(&self, state: &str) -> usize {
+        self.failures.get(state).map_or(0, Vec::len)
     }
 }
 
@@ -130,7 +136,8 @@ impl Load {
         while !self.done.load(Ordering::SeqCst) && !client.is_closed() {
             if let Err(error) = step(self, client, payload) {
                 let state = error.code().map(|state| state.code()).unwrap_or_default();
-                *self.known().failures.entry(state.into()).or_default() += 1;
+                let state = state.to_owned();
+                self.known().failures.entry(state).or_default().push(error);
                 thread::sleep(PACE);
             }
         }

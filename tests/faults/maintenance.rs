@@ -1,0 +1,184 @@
+//! Maintenance and changes of tables and databases in the middle of a load: nothing hangs because of sequin, and all
+//! goes on by itself afterwards.
+
+use libtest_mimic::Trial;
+
+use super::load::{self, SMALL};
+use crate::calls::{Calls, seconds, seqs, sqlstate};
+use crate::cluster::{Cluster, wait_until};
+use crate::harness::{LOGICAL_DECODING, trials};
+
+pub fn tests() -> Vec<Trial> {
+    trials![
+        tables_are_reindexed_rewritten_and_altered_under_load,
+        a_database_under_load_refuses_to_be_renamed_or_copied_and_goes_on,
+        a_database_under_load_can_be_dropped_by_force,
+        the_extension_can_be_dropped_under_load,
+    ]
+}
+
+/// A command that something blocks would hang for ever.
+const NOT_BLOCKED: &str = "SET statement_timeout = '20 s'";
+
+/// What must be processed after each command.
+const SOME: usize = 20;
+
+const BROKEN: &str = "";
+const ADMIN_SHUTDOWN: &str = "57P01";
+const OBJECT_IN_USE: &str = "55006";
+/// A session acks while the dispatcher gives way to another.
+const SERIALIZATION_FAILURE: &str = "40001";
+
+/// Of the stream that is published to and received from.
+const ON_THE_STREAM: [&str; 17] = [
+    "REINDEX TABLE sequin_stream.s",
+    "REINDEX TABLE CONCURRENTLY sequin_stream.s",
+    "REINDEX INDEX sequin_stream.s_pkey",
+    "VACUUM FULL sequin_stream.s",
+    "VACUUM (FREEZE, ANALYZE) sequin_stream.s",
+    "CLUSTER sequin_stream.s USING s_pkey",
+    "ALTER TABLE sequin_stream.s ADD COLUMN plain text",
+    "ALTER TABLE sequin_stream.s ADD COLUMN fixed int NOT NULL DEFAULT 5",
+    "ALTER TABLE sequin_stream.s ADD COLUMN rewritten float DEFAULT random()",
+    "ALTER TABLE sequin_stream.s ALTER COLUMN fixed TYPE text",
+    "ALTER TABLE sequin_stream.s ADD CONSTRAINT c CHECK (fixed IS NOT NULL)",
+    "ALTER TABLE sequin_stream.s DROP COLUMN plain",
+    "ALTER TABLE sequin_stream.s SET (fillfactor = 90)",
+    "ALTER TABLE sequin_stream.s SET UNLOGGED",
+    "ALTER TABLE sequin_stream.s SET LOGGED",
+    "CREATE INDEX CONCURRENTLY of_a_user ON sequin_stream.s (inserted_at)",
+    "DROP INDEX CONCURRENTLY sequin_stream.of_a_user",
+];
+
+/// Of each of these tables.
+const TABLES: [&str; 8] = [
+    "outbox",
+    "acks",
+    "checkpoints",
+    "consumers",
+    "streams",
+    "dead_letters",
+    "sources",
+    "source_progress",
+];
+const ON_A_TABLE: [&str; 4] = [
+    "REINDEX TABLE sequin.%",
+    "REINDEX TABLE CONCURRENTLY sequin.%",
+    "VACUUM FULL sequin.%",
+    "VACUUM (FREEZE, ANALYZE) sequin.%",
+];
+
+fn tables_are_reindexed_rewritten_and_altered_under_load() {
+    let cluster = Cluster::start_with(LOGICAL_DECODING);
+    let database = cluster.database("maintained");
+    let mut admin = database.connect();
+    load::prepare(&mut admin);
+    admin.batch_execute("CREATE TABLE captured (id int PRIMARY KEY)").unwrap();
+    let source = "SELECT sequin.create_source('src', 's', '{captured}', backfill => false)";
+    admin.batch_execute(source).unwrap();
+    admin.batch_execute(NOT_BLOCKED).unwrap();
+    let on_tables = TABLES.iter().flat_map(|table| ON_A_TABLE.map(|c| c.replace('%', table)));
+    let whole = ["REINDEX SCHEMA sequin", "REINDEX SCHEMA CONCURRENTLY sequin_stream", "VACUUM"];
+    let commands: Vec<String> =
+        ON_THE_STREAM.into_iter().chain(whole).map(String::from).chain(on_tables).collect();
+    let (_, known) = load::during(&database, SMALL, |load| {
+        for (n, command) in commands.iter().enumerate() {
+            if let Err(error) = admin.batch_execute(command) {
+                panic!("{command}: {error:?}");
+            }
+            admin.batch_execute(&format!("INSERT INTO captured VALUES ({n})")).unwrap();
+            load.wait_for_more(SOME);
+        }
+    });
+    known.assert_failed_only_with(&[]);
+    let captured =
+        "SELECT count(*) FROM sequin_stream.s WHERE data->'metadata'->>'table' = 'captured'";
+    wait_until("all is captured", seconds(30), || admin.number(captured) >= commands.len() as i64);
+    assert_eq!(admin.number(captured), commands.len() as i64);
+    load::settle(&mut admin, &known);
+}
+
+fn a_database_under_load_refuses_to_be_renamed_or_copied_and_goes_on() {
+    let cluster = Cluster::start();
+    let database = cluster.database("refuses");
+    let mut client = database.connect();
+    load::prepare(&mut client);
+    let mut admin = cluster.connect("postgres");
+    admin.batch_execute(NOT_BLOCKED).unwrap();
+    let (_, known) = load::during(&database, SMALL, |load| {
+        load.wait_for_more(SOME);
+        for command in
+            ["ALTER DATABASE refuses RENAME TO renamed", "CREATE DATABASE copy TEMPLATE refuses"]
+        {
+            assert_eq!(sqlstate(admin.batch_execute(command)), OBJECT_IN_USE, "{command}");
+            load.wait_for_more(SOME);
+        }
+        assert_eq!(sqlstate(admin.batch_execute("DROP DATABASE refuses")), OBJECT_IN_USE);
+        load.wait_for_more(SOME);
+        client.batch_execute("BEGIN; DROP EXTENSION sequin CASCADE; ROLLBACK").unwrap();
+        load.wait_for_more(SOME);
+    });
+    known.assert_failed_only_with(&[SERIALIZATION_FAILURE]);
+    load::settle(&mut client, &known);
+}
+
+fn a_database_under_load_can_be_dropped_by_force() {
+    let cluster = Cluster::start_with(LOGICAL_DECODING);
+    let (dropped, other) = (cluster.database("dropped"), cluster.database("kept"));
+    let mut client = dropped.connect();
+    load::prepare(&mut client);
+    client.batch_execute("CREATE TABLE captured (id int PRIMARY KEY)").unwrap();
+    load::prepare(&mut other.connect());
+    let mut admin = cluster.connect("postgres");
+    admin.batch_execute(NOT_BLOCKED).unwrap();
+    // A slot, which would be in the way, too, is no matter of sequin's where it is not asked to stop.
+    let (_, kept) = load::during(&other, SMALL, |kept| {
+        let (_, known) = load::during(&dropped, SMALL, |load| {
+            load.wait_for_more(SOME);
+            kept.wait_for_more(SOME);
+            admin.batch_execute("DROP DATABASE dropped WITH (FORCE)").unwrap();
+        });
+        known.assert_failed_only_with(&[BROKEN, ADMIN_SHUTDOWN]);
+        kept.wait_for_more(SOME);
+    });
+    kept.assert_failed_only_with(&[]);
+    load::settle(&mut other.connect(), &kept);
+}
+
+fn the_extension_can_be_dropped_under_load() {
+    const DEADLOCK: &str = "40P01";
+    /// What the client library makes of a COPY that can't begin.
+    const UNTOLD: &str = "";
+    /// As PostgreSQL says that something is not there (any more).
+    const GONE: [&str; 5] = ["42883", "42P01", "42704", "3F000", DEADLOCK];
+    let cluster = Cluster::start();
+    let database = cluster.database("extension");
+    let mut client = database.connect();
+    client.batch_execute(NOT_BLOCKED).unwrap();
+    for _ in 0..3 {
+        load::prepare(&mut client);
+        let (_, known) = load::during(&database, SMALL, |load| {
+            load.wait_for_more(SOME);
+            // It locks what it drops in an order of its own, as any DROP .. CASCADE.
+            wait_until("it is dropped", seconds(20), || {
+                match client.batch_execute("DROP EXTENSION sequin CASCADE") {
+                    Ok(()) => true,
+                    dropped => {
+                        assert_eq!(sqlstate(dropped), DEADLOCK);
+                        false
+                    }
+                }
+            });
+            wait_until("all notice", seconds(10), || load.known().failures.len() > 0);
+        });
+        known.assert_failed_only_with(&[&GONE[..], &[UNTOLD]].concat());
+        client
+            .batch_execute(
+                "DROP SCHEMA IF EXISTS sequin_stream CASCADE; DROP TABLE processed; CREATE EXTENSION sequin",
+            )
+            .unwrap();
+    }
+    client.create("s", "c", "");
+    let seq = client.publish("s", "a", "1");
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [seq]);
+}
