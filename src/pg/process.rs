@@ -13,8 +13,13 @@ use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-/// Has the postmaster start the launcher, once the server accepts writes, and again if it ever fails.
+/// Has the postmaster start the launcher, once the server accepts writes, and again if it ever fails. Not in a server
+/// that pg_upgrade runs: nothing but the upgrade may write there.
 pub fn register_launcher() {
+    // SAFETY: a plain value, set before libraries are preloaded.
+    if unsafe { pg_sys::IsBinaryUpgrade } {
+        return;
+    }
     BackgroundWorkerBuilder::new("sequin launcher")
         .set_type("sequin launcher")
         .set_library("sequin")
