@@ -579,6 +579,7 @@ COMMENT ON COLUMN sequin.acks.kind IS 'a acked, x rejected, r redelivered, g the
 COMMENT ON TABLE sequin.checkpoints IS 'The state of each consumer, about once a second while it changes. Written by the dispatcher.';
 COMMENT ON COLUMN sequin.checkpoints.done IS 'Finished above floor, as pairs of first and last seq';
 COMMENT ON COLUMN sequin.checkpoints.ack_ids IS '0: not in flight, may be delivered again from due on';
+COMMENT ON COLUMN sequin.checkpoints.open_acks IS 'Rows of sequin.acks with a lower id whose transactions were open';
 COMMENT ON COLUMN sequin.checkpoints.due IS 'Deadlines, in microseconds since 2000-01-01 UTC';
 COMMENT ON SEQUENCE sequin.epoch IS 'Each start of a dispatcher takes one; it makes ack_ids unique for ever.';
 

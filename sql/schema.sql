@@ -67,6 +67,7 @@ CREATE TABLE sequin.acks (
     seqs bigint[] NOT NULL,
     PRIMARY KEY (consumer_id, id)
 );
+CREATE INDEX acks_gone ON sequin.acks (consumer_id) WHERE kind = 'g';
 
 -- The state of each consumer, about once a second while it changes; the highest id counts. Written by the
 -- dispatcher.
@@ -84,6 +85,9 @@ CREATE TABLE sequin.checkpoints (
     acked_total bigint NOT NULL,
     redelivered_total bigint NOT NULL,
     dead_total bigint NOT NULL,
+    -- Rows of acks with a lower id that may still come: their transactions were open. All others with a lower id
+    -- are part of it, and deleted.
+    open_acks bigint[] NOT NULL,
     PRIMARY KEY (consumer_id, id)
 );
 

@@ -11,6 +11,7 @@ mod seed;
 
 mod crash;
 mod databases;
+mod dead_rows;
 mod dooming;
 mod faults;
 mod in_the_way;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         crash::tests(),
         databases::tests(),
         faults::tests(),
+        dead_rows::tests(),
         tour::tests(),
         sources::tests(),
         torture::tests(),

@@ -56,6 +56,14 @@ impl Claims {
         self.entries.push(Entry { number, consumer, claim });
     }
 
+    /// The rows of sequin.acks that it has, or will have, written if it commits, with their consumers.
+    pub fn rows(&self) -> impl Iterator<Item = (ConsumerId, i64)> {
+        self.entries.iter().filter_map(|entry| match entry.claim {
+            Claim::Finish { row, .. } | Claim::Redeliver { row, .. } => Some((entry.consumer, row)),
+            Claim::Received { .. } | Claim::Nack { .. } => None,
+        })
+    }
+
     /// The transaction rolled back what it claimed from number `from` on.
     pub fn abort(&mut self, from: u64, consumers: &mut impl Consumers, m: &mut Moment) {
         let kept = self.entries.partition_point(|entry| entry.number < from);

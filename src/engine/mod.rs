@@ -4,6 +4,7 @@
 //! order. `lanes`, `consumer`: who may have which message when. `stream` ties the two together. `claims`: what
 //! open transactions hold. `event`, `snapshot`: what survives a restart.
 
+pub mod ack_rows;
 pub mod claims;
 pub mod consumer;
 pub mod event;

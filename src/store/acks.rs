@@ -6,7 +6,7 @@ use crate::engine::key::Seq;
 use crate::engine::stream::ConsumerId;
 use crate::error::Result;
 use crate::pg::role;
-use crate::pg::spi::{Access, arg, letter};
+use crate::pg::spi::{Access, Row, arg, letter};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -22,20 +22,27 @@ statement!(
 );
 statement!(
     OF_CONSUMER,
-    "SELECT id, kind::text, seqs FROM sequin.acks WHERE consumer_id = $1 AND generation = $2",
-    [INT4OID, INT4OID]
+    "SELECT id, generation, kind::text, seqs FROM sequin.acks \
+     WHERE consumer_id = $1 AND id >= $2 AND id <= $3",
+    [INT4OID, INT8OID, INT8OID]
 );
 statement!(
     DELETE,
-    "DELETE FROM sequin.acks WHERE consumer_id = $1 AND id = ANY ($2)",
-    [INT4OID, INT8ARRAYOID]
-);
-statement!(
-    DELETE_OLD,
-    "DELETE FROM sequin.acks WHERE consumer_id = $1 AND generation < $2",
-    [INT4OID, INT4OID]
+    "DELETE FROM sequin.acks WHERE consumer_id = $1 AND id >= $2 AND id <= $3",
+    [INT4OID, INT8OID, INT8OID]
 );
 statement!(DROPPED, "SELECT consumer_id FROM sequin.acks WHERE kind = 'g'", []);
+
+/// The id of the row that says that a consumer was dropped.
+pub const GONE: i64 = 0;
+
+/// A row, as the dispatcher reads it.
+pub struct Ack {
+    pub id: i64,
+    pub generation: i32,
+    pub change: Change,
+    pub kind: Kind,
+}
 
 /// A row, in the caller's transaction: it counts if and only if that commits.
 pub fn insert(
@@ -49,32 +56,37 @@ pub fn insert(
     role::as_owner(|| INSERT.with(|s| s.execute(&args))).map(drop)
 }
 
-/// The rows that are not part of a checkpoint yet, with their ids.
-pub fn of_consumer(consumer: ConsumerId, generation: i32) -> Result<Vec<(i64, Change, Kind)>> {
-    OF_CONSUMER.with(|s| {
-        s.run(Access::Latest, &[arg(consumer), arg(generation)], |rows| {
-            let read = |row: crate::pg::spi::Row| {
-                let seqs: Vec<Seq> = row.need(3)?;
-                let (kind, change) = match row.need::<String>(2)?.as_str() {
-                    "r" => (Kind::Redelivered, Change::Redelivered { seqs }),
-                    "x" => (Kind::Rejected, Change::Finished { seqs }),
-                    _ => (Kind::Acked, Change::Finished { seqs }),
-                };
-                Ok((row.need(1)?, change, kind))
-            };
-            rows.iter().map(read).collect()
-        })
+/// The rows that a checkpoint with the id `after` does not contain: later ones, and those that were `open` then. The
+/// dead ones before it, which may be many millions, are not looked at.
+pub fn of_consumer(consumer: ConsumerId, after: i64, open: &[i64]) -> Result<Vec<Ack>> {
+    let ranges = open.iter().map(|&row| (row, row)).chain([(after + 1, i64::MAX)]);
+    let mut all = Vec::new();
+    for (from, to) in ranges {
+        all.extend(OF_CONSUMER.with(|s| {
+            s.run(Access::Latest, &[arg(consumer), arg(from), arg(to)], |rows| {
+                rows.iter().map(|row| read(&row)).collect::<Result<Vec<Ack>>>()
+            })
+        })?);
+    }
+    Ok(all)
+}
+
+fn read(row: &Row) -> Result<Ack> {
+    let seqs: Vec<Seq> = row.need(4)?;
+    let (kind, change) = match row.need::<String>(3)?.as_str() {
+        "r" => (Kind::Redelivered, Change::Redelivered { seqs }),
+        "x" => (Kind::Rejected, Change::Finished { seqs }),
+        _ => (Kind::Acked, Change::Finished { seqs }),
+    };
+    Ok(Ack { id: row.need(1)?, generation: row.need(2)?, change, kind })
+}
+
+/// Rows that are part of a checkpoint now, as ranges of ids. Not as a list: where the planner takes the table for
+/// empty, it looks for a list among all rows of the consumer.
+pub fn delete(consumer: ConsumerId, ranges: &[(i64, i64)]) -> Result<()> {
+    ranges.iter().try_for_each(|&(from, to)| {
+        DELETE.with(|s| s.execute(&[arg(consumer), arg(from), arg(to)])).map(drop)
     })
-}
-
-/// Rows that are part of a checkpoint now.
-pub fn delete(consumer: ConsumerId, ids: Vec<i64>) -> Result<()> {
-    DELETE.with(|s| s.execute(&[arg(consumer), arg(ids)])).map(drop)
-}
-
-/// Rows of generations before this one, which count no more.
-pub fn delete_before(consumer: ConsumerId, generation: i32) -> Result<()> {
-    DELETE_OLD.with(|s| s.execute(&[arg(consumer), arg(generation)])).map(drop)
 }
 
 /// Consumers that were dropped, and whose rows nobody has deleted yet.

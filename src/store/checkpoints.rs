@@ -1,7 +1,7 @@
 //! `sequin.checkpoints`: the state of each consumer. Rows are added and deleted, never updated: finding the
 //! newest costs the same however many dead ones a held horizon keeps.
 
-use super::statement;
+use super::{acks, outbox, statement};
 use crate::engine::consumer::Lease;
 use crate::engine::event::Item;
 use crate::engine::key::Seq;
@@ -16,8 +16,8 @@ statement!(
     INSERT,
     "INSERT INTO sequin.checkpoints \
         (consumer_id, id, generation, floor, done, seqs, keys, deliveries, ack_ids, due, \
-         acked_total, redelivered_total, dead_total) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         acked_total, redelivered_total, dead_total, open_acks) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     [
         INT4OID,
         INT8OID,
@@ -31,13 +31,14 @@ statement!(
         INT8ARRAYOID,
         INT8OID,
         INT8OID,
-        INT8OID
+        INT8OID,
+        INT8ARRAYOID
     ]
 );
 statement!(
     NEWEST,
     "SELECT id, generation, floor, done, seqs, keys, deliveries, ack_ids, due, \
-        acked_total, redelivered_total, dead_total \
+        acked_total, redelivered_total, dead_total, open_acks \
      FROM sequin.checkpoints WHERE consumer_id = $1 ORDER BY consumer_id DESC, id DESC LIMIT 1",
     [INT4OID]
 );
@@ -46,23 +47,19 @@ statement!(
     "DELETE FROM sequin.checkpoints WHERE consumer_id = $1 AND id = $2",
     [INT4OID, INT8OID]
 );
-statement!(
-    FORGET,
-    "WITH k AS (DELETE FROM sequin.checkpoints WHERE consumer_id = ANY ($1)), \
-        o AS (DELETE FROM sequin.outbox WHERE consumer_id = ANY ($1)) \
-     DELETE FROM sequin.acks WHERE consumer_id = ANY ($1)",
-    [INT4ARRAYOID]
-);
 
 /// A checkpoint as it was written.
 pub struct Checkpoint {
     pub id: i64,
     pub generation: i32,
     pub snapshot: Snapshot,
+    /// Rows of sequin.acks with a lower id whose transactions were open.
+    pub open_acks: Vec<i64>,
 }
 
 /// Writes a consumer's state.
-pub fn insert(consumer: ConsumerId, id: i64, generation: i32, snapshot: &Snapshot) -> Result<()> {
+pub fn insert(consumer: ConsumerId, checkpoint: &Checkpoint) -> Result<()> {
+    let Checkpoint { id, generation, ref snapshot, ref open_acks } = *checkpoint;
     let active: Vec<&(Item, Hold)> = snapshot.active.values().collect();
     let (mut ack_ids, mut due) = (Vec::new(), Vec::new());
     for (_, hold) in &active {
@@ -87,6 +84,7 @@ pub fn insert(consumer: ConsumerId, id: i64, generation: i32, snapshot: &Snapsho
         arg(snapshot.acked_total),
         arg(snapshot.redelivered_total),
         arg(snapshot.dead_total),
+        arg(open_acks.clone()),
     ];
     INSERT.with(|s| s.execute(&args)).map(drop)
 }
@@ -128,6 +126,7 @@ fn read(row: &Row) -> Result<Checkpoint> {
             redelivered_total: row.need(11)?,
             dead_total: row.need(12)?,
         },
+        open_acks: row.need(13)?,
     })
 }
 
@@ -140,8 +139,13 @@ pub fn delete(consumer: ConsumerId, id: i64) -> Result<()> {
     DELETE.with(|s| s.execute(&[arg(consumer), arg(id)])).map(drop)
 }
 
-/// Deletes what the journals have of these consumers, which were dropped. Rows without a consumer alone don't say
-/// that: they may be a dump that is just being restored, whose consumers come next.
-pub fn forget(dropped: Vec<ConsumerId>) -> Result<()> {
-    FORGET.with(|s| s.execute(&[arg(dropped)])).map(drop)
+/// Deletes what the journals have of a consumer that was dropped. Rows without a consumer alone don't say that: they
+/// may be a dump that is just being restored, whose consumers come next.
+pub fn forget(consumer: ConsumerId) -> Result<()> {
+    let newest = newest(consumer)?;
+    let (after, open_acks) = newest.map_or((0, Vec::new()), |newest| (newest.id, newest.open_acks));
+    delete(consumer, after)?;
+    outbox::delete(consumer, after, i64::MAX)?;
+    let open_acks = open_acks.into_iter().chain([acks::GONE]).map(|row| (row, row));
+    acks::delete(consumer, &open_acks.chain([(after + 1, i64::MAX)]).collect::<Vec<_>>())
 }

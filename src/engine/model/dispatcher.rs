@@ -3,7 +3,7 @@
 
 use super::Checked;
 use super::op::SESSIONS;
-use super::world::{Record, World};
+use super::world::{Checkpoint, Record, World};
 use crate::engine::claims::{Claims, Consumers};
 use crate::engine::consumer::{Consumer, Moment};
 use crate::engine::event::Event;
@@ -80,11 +80,18 @@ impl Dispatcher {
         }
         let row = world.consumer(id)?;
         let config = row.config.clone();
-        let start = || (0, Snapshot::start(config.start, Default::default()));
-        let (written, mut snapshot) = row.checkpoint.clone().unwrap_or_else(start);
+        let start = || Checkpoint {
+            id: 0,
+            snapshot: Snapshot::start(config.start, Default::default()),
+            open_acks: Vec::new(),
+        };
+        let Checkpoint { id: written, mut snapshot, open_acks } =
+            row.checkpoint.clone().unwrap_or_else(start);
         let mut journal = row.outbox.clone();
         journal.retain(|&id, _| id > written);
         for (id, change) in &row.acks {
+            // No other row is looked for.
+            prop_assert!(*id > written || open_acks.contains(id), "row {} would be missed", id);
             prop_assert!(journal.insert(*id, change.clone()).is_none(), "id {} twice", id);
         }
         journal.into_values().for_each(|change| snapshot.replay(change));
@@ -144,11 +151,12 @@ impl Dispatcher {
                 (lease.holder, lease.pinned) = (0, false);
             }
         }
+        let rows = self.claims.iter().flat_map(Claims::rows);
+        let open_acks = rows.filter(|(consumer, _)| *consumer == id).map(|(_, row)| row).collect();
         let record = Record::Checkpoint {
             consumer: id,
             generation: loaded.generation,
-            id: self.ids.take(1),
-            snapshot,
+            checkpoint: Checkpoint { id: self.ids.take(1), snapshot, open_acks },
             events: std::mem::take(&mut loaded.unwritten),
             applied: std::mem::take(&mut loaded.applied),
         };

@@ -141,7 +141,7 @@ impl Run {
         let stream = self.dispatcher.stream()?;
         let cursor = stream.cursor(id).unwrap_or_default();
         let consumer = self.dispatcher.consumer(id)?;
-        let checkpoint = self.world.consumer(id)?.checkpoint.as_ref().map(|(_, snapshot)| snapshot);
+        let checkpoint = self.world.consumer(id)?.checkpoint.as_ref().map(|saved| &saved.snapshot);
         let mut open = Vec::new();
         for (&seq, message) in &self.world.now.messages {
             let is_past = seq <= cursor && !stream.tail().is_hole(seq);

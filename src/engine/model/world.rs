@@ -1,6 +1,7 @@
 //! What outlives the dispatcher: the tables, and the log of changes to them that a power cut may cut short.
 
 use super::Checked;
+use crate::engine::ack_rows;
 use crate::engine::event::{Change, Event};
 use crate::engine::filter::Filter;
 use crate::engine::key::Seq;
@@ -58,11 +59,20 @@ impl Config {
     }
 }
 
+/// The newest row of checkpoints.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    pub id: i64,
+    pub snapshot: Snapshot,
+    /// Rows of acks with a lower id whose transactions were open.
+    pub open_acks: Vec<i64>,
+}
+
 /// What the tables have of a consumer.
 #[derive(Debug, Clone)]
 pub struct Consumer {
     pub config: Config,
-    pub checkpoint: Option<(i64, Snapshot)>,
+    pub checkpoint: Option<Checkpoint>,
     pub outbox: BTreeMap<i64, Change>,
     pub acks: BTreeMap<i64, Change>,
     /// All that the outbox and acks ever had, and what a checkpoint had instead. No table: what the reference
@@ -96,8 +106,7 @@ pub enum Record {
     Checkpoint {
         consumer: ConsumerId,
         generation: u32,
-        id: i64,
-        snapshot: Snapshot,
+        checkpoint: Checkpoint,
         /// Events it contains that never were in the outbox.
         events: Vec<Event>,
         /// Rows of acks it contains.
@@ -142,11 +151,14 @@ impl Tables {
                     consumer.history.extend(events.into_iter().map(|e| (e.id, e.change)));
                 }
             }
-            Record::Checkpoint { consumer, generation, id, snapshot, events, applied } => {
+            Record::Checkpoint { consumer, generation, checkpoint, events, applied } => {
                 if let Some(consumer) = self.of_generation(consumer, generation) {
-                    consumer.checkpoint = Some((id, snapshot));
-                    consumer.outbox = consumer.outbox.split_off(&id);
-                    consumer.acks.retain(|row, _| !applied.contains(row));
+                    consumer.outbox = consumer.outbox.split_off(&checkpoint.id);
+                    let after = consumer.checkpoint.as_ref().map_or(0, |old| old.id);
+                    for (lo, hi) in ack_rows::ranges(applied, checkpoint.open_acks.clone(), after) {
+                        consumer.acks.retain(|row, _| !(lo..=hi).contains(row));
+                    }
+                    consumer.checkpoint = Some(checkpoint);
                     consumer.history.extend(events.into_iter().map(|e| (e.id, e.change)));
                 }
             }

@@ -3,14 +3,16 @@
 //! early once more.
 
 use super::{ConsumerState, Dispatcher, LastCheckpoint, World};
+use crate::engine::ack_rows;
 use crate::engine::event::{Change, Event, Item};
 use crate::engine::settings::Micros;
-use crate::engine::snapshot::Snapshot;
 use crate::engine::stream::ConsumerId;
 use crate::error::Result;
 use crate::pg::{now, process};
+use crate::store::checkpoints::Checkpoint;
 use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, dead_letters, outbox};
+use std::collections::HashMap;
 
 /// How long an event may stay unwritten: under load, what happens in that time shares one transaction.
 const WRITE_AFTER: Micros = 5_000;
@@ -143,6 +145,7 @@ impl Dispatcher {
     /// Each in a transaction of its own: a failure of one delays no other. But one that has waited for a lock on the
     /// tables is enough: the others would wait as long.
     fn write_checkpoints(&mut self, ids: &[ConsumerId]) {
+        let mut open_acks = self.open_acks();
         for &id in ids {
             let cursor = self.world.cursor(id).unwrap_or(0);
             let snapshot = self.world.stream_of(id).and_then(|stream| stream.snapshot(id));
@@ -151,17 +154,20 @@ impl Dispatcher {
                 self.unsaved.remove(&id);
                 continue;
             };
-            let new = self.ids.take(1);
-            let old = state.checkpoint.id;
-            let written =
-                process::patient_transaction(|| write_checkpoint(state, new, old, &snapshot));
+            let checkpoint = Checkpoint {
+                id: self.ids.take(1),
+                generation: state.config.generation,
+                snapshot,
+                open_acks: open_acks.remove(&id).unwrap_or_default(),
+            };
+            let written = process::patient_transaction(|| write_checkpoint(state, &checkpoint));
             state.checkpoint.at = now();
             match written {
                 Ok(true) => {
                     state.checkpoint = LastCheckpoint {
-                        id: new,
+                        id: checkpoint.id,
                         at: now(),
-                        size: snapshot.size(),
+                        size: checkpoint.snapshot.size() + checkpoint.open_acks.len(),
                         cursor,
                         events: 0,
                     };
@@ -178,6 +184,15 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// The rows of sequin.acks that open transactions have written, or will.
+    fn open_acks(&self) -> HashMap<ConsumerId, Vec<i64>> {
+        let mut open: HashMap<ConsumerId, Vec<i64>> = HashMap::new();
+        for (id, row) in self.sessions.values().flat_map(|session| session.claims.rows()) {
+            open.entry(id).or_default().push(row);
+        }
+        open
     }
 }
 
@@ -245,25 +260,16 @@ fn bury(state: &ConsumerState) -> Result<bool> {
 
 /// The state, in place of all that the journals have of it. Events that are not written yet are part of it
 /// too, and need not be. False if that has to wait, as `bury` says.
-fn write_checkpoint(
-    state: &ConsumerState,
-    new: i64,
-    old: i64,
-    snapshot: &Snapshot,
-) -> Result<bool> {
-    let id = state.config.id;
+fn write_checkpoint(state: &ConsumerState, new: &Checkpoint) -> Result<bool> {
+    let (id, old) = (state.config.id, state.checkpoint.id);
     if !bury(state)? {
         return Ok(false);
     }
-    checkpoints::insert(id, new, state.config.generation, snapshot)?;
+    checkpoints::insert(id, new)?;
     if old != 0 {
         checkpoints::delete(id, old)?;
     }
-    if state.checkpoint.events > 0 || old == 0 {
-        outbox::delete(id, old, new)?;
-    }
-    if !state.applied.is_empty() {
-        acks::delete(id, state.applied.clone())?;
-    }
+    outbox::delete(id, old, new.id)?;
+    acks::delete(id, &ack_rows::ranges(state.applied.clone(), new.open_acks.clone(), old))?;
     Ok(true)
 }

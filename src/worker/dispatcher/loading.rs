@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 struct Restored {
     snapshot: Snapshot,
     checkpoint: LastCheckpoint,
-    /// Rows of sequin.acks that the snapshot contains now.
+    /// Rows of sequin.acks that the snapshot contains now, and those of earlier generations, which count no more.
     applied: Vec<i64>,
     /// The highest id seen.
     highest: i64,
@@ -74,7 +74,8 @@ impl Dispatcher {
             self.forget(id);
         }
         if !gone.is_empty()
-            && let Err(error) = process::transaction(|| checkpoints::forget(gone))
+            && let Err(error) =
+                process::transaction(|| gone.into_iter().try_for_each(checkpoints::forget))
         {
             self.fail("cannot clean up after dropped consumers", &error);
         }
@@ -258,31 +259,36 @@ fn restore(config: &Config) -> Result<Restored, Error> {
     let id = config.id;
     let newest = checkpoints::newest(id)?;
     let mut checkpoint = LastCheckpoint { at: now(), ..LastCheckpoint::default() };
-    checkpoint.id = newest.as_ref().map_or(0, |newest| newest.id);
     let mut snapshot =
         Snapshot::start(config.start_after, checkpoints::ranges(&config.start_done)?);
-    match newest {
-        Some(newest) if newest.generation == config.generation => snapshot = newest.snapshot,
-        Some(older) => snapshot = snapshot.with_totals(&older.snapshot),
-        None => {}
+    let mut open_acks = Vec::new();
+    if let Some(newest) = newest {
+        checkpoint.id = newest.id;
+        open_acks = newest.open_acks;
+        snapshot = match newest.generation == config.generation {
+            true => newest.snapshot,
+            false => snapshot.with_totals(&newest.snapshot),
+        };
     }
-    acks::delete_before(id, config.generation)?;
     let mut applied = Vec::new();
     let mut journal: BTreeMap<i64, Change> = BTreeMap::new();
     for event in outbox::of_consumer(id, checkpoint.id, config.generation)? {
         journal.insert(event.id, event.change);
         checkpoint.events += 1;
     }
-    for (row, change, kind) in acks::of_consumer(id, config.generation)? {
-        if let Change::Finished { seqs } = &change {
+    for ack in acks::of_consumer(id, checkpoint.id, &open_acks)? {
+        applied.push(ack.id);
+        if ack.generation != config.generation {
+            continue;
+        }
+        if let Change::Finished { seqs } = &ack.change {
             let count = i64::try_from(seqs.len()).unwrap_or(0);
-            match kind {
+            match ack.kind {
                 Kind::Rejected => snapshot.dead_total += count,
                 _ => snapshot.acked_total += count,
             }
         }
-        applied.push(row);
-        journal.insert(row, change);
+        journal.insert(ack.id, ack.change);
     }
     if !snapshot.is_possible() || !journal.values().all(Change::is_possible) {
         let facts = format!("the journal of consumer {id} has numbers that nobody counts up to");

@@ -201,7 +201,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
     process::set("synchronous_commit", "off");
     let ids = Ids::new(epoch).ok_or("the epochs of sequin.epoch are used up")?;
     requests::take_over(database);
-    process::transaction(|| checkpoints::forget(acks::dropped()?))?;
+    process::transaction(|| acks::dropped()?.into_iter().try_for_each(checkpoints::forget))?;
     Ok(Some(Dispatcher {
         database,
         ids,

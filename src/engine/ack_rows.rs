@@ -1,0 +1,50 @@
+//! Which rows of sequin.acks a checkpoint makes superfluous, as ranges of ids: a list of them might be looked for
+//! among all rows of the consumer, dead ones too.
+
+/// The rows that are `applied`, as ranges with no other row in them: no `open` one, whose transaction may still commit,
+/// and where there may be very many dead ones, up to the last checkpoint `after`, nothing between.
+pub fn ranges(mut applied: Vec<i64>, mut open: Vec<i64>, after: i64) -> Vec<(i64, i64)> {
+    applied.sort_unstable();
+    open.sort_unstable();
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for row in applied {
+        let is_free = |&(_, last): &(i64, i64)| {
+            let next_open = open.get(open.partition_point(|&open| open <= last));
+            last > after && next_open.is_none_or(|&open| open > row)
+        };
+        match ranges.last_mut().filter(|range| is_free(range)) {
+            Some((_, last)) => *last = row,
+            None => ranges.push((row, row)),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_open_row_divides_and_rows_before_the_last_checkpoint_stand_alone() {
+        assert_eq!(ranges(vec![], vec![5], 3), []);
+        assert_eq!(ranges(vec![9, 4, 7], vec![], 3), [(4, 9)]);
+        assert_eq!(ranges(vec![9, 4, 7], vec![8, 20], 3), [(4, 7), (9, 9)]);
+        assert_eq!(ranges(vec![1, 2, 4, 7], vec![], 3), [(1, 1), (2, 2), (4, 7)]);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_have_all_applied_rows_and_no_open_one(
+            applied in vec(0i64..60, 0..20), open in vec(0i64..60, 0..10), after in 0i64..60,
+        ) {
+            let applied: Vec<i64> = applied.into_iter().filter(|row| !open.contains(row)).collect();
+            let ranges = ranges(applied.clone(), open.clone(), after);
+            let has = |row: &i64| ranges.iter().any(|(lo, hi)| (lo..=hi).contains(&row));
+            prop_assert!(applied.iter().all(has));
+            prop_assert!(!open.iter().any(has));
+            prop_assert!(ranges.iter().all(|(lo, hi)| lo == hi || *lo > after));
+        }
+    }
+}
