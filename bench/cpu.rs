@@ -2,11 +2,29 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, succeed};
 
+const DURATION: Duration = Duration::from_secs(20);
+
+/// What connecting and creating has left behind is done by then.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// What [`share_when_idle`] measures.
+pub const WHAT: &str = "CPU time of all the server's processes in 20 s";
+
+/// The part of a core that a server uses of which nobody wants anything.
+pub fn share_when_idle(cluster: &Cluster) -> f64 {
+    thread::sleep(SETTLING);
+    let (begun, before) = (Instant::now(), seconds(cluster));
+    thread::sleep(DURATION);
+    (seconds(cluster) - before) / begun.elapsed().as_secs_f64()
+}
+
 /// Seconds, of the postmaster, of its children, and of those that have ended.
-pub fn seconds(cluster: &Cluster) -> f64 {
+fn seconds(cluster: &Cluster) -> f64 {
     let file = cluster.data().join("postmaster.pid");
     let postmaster: u32 =
         fs::read_to_string(file).unwrap().lines().next().unwrap().parse().unwrap();

@@ -55,7 +55,6 @@ fn measure(holders: &'static [Holder], options: &Options) -> Vec<Row> {
         turns.into_iter().for_each(|arm| arm.run(options.duration()));
     }
     let rows = held.iter_mut().flat_map(|arm| arm.rows(&free)).collect();
-    drop((free, held));
     nodes.iter().for_each(Node::stop);
     rows
 }

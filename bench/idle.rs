@@ -1,7 +1,7 @@
 //! Point 7: what streams cost on which nothing happens, with a receiver waiting on each.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cluster::{Cluster, wait_until};
 use crate::cpu;
@@ -10,11 +10,6 @@ use crate::options::Options;
 use crate::report::Row;
 
 const STREAMS: usize = 100;
-
-const DURATION: Duration = Duration::from_secs(20);
-
-/// What connecting and creating has left behind is done by then.
-const SETTLING: Duration = Duration::from_secs(3);
 
 pub fn rows(cluster: &Cluster, _: &Options) -> Vec<Row> {
     let database = cluster.database("bench_idle");
@@ -32,12 +27,8 @@ pub fn rows(cluster: &Cluster, _: &Options) -> Vec<Row> {
             let waiting = "SELECT sum(waiting)::bigint FROM sequin.consumer_stats";
             client.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == STREAMS as i64
         });
-        thread::sleep(SETTLING);
-        let (begun, before) = (Instant::now(), cpu::seconds(cluster));
-        thread::sleep(DURATION);
-        (cpu::seconds(cluster) - before) / begun.elapsed().as_secs_f64()
+        cpu::share_when_idle(cluster)
     });
-    let detail = format!("CPU time of all the server's processes in {} s", DURATION.as_secs());
     let what = format!("{STREAMS} streams, {STREAMS} waiting receivers: CPU");
-    vec![Row::new(what, used * 100.0).unit("% of a core").below(1.0).detail(detail)]
+    vec![Row::new(what, used * 100.0).unit("% of a core").below(1.0).detail(cpu::WHAT)]
 }

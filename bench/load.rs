@@ -9,6 +9,9 @@ use crate::cluster::Database;
 /// Clients that make the load at the same time.
 pub const CLIENTS: usize = 4;
 
+/// Far longer than anything in the background is needed.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
 /// What a run came to.
 #[derive(Clone, Copy)]
 pub struct Done {
@@ -78,14 +81,18 @@ fn finish(pgbench: Child) -> (Done, String) {
     (done, text.into_owned())
 }
 
-/// Scripts that run until the value is dropped, one client each.
+/// Scripts that run until the value is dropped.
 pub struct Background(Vec<Child>);
 
 impl Background {
+    /// One client for each script.
     pub fn start(database: &Database, scripts: impl Iterator<Item = String>) -> Self {
-        /// Far longer than anything is needed.
-        const FOR_EVER: Duration = Duration::from_secs(3600);
         Self(scripts.map(|script| start(database, &script, 1, &[&for_time(FOR_EVER)])).collect())
+    }
+
+    /// Many clients of one script.
+    pub fn crowd(database: &Database, script: &str, clients: usize) -> Self {
+        Self(vec![start(database, script, clients, &[&for_time(FOR_EVER)])])
     }
 }
 

@@ -16,10 +16,12 @@ mod idle;
 mod latency;
 mod load;
 mod machine;
+mod memory;
 mod messages;
 mod options;
 mod report;
 mod sample;
+mod scale;
 mod sources;
 mod throughput;
 
@@ -40,12 +42,17 @@ autovacuum_naptime = '1min'
 
 type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
 
-const SECTIONS: [(&str, &str, Section); 6] = [
+const SECTIONS: [(&str, &str, Section); 7] = [
     ("latency", "Waiting receivers: latency", latency::rows),
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
     ("flat", "Flat: receive of 10, against 1,000 waiting, 10 in flight, no holes", flat::rows),
     ("horizons", "Held horizons: publish + receive + ack of 10, 4 clients", horizons::rows),
+    (
+        "scale",
+        "Scale: 5 databases, each of 1,000 streams and 2,000 consumers; 500 connections",
+        scale::rows,
+    ),
     ("sources", "Table sources, with wal_level logical", sources::rows),
 ];
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 pub const USAGE: &str = "usage: make bench [ARGS=\"[--rounds N] [--seconds N] [SECTION...]\"]
   --rounds   how often each figure is taken (or ROUNDS; default 9)
   --seconds  how long a figure of throughput is taken (default 2)
-  SECTION    latency, idle, throughput, flat, horizons, sources (default: all)
+  SECTION    latency, idle, throughput, flat, horizons, scale, sources (default: all)
   The cluster is in TMPDIR, or /tmp: with TMPDIR=/dev/shm no disk has a part in the figures.";
 
 pub struct Options {

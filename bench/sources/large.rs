@@ -1,12 +1,12 @@
 //! A transaction of many rows: the memory of the processes that handle it.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{count, create_source, create_stream, message_comes};
 use crate::cluster::Cluster;
+use crate::memory;
 use crate::report::Row;
 
 const ROWS: i64 = 2_000_000;
@@ -60,18 +60,10 @@ fn watch(pids: &[i32; 2], done: &AtomicBool) -> [u64; 2] {
     let mut most = [0; 2];
     while !done.load(Ordering::SeqCst) {
         for (most, pid) in most.iter_mut().zip(pids) {
-            *most = private_memory(*pid).max(*most);
+            *most = memory::private(*pid).max(*most);
         }
         thread::sleep(PAUSE);
     }
     assert!(most.iter().all(|most| *most > 0), "a process has ended");
     most
-}
-
-/// Shared memory doesn't count: it has all pages of shared_buffers that the process has touched.
-fn private_memory(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.unwrap_or(0) << 10
 }
