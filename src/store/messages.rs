@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// How messages come.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 enum Form {
     One,
     Many,
@@ -21,10 +21,16 @@ enum Form {
     Texts,
 }
 
+/// The plans of one stream, by [`Form`]. Planned when they are first used.
+type Inserts = [Option<Rc<Plan>>; 3];
+
 thread_local! {
-    /// By the table's OID: one that is dropped and made again has another. Planned when they are first used.
-    static INSERTS: RefCell<HashMap<(pg_sys::Oid, Form), Rc<Plan>>> = RefCell::default();
+    /// By the stream's name, which is what a plan has: PostgreSQL makes it anew when another table has that name.
+    static INSERTS: RefCell<HashMap<String, Inserts>> = RefCell::default();
 }
+
+/// The most streams whose plans a session keeps, at some 10 kB each. One that publishes to more plans them again.
+const MAX_PLANNED: usize = 128;
 
 impl Form {
     fn plan(self, stream: &str) -> Result<Plan> {
@@ -53,19 +59,26 @@ impl Form {
     }
 }
 
-fn insert_by(form: Form, stream: &str, table: pg_sys::Oid, args: &[Arg]) -> Result<()> {
+fn insert_by(form: Form, stream: &str, args: &[Arg]) -> Result<()> {
     connected(|| {
-        let known = INSERTS.with_borrow(|map| map.get(&(table, form)).cloned());
+        let known = INSERTS.with_borrow(|map| map.get(stream)?[form as usize].clone());
         let plan = match known {
             Some(plan) => plan,
-            None => {
-                let plan = Rc::new(form.plan(stream)?);
-                INSERTS.with_borrow_mut(|map| map.insert((table, form), Rc::clone(&plan)));
-                plan
-            }
+            None => keep(form, stream, form.plan(stream)?),
         };
         plan.execute(Access::Write, args).map(drop)
     })
+}
+
+fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
+    let plan = Rc::new(plan);
+    INSERTS.with_borrow_mut(|map| {
+        if map.len() >= MAX_PLANNED && !map.contains_key(stream) {
+            map.clear();
+        }
+        map.entry(stream.into()).or_default()[form as usize] = Some(Rc::clone(&plan));
+    });
+    plan
 }
 
 /// Takes `n` seqs of a stream, ascending. Its table is locked before its sequence, as ALTER TABLE and DROP TABLE lock
@@ -89,7 +102,7 @@ pub fn insert(
 ) -> Result<Seq> {
     let seq = take_seqs(stream, table, 1)?[0];
     let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
-    insert_by(Form::One, stream, table, &args)?;
+    insert_by(Form::One, stream, &args)?;
     Ok(seq)
 }
 
@@ -105,7 +118,7 @@ pub fn insert_many(
     let seqs = take_seqs(stream, table, count)?;
     let headers: Arg = headers.and_then(arg);
     let args = [arg(seqs.clone()), arg(keys), arg(data), headers];
-    insert_by(Form::Many, stream, table, &args)?;
+    insert_by(Form::Many, stream, &args)?;
     Ok(seqs)
 }
 
@@ -122,7 +135,7 @@ pub fn append(
         return Ok(());
     }
     let args = [arg(seqs), arg(keys), arg(data)];
-    insert_by(Form::Texts, stream, table, &args)
+    insert_by(Form::Texts, stream, &args)
 }
 
 /// A message as `receive` returns it.
