@@ -17,6 +17,7 @@ mod faults;
 mod in_the_way;
 mod leases;
 mod long_poll;
+mod memory;
 mod neighbours;
 mod order_across_restarts;
 mod order_and_loss;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         dooming::tests(),
         short_sessions::tests(),
         long_poll::tests(),
+        memory::tests(),
         crash::tests(),
         databases::tests(),
         faults::tests(),
