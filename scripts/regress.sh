@@ -2,8 +2,10 @@
 # pg_regress and pg_isolation_regress, with the installed extension, on a private cluster.
 # Every file of pg_test/sql and pg_test/specs is run; setup.sql first.   scripts/regress.sh [--accept] [NAME...]
 # With names, only these (and setup.sql). With --accept, what comes out becomes what is expected: read `git diff`.
+# DISTURBED=1 has all caches invalidated all the time, which must change nothing.
 source "$(dirname "$0")/common.sh"
 source scripts/cluster.sh
+source scripts/disturb.sh
 find_postgres || die "run: make deps"
 
 # The names of a folder's tests, setup first, narrowed to those asked for.
@@ -45,6 +47,10 @@ failed='' accept=''
 if [ "${1:-}" = --accept ]; then
     accept=yes
     shift
+fi
+if [ -n "${DISTURBED:-}" ]; then
+    disturb sequin_regress &
+    disturb sequin_isolation &
 fi
 mapfile -t sql < <(names sql sql "$@")
 mapfile -t specs < <(names specs spec "$@")
