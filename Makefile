@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install run psql stop test torture fmt lint bench clean
+.PHONY: help deps build install run psql stop test torture fuzz miri asan fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,15 @@ fmt: ## format the Rust sources
 
 lint: deps ## rustfmt and clippy, warnings are errors
 	@scripts/test.sh lint
+
+fuzz: ## feed the pure code with whatever bytes; TARGET=filters SECONDS_TO_RUN=60, or all for 20 s each
+	@scripts/fuzz.sh $(TARGET)
+
+miri: ## the tests of the pure code under Miri
+	@scripts/miri.sh
+
+asan: ## the same under AddressSanitizer, where there is no Miri
+	@scripts/miri.sh asan
 
 bench: install ## measure, side by side with plain SQL; ARGS are passed on
 	@scripts/cargo.sh bench --bench bench -- $(ARGS)
