@@ -1,6 +1,7 @@
 //! Bringing consumers in: settings from the tables, and a consumer's state from its checkpoint and journals
 //! the first time that somebody uses it.
 
+use super::reading::RETRY_LOCKED;
 use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState};
 use crate::engine::event::Change;
 use crate::engine::filter::Filter;
@@ -154,12 +155,18 @@ impl Dispatcher {
         if state.loaded {
             return Ok(());
         }
+        if now() < self.retry_loading_at {
+            return Err(NotLoaded::NotNow);
+        }
         let config = state.config.clone();
         self.open_stream(&config.stream)?;
-        let restored = match process::transaction(|| restore(&config)) {
+        let restored = match process::patient_transaction(|| restore(&config)) {
             Ok(restored) => restored,
-            Err(error) => {
-                self.fail_consumer(id, "cannot read its state", &error);
+            Err(failure) => {
+                if failure.is_lock {
+                    self.retry_loading_at = now() + RETRY_LOCKED;
+                }
+                self.fail_consumer(id, "cannot read its state", &failure.text);
                 return Err(NotLoaded::NotNow);
             }
         };

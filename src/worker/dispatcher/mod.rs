@@ -118,6 +118,8 @@ struct Dispatcher {
     next_tick: Micros,
     /// No wait ends before, and no locked table is tried again.
     next_wait: Micros,
+    /// The journals were locked: no consumer is to be read from them before. Each would wait for the lock as long.
+    retry_loading_at: Micros,
     /// Consumers with something in memory that no checkpoint has.
     unsaved: BTreeSet<ConsumerId>,
     /// When the oldest unwritten event happened; `None` if all is written.
@@ -211,6 +213,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         listening: HashSet::new(),
         next_tick: Micros::MAX,
         next_wait: Micros::MAX,
+        retry_loading_at: 0,
         unsaved: BTreeSet::new(),
         unwritten_since: None,
         retry_events_at: 0,

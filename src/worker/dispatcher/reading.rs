@@ -19,7 +19,7 @@ const READ_RANGES: usize = 1024;
 const READS_PER_TURN: usize = 4;
 
 /// When a locked table is tried again.
-const RETRY_LOCKED: Micros = 100_000;
+pub(super) const RETRY_LOCKED: Micros = 100_000;
 
 /// When a table is tried again that can't be read for another reason: each time is a line in the server's log.
 const RETRY_FAILED: Micros = 5_000_000;
