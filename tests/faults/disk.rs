@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use postgres::Client;
 
+use super::captured::{all_is_captured, capture, change};
 use super::load;
 use super::mount::{self, Mount};
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
@@ -48,10 +49,11 @@ fn a_full_data_directory_loses_nothing_and_ends_with_new_room() {
     let cluster = Cluster::stopped();
     let disk = Mount::at(&cluster.data());
     // The space of deleted rows is not used again: whoever writes needs more.
-    cluster.create("autovacuum = off");
+    cluster.create(&format!("{LOGICAL_DECODING}\nautovacuum = off"));
     let database = cluster.database("full_disk");
     let mut client = database.connect();
     load::prepare(&mut client);
+    capture(&mut client);
     client.create("t", "d", "");
     client.publish_numbers("t", 50, 50);
     let (_, known) = load::during(&database, PAYLOAD, |load| {
@@ -59,6 +61,7 @@ fn a_full_data_directory_loses_nothing_and_ends_with_new_room() {
         client.batch_execute("SELECT pg_switch_wal(); CREATE TABLE begins_a_segment ()").unwrap();
         disk.leave(LITTLE);
         wait_until("publishers find the disk full", DEADLINE, || {
+            let _ = change(&mut client);
             load.known().failed_with(DISK_FULL) >= MANY
         });
         dispatcher_does_without_journal(&cluster, &mut client);
@@ -66,6 +69,7 @@ fn a_full_data_directory_loses_nothing_and_ends_with_new_room() {
         load.wait_for_more(SOME);
     });
     known.assert_failed_only_with(&[DISK_FULL]);
+    all_is_captured(&mut client);
     load::settle(&mut client, &known);
     assert_eq!(client.drain("d", seconds(1)).len(), 50);
 
@@ -75,6 +79,7 @@ fn a_full_data_directory_loses_nothing_and_ends_with_new_room() {
         disk.leave(LITTLE);
         let next = "SELECT pg_switch_wal(); SELECT pg_current_xact_id()";
         wait_until("the server is down", DEADLINE, || {
+            let _ = change(&mut client);
             client.batch_execute(next).is_err() && client.is_closed()
         });
     });
@@ -84,6 +89,7 @@ fn a_full_data_directory_loses_nothing_and_ends_with_new_room() {
     cluster.kill_9();
     cluster.boot();
     let mut client = database.connect();
+    all_is_captured(&mut client);
     load::settle(&mut client, &known);
     assert_eq!(client.receive("d", 1, millis(0)).len(), 0, "an acked message came back");
     let (_, known) = load::during(&database, PAYLOAD, |load| load.wait_for_more(SOME));

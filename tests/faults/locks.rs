@@ -1,6 +1,7 @@
 //! Users' locks on sequin's tables and on streams: they delay what needs the table, for as long as they are held, and
 //! nothing else.
 
+use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -16,6 +17,7 @@ pub fn tests() -> Vec<Trial> {
     trials![
         all_goes_on_while_the_dispatchers_tables_are_locked,
         acks_wait_for_a_lock_on_their_table_and_nothing_else_does,
+        a_locked_table_of_acks_delays_no_consumer_that_is_in_use,
         a_locked_table_of_checkpoints_delays_no_consumer_however_many_there_are,
         a_journal_that_cannot_be_written_bounds_what_is_handed_out,
         a_dead_letter_of_a_locked_stream_keeps_no_other_journal_from_being_written,
@@ -82,6 +84,36 @@ fn acks_wait_for_a_lock_on_their_table_and_nothing_else_does() {
     load::settle(&mut locker, &known);
     let seq = client.publish("t", "a", "1");
     assert_eq!(seqs(&client.receive("d", 1, seconds(10))), [seq]);
+}
+
+/// Each that is not in use yet is read with its acks, and waits for them a moment; together they would wait for long.
+fn a_locked_table_of_acks_delays_no_consumer_that_is_in_use() {
+    const CONSUMERS: usize = 100;
+    let database = database("locked_loading");
+    let (mut locker, mut client) = (database.connect(), database.connect());
+    client.create("t", "d", "");
+    client.execute("SELECT sequin.create_stream('s')", &[]).unwrap();
+    for n in 0..CONSUMERS {
+        client.create_consumer("s", &format!("c{n}"), "");
+    }
+    client.publish_numbers("t", 10, 10);
+    assert_eq!(client.receive("d", 1, seconds(10)).len(), 1);
+    lock(&mut locker, "sequin.acks");
+    let mut looking = database.connect();
+    thread::scope(|scope| {
+        let stats = "SELECT count(*) FROM sequin.consumer_stats";
+        let looking = scope.spawn(move || looking.number(stats));
+        let fails = "SELECT count(*) FROM sequin.workers
+                     WHERE process = 'dispatcher' AND database = current_database()
+                       AND last_error LIKE '%cannot read its state%'";
+        wait_until("it is to be read", DEADLINE, || client.number(fails) == 1);
+        client.batch_execute(&format!("SET statement_timeout = {}", SOON.as_millis())).unwrap();
+        for _ in 0..5 {
+            assert_eq!(client.receive("d", 1, seconds(10)).len(), 1);
+        }
+        locker.batch_execute("COMMIT").unwrap();
+        assert_eq!(looking.join().unwrap(), CONSUMERS as i64 + 1);
+    });
 }
 
 /// Each that has something to save waits for the table a moment; together they would wait for long.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use postgres::Client;
 
+use super::captured::{all_is_captured, capture, change};
 use super::load::{self, SMALL};
 use crate::calls::{Calls, seconds, seqs, sqlstate};
 use crate::cluster::{Cluster, wait_until};
@@ -74,22 +74,6 @@ const ON_A_TABLE: [&str; 4] = [
     "VACUUM (FREEZE, ANALYZE) sequin.%",
 ];
 
-/// A source of stream s.
-fn capture(client: &mut Client) {
-    client.batch_execute("CREATE TABLE captured (id serial PRIMARY KEY)").unwrap();
-    let source = "SELECT sequin.create_source('src', 's', '{captured}', backfill => false)";
-    client.batch_execute(source).unwrap();
-}
-
-/// Each row is there, once.
-fn all_is_captured(client: &mut Client) {
-    let captured =
-        "SELECT count(*) FROM sequin_stream.s WHERE data->'metadata'->>'table' = 'captured'";
-    let rows = client.number("SELECT count(*) FROM captured");
-    wait_until("all is captured", DEADLINE, || client.number(captured) >= rows);
-    assert_eq!(client.number(captured), rows);
-}
-
 fn tables_are_reindexed_rewritten_and_altered_under_load() {
     let cluster = Cluster::start_with(LOGICAL_DECODING);
     let database = cluster.database("maintained");
@@ -106,7 +90,7 @@ fn tables_are_reindexed_rewritten_and_altered_under_load() {
             if let Err(error) = admin.batch_execute(command) {
                 panic!("{command}: {error:?}");
             }
-            admin.batch_execute("INSERT INTO captured DEFAULT VALUES").unwrap();
+            change(&mut admin).unwrap();
             load.wait_for_more(SOME);
         }
     });
@@ -129,7 +113,7 @@ fn a_database_under_load_refuses_to_be_renamed_or_copied_and_goes_on() {
             ["ALTER DATABASE refuses RENAME TO renamed", "CREATE DATABASE copy TEMPLATE refuses"]
         {
             assert_eq!(sqlstate(admin.batch_execute(command)), OBJECT_IN_USE, "{command}");
-            client.batch_execute("INSERT INTO captured DEFAULT VALUES").unwrap();
+            change(&mut client).unwrap();
             load.wait_for_more(SOME);
         }
         client.batch_execute("BEGIN; DROP EXTENSION sequin CASCADE; ROLLBACK").unwrap();

@@ -1,5 +1,6 @@
 //! Faults that need a script each: full disks, failovers and dumps under load, maintenance in the way, large numbers.
 
+mod captured;
 mod load;
 mod mount;
 
