@@ -2,7 +2,7 @@
 //! nothing else.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use libtest_mimic::Trial;
 use postgres::Client;
@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
         all_goes_on_while_the_dispatchers_tables_are_locked,
         acks_wait_for_a_lock_on_their_table_and_nothing_else_does,
         a_locked_table_of_acks_delays_no_consumer_that_is_in_use,
+        a_dispatcher_starts_while_the_table_of_acks_is_locked,
         a_locked_table_of_checkpoints_delays_no_consumer_however_many_there_are,
         a_journal_that_cannot_be_written_bounds_what_is_handed_out,
         a_dead_letter_of_a_locked_stream_keeps_no_other_journal_from_being_written,
@@ -114,6 +115,30 @@ fn a_locked_table_of_acks_delays_no_consumer_that_is_in_use() {
         locker.batch_execute("COMMIT").unwrap();
         assert_eq!(looking.join().unwrap(), CONSUMERS as i64 + 1);
     });
+}
+
+/// If it ended, it would be started again later and later, and not be there at once when the lock is gone.
+fn a_dispatcher_starts_while_the_table_of_acks_is_locked() {
+    let database = database("locked_start");
+    let (mut locker, mut client) = (database.connect(), database.connect());
+    client.create("s", "c", "");
+    let seq = client.publish("s", "a", "1");
+    lock(&mut locker, "sequin.acks");
+    client
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid) FROM sequin.workers
+         WHERE process = 'dispatcher' AND database = current_database()",
+        )
+        .unwrap();
+    let stays = "SELECT count(*) FROM sequin.workers
+                 WHERE process = 'dispatcher' AND database = current_database() AND pid IS NOT NULL
+                   AND since BETWEEN $1 AND now() - interval '1 s'";
+    let now: SystemTime = client.query_one("SELECT now()", &[]).unwrap().get(0);
+    wait_until("a new one stays", DEADLINE, || {
+        client.query_one(stays, &[&now]).unwrap().get::<_, i64>(0) == 1
+    });
+    locker.batch_execute("COMMIT").unwrap();
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [seq]);
 }
 
 /// Each that has something to save waits for the table a moment; together they would wait for long.

@@ -203,7 +203,11 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
     process::set("synchronous_commit", "off");
     let ids = Ids::new(epoch).ok_or("the epochs of sequin.epoch are used up")?;
     requests::take_over(database);
-    process::transaction(|| acks::dropped()?.into_iter().try_for_each(checkpoints::forget))?;
+    // What a lock or a full disk keeps from being deleted now waits for the next start.
+    let clean_up = || acks::dropped()?.into_iter().try_for_each(checkpoints::forget);
+    if let Err(error) = process::transaction(clean_up) {
+        pgrx::warning!("sequin dispatcher: cannot clean up after dropped consumers: {error}");
+    }
     Ok(Some(Dispatcher {
         database,
         ids,
