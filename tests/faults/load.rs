@@ -240,12 +240,16 @@ pub fn settle(client: &mut Client, known: &Known) {
             let held = client.receive(consumer, 1000, millis(300));
             for delivery in &held {
                 assert!(used.insert(delivery.ack_id), "ack_id used before: {delivery:?}");
-                assert!(processed.insert(delivery.seq), "{consumer}: acked before: {delivery:?}");
+                let is_new = !processed.contains(&delivery.seq);
+                assert!(is_new, "{consumer}: acked before: {delivery:?}");
                 let before = last.insert(delivery.key.clone(), delivery.seq).unwrap_or(0);
-                let in_order = consumer == "unordered" || before < delivery.seq;
+                let in_order = consumer == "unordered" || before <= delivery.seq;
                 assert!(in_order, "{consumer}: {delivery:?} after {before}");
             }
-            assert!(process(client, consumer, &held).unwrap(), "a fresh lease was no good");
+            // On a machine that stands still meanwhile, their leases may end: then they come again.
+            if process(client, consumer, &held).unwrap() {
+                processed.extend(seqs(&held));
+            }
             processed.len() >= published.len()
         });
         assert_eq!(processed, published, "of {consumer}");

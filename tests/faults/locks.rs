@@ -89,7 +89,7 @@ fn acks_wait_for_a_lock_on_their_table_and_nothing_else_does() {
 
 /// Each that is not in use yet is read with its acks, and waits for them a moment; together they would wait for long.
 fn a_locked_table_of_acks_delays_no_consumer_that_is_in_use() {
-    const CONSUMERS: usize = 100;
+    const CONSUMERS: usize = 30;
     let database = database("locked_loading");
     let (mut locker, mut client) = (database.connect(), database.connect());
     client.create("t", "d", "");
@@ -143,7 +143,7 @@ fn a_dispatcher_starts_while_the_table_of_acks_is_locked() {
 
 /// Each that has something to save waits for the table a moment; together they would wait for long.
 fn a_locked_table_of_checkpoints_delays_no_consumer_however_many_there_are() {
-    const CONSUMERS: usize = 100;
+    const CONSUMERS: usize = 30;
     let database = database("locked_checkpoints");
     let (mut locker, mut client) = (database.connect(), database.connect());
     client.execute("SELECT sequin.create_stream('s')", &[]).unwrap();

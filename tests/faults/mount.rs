@@ -1,6 +1,7 @@
 //! A file system of a test's own, in memory, that can be nearly full. Unmounted with its value.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -31,7 +32,8 @@ impl Mount {
         succeed(as_root("mkdir").arg("-p").arg(path));
         succeed(&mut mount(path, &format!("size={ROOMY}m,mode=0700")));
         let mount = Self(path.into());
-        let owner = server_user().unwrap_or_else(|| "--reference=/proc/self".into());
+        let own_id = || fs::metadata("/proc/self").unwrap().uid().to_string();
+        let owner = server_user().unwrap_or_else(own_id);
         succeed(as_root("chown").arg(owner).arg(path));
         mount
     }
