@@ -24,7 +24,7 @@ pub fn share_when_idle(cluster: &Cluster) -> f64 {
 }
 
 /// Seconds, of the postmaster, of its children, and of those that have ended.
-fn seconds(cluster: &Cluster) -> f64 {
+pub fn seconds(cluster: &Cluster) -> f64 {
     let file = cluster.data().join("postmaster.pid");
     let postmaster: u32 =
         fs::read_to_string(file).unwrap().lines().next().unwrap().parse().unwrap();

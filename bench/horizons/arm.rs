@@ -12,7 +12,7 @@ use crate::cluster::{Database, wait_until};
 use crate::load::CLIENTS;
 use crate::report::Row;
 use crate::sample::{median, ratio};
-use crate::{load, messages};
+use crate::{cpu, load, messages};
 
 pub const STREAM: &str = "held";
 pub const CONSUMER: &str = "worker";
@@ -40,6 +40,8 @@ pub struct Arm<'a> {
     throughput: Vec<f64>,
     /// Of a receive and an ack, in milliseconds, for each round.
     cost: Vec<f64>,
+    /// Of all the server's processes, in microseconds for each message.
+    cpu: Vec<f64>,
 }
 
 impl<'a> Arm<'a> {
@@ -51,18 +53,30 @@ impl<'a> Arm<'a> {
         messages::publish(&mut client, STREAM, "orders", WAITING);
         let held = holder.map(|holder| holder.take(node, &database));
         let before = Space::of(&mut client);
-        Self { database, client, held, before, acked: 0, throughput: Vec::new(), cost: Vec::new() }
+        Self {
+            database,
+            client,
+            held,
+            before,
+            acked: 0,
+            throughput: Vec::new(),
+            cost: Vec::new(),
+            cpu: Vec::new(),
+        }
     }
 
     pub fn run(&mut self, duration: Duration) {
         self.client.batch_execute("CHECKPOINT").unwrap();
         let before = stats(&mut self.client, CONSUMER).acked;
+        let cpu = cpu::seconds(self.database.cluster);
         let (done, commands) = load::run_timed(&self.database, &script(), duration);
+        let cpu = cpu::seconds(self.database.cluster) - cpu;
         let after = stats(&mut self.client, CONSUMER);
         assert!(after.waiting > 0, "the receivers have run dry");
         let acked = after.acked - before;
         self.acked += acked;
         self.throughput.push(acked as f64 / done.seconds);
+        self.cpu.push(cpu * 1e6 / acked as f64);
         let of = |call: &str| commands.iter().find(|(text, _)| text.contains(call)).unwrap().1;
         self.cost.push(of("sequin.receive(") + of("sequin.ack("));
     }
@@ -72,7 +86,7 @@ impl<'a> Arm<'a> {
         let held = self.held.take().expect("an arm with a holder");
         let holder = held.holder;
         let most = Space::of(&mut self.client);
-        let mut rows = vec![self.throughput_row(free)];
+        let mut rows = vec![self.throughput_row(free), self.cpu_row(free)];
         rows.extend((holder.name == REPEATABLE_READ).then(|| self.cost_row(free)));
         rows.push(self.growth_row(most, holder));
         rows.extend(self.wal_row());
@@ -85,6 +99,14 @@ impl<'a> Arm<'a> {
         let (with, without) = (&self.throughput, &free.throughput);
         let detail = format!("{:.0}/s of {:.0}/s", median(with), median(without));
         Row::new("throughput, to without", ratio(with, without)).at_least(0.8).detail(detail)
+    }
+
+    /// Says the same on a machine that has other things to do.
+    fn cpu_row(&self, free: &Arm) -> Row {
+        let (with, without) = (&self.cpu, &free.cpu);
+        let detail = format!("{:.1} us to {:.1} us", median(with), median(without));
+        let what = "CPU time of the server for a message, to without";
+        Row::new(what, ratio(with, without)).detail(detail)
     }
 
     /// Point 9 of flatness.
