@@ -162,7 +162,8 @@ unsafe extern "C-unwind" fn at_commit(event: pg_sys::XactEvent::Type, _arg: *mut
     {
         return;
     }
-    // SAFETY: plain values of this process. The transaction's id is still there when commit callbacks run.
+    // SAFETY: plain values of this process. The transaction's id is still there when commit callbacks run:
+    // CommitTransaction takes it out of its state at the very end.
     let (xid, here) =
         unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::MyDatabaseId.to_u32()) };
     if xid == pg_sys::InvalidTransactionId {

@@ -1,4 +1,7 @@
 //! Looking things up in the system catalogs.
+//!
+//! All of it needs an open transaction, which callers have: the caches are filled under its snapshots, and its resource
+//! owner lets go of entries if an ERROR comes between. Nothing here keeps a pointer into a cache beyond the call.
 
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};

@@ -129,7 +129,8 @@ impl Decoder {
         })));
         let publications = text(&format!("\"{}\"", publication.replace('"', "\"\"")))?;
         // SAFETY: a transaction is open. What the context refers to is allocated in a memory context that
-        // lives as long as this process, as the walsender's does, and so does the output.
+        // lives as long as this process, as the walsender's does, and so does the output. XLogReaderAllocate copies the
+        // routine; the names are only read before this returns.
         unsafe {
             pg_sys::ReplicationSlotAcquire(
                 name.as_ptr(),

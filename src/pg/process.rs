@@ -116,7 +116,8 @@ extern "C-unwind" fn sequin_capturer(arg: pg_sys::Datum) {
 }
 
 fn at_exit(f: unsafe extern "C-unwind" fn(i32, pg_sys::Datum), arg: pg_sys::Datum) {
-    // SAFETY: a function of this library, which is never unloaded.
+    // SAFETY: a function of this library, which is never unloaded. These run last in, first out: before the process gives
+    // back its PGPROC (ProcKill), which latches and lightweight locks need.
     unsafe { pg_sys::on_shmem_exit(Some(f), arg) };
 }
 
@@ -156,7 +157,8 @@ pub fn terminate(pid: i32) {
         fn kill(pid: i32, signal: i32) -> i32;
     }
     if pid > 0 {
-        // SAFETY: a signal to one process. One that has just ended leaves its number unused for a while.
+        // SAFETY: a signal to one process. One that has just ended leaves its number unused for a while, as the kernel
+        // gives numbers out in turn; and to any other of this user's it is a request to end in good order.
         unsafe { kill(pid, pg_sys::SIGTERM.cast_signed()) };
     }
 }

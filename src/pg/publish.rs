@@ -44,7 +44,8 @@ fn raise(result: Result<()>) {
 
 /// The table whose trigger is running; `None` if the function was called in another way.
 fn trigger_table(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Oid> {
-    // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData.
+    // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData (CALLED_AS_TRIGGER), whose
+    // table is open for as long as the trigger runs.
     unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {

@@ -25,7 +25,8 @@ pub struct Message(*mut pg_sys::TupleTableSlot);
 impl Message {
     fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
         let mut is_null = false;
-        // SAFETY: the slot holds a tuple of a table that has these columns, as `open` has checked.
+        // SAFETY: the slot holds a tuple of a table that has these columns, as `open` has checked; it pins the page that the
+        // tuple is on until the scan moves on, and a `Message` is only lent until then.
         let datum = unsafe { pg_sys::slot_getattr(self.0, column, &mut is_null) };
         (!is_null).then_some(datum)
     }

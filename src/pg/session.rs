@@ -40,7 +40,9 @@ fn slot() -> Result<(usize, &'static Slot)> {
     let (index, slot) = Slot::mine().ok_or(Error::NotPreloaded)?;
     if !REGISTERED.get() {
         slot.own();
-        // SAFETY: the callbacks are functions of this library, which is never unloaded.
+        // SAFETY: the callbacks are functions of this library, which is never unloaded. `at_exit` comes after the end of
+        // an open transaction (ShutdownPostgres is a before_shmem_exit callback), and before ProcKill takes the PGPROC
+        // away that lightweight locks need.
         unsafe {
             pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
             pg_sys::RegisterSubXactCallback(Some(at_savepoint), std::ptr::null_mut());

@@ -223,7 +223,7 @@ impl Plan {
     pub fn new(sql: &str, types: &[pg_sys::Oid]) -> Result<Plan> {
         let text = CString::new(sql).map_err(|_| internal("a statement contains a zero byte"))?;
         let count = i32::try_from(types.len()).unwrap_or(i32::MAX);
-        // SAFETY: SPI_prepare only reads the types; a plan that is kept outlives SPI_finish.
+        // SAFETY: SPI_prepare copies the types and the text; a plan that is kept outlives SPI_finish.
         let plan = unsafe {
             let plan = pg_sys::SPI_prepare(text.as_ptr(), count, types.as_ptr().cast_mut());
             if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
@@ -276,7 +276,9 @@ impl Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // SAFETY: a kept plan, freed once.
+        // SAFETY: a kept plan, freed once. An execution of it that an ERROR has cut short still holds the generic plan by
+        // a reference count, until its resource owner lets go (ReleaseCachedPlan). Raises nothing, and so may run while an
+        // ERROR unwinds, or when the process exits.
         unsafe { pg_sys::SPI_freeplan(self.0.as_ptr()) };
     }
 }
