@@ -143,25 +143,29 @@ fn a_dispatcher_starts_while_the_table_of_acks_is_locked() {
 
 /// Each that has something to save waits for the table a moment; together they would wait for long.
 fn a_locked_table_of_checkpoints_delays_no_consumer_however_many_there_are() {
-    const CONSUMERS: usize = 30;
+    const CONSUMERS: i64 = 100;
+    /// Many times what one lock_timeout of the dispatcher takes, a fraction of what one for each consumer does.
+    const BOUND: &str = "SET statement_timeout = '5 s'";
     let database = database("locked_checkpoints");
     let (mut locker, mut client) = (database.connect(), database.connect());
     client.execute("SELECT sequin.create_stream('s')", &[]).unwrap();
-    for n in 0..CONSUMERS {
+    for n in 1..=CONSUMERS {
         client.create_consumer("s", &format!("c{n}"), "");
     }
+    // All at nearly the same moment: so all are due to be saved at the same moment.
     let round = |client: &mut Client| {
-        let seq = client.publish("s", "a", "1");
-        for n in 0..CONSUMERS {
-            let consumer = format!("c{n}");
-            let held = client.receive(&consumer, 1, seconds(10));
-            assert_eq!(seqs(&held), [seq]);
-            assert_eq!(client.ack(&consumer, &ack_ids(&held)), 1);
-        }
+        client.publish("s", "a", "1");
+        let each = format!(
+            "SELECT sum(sequin.ack('c' || n, ARRAY[ack_id]))
+             FROM generate_series(1, {CONSUMERS}) n, sequin.receive('c' || n, 1, '10 s')"
+        );
+        assert_eq!(client.number(&each), CONSUMERS);
     };
     round(&mut client);
+    let unsaved = "SELECT count(*) FROM sequin.acks";
+    wait_until("all is saved", DEADLINE, || client.number(unsaved) == 0);
     lock(&mut locker, "sequin.checkpoints");
-    client.batch_execute(&format!("SET statement_timeout = {}", SOON.as_millis())).unwrap();
+    client.batch_execute(BOUND).unwrap();
     let fails = "SELECT count(*) FROM sequin.workers
                  WHERE process = 'dispatcher' AND database = current_database()
                    AND last_error LIKE '%cannot write a checkpoint%'";
@@ -171,7 +175,6 @@ fn a_locked_table_of_checkpoints_delays_no_consumer_however_many_there_are() {
     });
     round(&mut client);
     locker.batch_execute("COMMIT").unwrap();
-    let unsaved = "SELECT count(*) FROM sequin.acks";
     wait_until("all is saved afterwards", DEADLINE, || client.number(unsaved) == 0);
 }
 

@@ -179,6 +179,7 @@ impl Dispatcher {
                 Err(failure) => {
                     self.fail_consumer(id, "cannot write a checkpoint", &failure.text);
                     if failure.is_lock {
+                        self.next_checkpoint = now() + CHECKPOINT_AFTER;
                         return;
                     }
                 }
