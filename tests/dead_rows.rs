@@ -12,6 +12,7 @@ pub fn tests() -> Vec<Trial> {
         a_new_dispatcher_reads_no_dead_rows,
         checkpoints_read_no_dead_rows,
         dropping_a_consumer_reads_no_dead_rows,
+        changes_of_settings_read_no_dead_rows_of_sources,
         acks_that_were_open_at_the_last_checkpoint_outlive_a_crash,
     ]
 }
@@ -19,36 +20,58 @@ pub fn tests() -> Vec<Trial> {
 /// Far more than is read of what lives.
 const DEAD: i64 = 1000;
 
-/// A consumer whose journals have nothing but dead rows, kept by a transaction that is returned.
-fn dead_rows(database: &Database) -> (Client, Client) {
-    let (mut client, mut holder) = (database.connect(), database.connect());
-    client.create("s", "c", "");
+/// Runs `act` in a session of its own. When this returns, all is counted that it has read.
+fn in_a_session(database: &Database, act: impl FnOnce(&mut Client)) {
+    let mut client = database.connect();
+    let pid = client.backend_pid();
+    act(&mut client);
+    drop(client);
+    let mut observer = database.connect();
+    let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+    wait_until("the session is gone", seconds(10), || observer.number(&is_there) == 0);
+}
+
+/// Begins to keep dead rows, until the session ends.
+fn hold(database: &Database) -> Client {
+    let mut holder = database.connect();
     holder.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
-    client.batch_execute("SET synchronous_commit = off").unwrap();
-    client.publish_numbers("s", DEAD as i32, DEAD as i32);
-    for _ in 0..DEAD {
-        let got = client.receive("c", 1, seconds(10));
-        assert_eq!(client.ack("c", &ack_ids(&got)), 1);
-    }
-    let newest = "SELECT coalesce(max(acked_total), 0) FROM sequin.checkpoints";
-    wait_until("a checkpoint has all of it", seconds(90), || client.number(newest) == DEAD);
-    // What it has read until now is counted at its end.
+    holder
+}
+
+/// A consumer whose journals have nothing but dead rows, and what keeps them.
+fn dead_rows(database: &Database) -> (Client, Client) {
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    let holder = hold(database);
+    in_a_session(database, |client| {
+        client.batch_execute("SET synchronous_commit = off").unwrap();
+        client.publish_numbers("s", DEAD as i32, DEAD as i32);
+        for _ in 0..DEAD {
+            let got = client.receive("c", 1, seconds(10));
+            assert_eq!(client.ack("c", &ack_ids(&got)), 1);
+        }
+        let newest = "SELECT coalesce(max(acked_total), 0) FROM sequin.checkpoints";
+        wait_until("a checkpoint has all of it", seconds(90), || client.number(newest) == DEAD);
+        client.batch_execute("VACUUM sequin.acks, sequin.outbox").unwrap();
+        for table in ["acks", "outbox"] {
+            let bytes = format!("SELECT pg_relation_size('sequin.{table}')");
+            assert!(client.number(&bytes) > 0, "the dead rows are gone");
+        }
+    });
+    // What this dispatcher has read is counted at its end.
     client.restart_dispatcher();
-    let dead = "SELECT count(*) FROM (VALUES ('acks'), ('outbox')) t (name)
-                WHERE pg_relation_size('sequin.' || name) > 0";
-    client.batch_execute("VACUUM sequin.acks, sequin.outbox").unwrap();
-    assert_eq!(client.number(dead), 2, "the dead rows are gone");
     (client, holder)
 }
 
 /// Rows that index scans of the journals have found, dead ones among them, and sequential scans of them. What this
-/// session does itself is counted some time later, so it keeps away from the dead rows.
+/// session does itself is counted some time later: it keeps away from the dead rows.
 fn reads(client: &mut Client) -> (i64, i64) {
-    let found = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_all_indexes
-                 WHERE schemaname = 'sequin' AND relname IN ('acks', 'outbox', 'checkpoints')";
-    let scans = "SELECT sum(seq_scan)::bigint FROM pg_stat_all_tables
-                 WHERE schemaname = 'sequin' AND relname IN ('acks', 'outbox', 'checkpoints')";
-    (client.number(found), client.number(scans))
+    let journals = "schemaname = 'sequin'
+                    AND relname IN ('acks', 'outbox', 'checkpoints', 'source_progress')";
+    let found = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_all_indexes WHERE ";
+    let scans = "SELECT sum(seq_scan)::bigint FROM pg_stat_all_tables WHERE ";
+    let mut number = |query: &str| client.number(&format!("{query}{journals}"));
+    (number(found), number(scans))
 }
 
 fn reads_next_to_nothing(client: &mut Client, act: impl FnOnce(&mut Client)) {
@@ -90,6 +113,42 @@ fn dropping_a_consumer_reads_no_dead_rows() {
         (0..2).for_each(|_| client.restart_dispatcher());
     });
     assert_eq!(client.number("SELECT count(*) FROM sequin.acks"), 0);
+}
+
+fn changes_of_settings_read_no_dead_rows_of_sources() {
+    let database = database("dead_rows_source");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    let _holder = hold(&database);
+    // As a capturer leaves them, of a source that is elsewhere.
+    let rows = format!(
+        "INSERT INTO sequin.sources (name, stream, owner, publication, owns_publication, key_format,
+                                     backfill, id, system, database)
+         VALUES ('source', 's', 'postgres', 'p', false, '', false, 7, 0, 0);
+         INSERT INTO sequin.source_progress
+         SELECT 7, 1, n, '0/1', NULL, 0 FROM generate_series(1, {DEAD}) n;
+         DELETE FROM sequin.source_progress WHERE id < {DEAD}"
+    );
+    in_a_session(&database, |client| client.batch_execute(&rows).unwrap());
+    client.restart_dispatcher();
+    reads_next_to_nothing(&mut client, |client| {
+        for n in 0..5 {
+            // One of a source that is gone, which is then looked for.
+            let gone =
+                format!("INSERT INTO sequin.source_progress VALUES (8, {n}, 1, '0/1', NULL, 0)");
+            client.batch_execute(&gone).unwrap();
+            client.create_consumer("s", &format!("c_{n}"), "");
+            in_a_session(&database, |client| {
+                client
+                    .batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
+                    .unwrap();
+                let left = "SELECT count(*) FROM sequin.source_progress WHERE source_id = 8";
+                wait_until("the row is gone", seconds(10), || client.number(left) == 0);
+            });
+        }
+        client.restart_dispatcher();
+    });
+    assert_eq!(client.number("SELECT count(*) FROM sequin.source_progress"), 1);
 }
 
 /// Their ids are lower than the checkpoint's, and a crash leaves no time for another one.

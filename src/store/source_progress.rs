@@ -32,10 +32,20 @@ statement!(
      VALUES ($1, $2, $3, $4, $5, $6)",
     [INT4OID, INT4OID, INT8OID, PG_LSNOID, TIMESTAMPTZOID, INT8OID]
 );
+// The only row of each source and generation is its newest, which is found from behind: before it are the dead ones.
 statement!(
     SWEEP,
-    "DELETE FROM sequin.source_progress p WHERE NOT EXISTS ( \
-        SELECT FROM sequin.sources s WHERE s.id = p.source_id AND s.generation <= p.generation)",
+    "WITH RECURSIVE newest AS ( \
+        (SELECT ctid AS place, source_id, generation FROM sequin.source_progress \
+         ORDER BY source_id DESC, generation DESC, id DESC LIMIT 1) \
+        UNION ALL \
+        SELECT p.* FROM newest n CROSS JOIN LATERAL ( \
+            SELECT ctid, source_id, generation FROM sequin.source_progress \
+            WHERE (source_id, generation) < (n.source_id, n.generation) \
+            ORDER BY source_id DESC, generation DESC, id DESC LIMIT 1) p) \
+     DELETE FROM sequin.source_progress WHERE ctid = ANY (ARRAY( \
+        SELECT place FROM newest n WHERE NOT EXISTS ( \
+            SELECT FROM sequin.sources s WHERE s.id = n.source_id AND s.generation <= n.generation)))",
     []
 );
 
