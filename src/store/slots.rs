@@ -1,11 +1,12 @@
 //! Logical replication slots of sources, and what the server says about itself.
 
 use super::statement;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::spi::{Access, Row, Statement, arg, command};
 use crate::pg::{decode, replication_slot, role, session};
 use crate::store::sources;
 use pgrx::pg_sys;
+use std::time::{Duration, Instant};
 
 statement!(
     SERVER,
@@ -14,6 +15,16 @@ statement!(
         1 + (hashtext(gen_random_uuid()::text) & 1073741823) \
      FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()",
     []
+);
+statement!(NEXT_XID, "SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text", []);
+// Whatever decoding looks up of a table: where it is, and its columns. Frozen rows are of the greatest age there is.
+statement!(
+    UNCHANGED_SINCE,
+    "WITH decoded AS (SELECT oid, xmin FROM pg_class WHERE relpersistence <> 't') \
+     SELECT NOT EXISTS (SELECT FROM decoded WHERE age(xmin) <= age($1::xid)) \
+        AND NOT EXISTS (SELECT FROM pg_attribute WHERE age(xmin) <= age($1::xid) \
+            AND attrelid IN (SELECT oid FROM decoded))",
+    [TEXTOID]
 );
 statement!(MARK, "SELECT pg_logical_emit_message(true, $1, $2)", [TEXTOID, TEXTOID]);
 statement!(
@@ -72,15 +83,36 @@ pub fn lock_sources(alone: bool) -> Result<()> {
     role::as_owner_in_pg_catalog(|| command(&format!("LOCK TABLE sequin.sources IN {mode} MODE")))
 }
 
+/// How long a slot is made again and again for the sake of catalog changes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Makes a slot, unless this transaction has written already, which PostgreSQL forbids: then the capturer makes it
 /// after the commit. True if there is one now. Waits for transactions that have written to end.
+///
+/// While PostgreSQL looks for the slot's first snapshot, it takes no notice of who begins to change catalogs and commits
+/// (before SNAPBUILD_FULL_SNAPSHOT in replication/logical/snapbuild.c). Such a slot could never be read: "could not map
+/// filenode to relation OID". So it is made again if anybody has.
 pub fn create(slot: &str) -> Result<bool> {
     if session::has_written() {
         return Ok(false);
     }
     session::note_slot_made()?;
-    role::as_owner(|| replication_slot::create(slot))?;
-    Ok(true)
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        let next_xid = role::as_owner_in_pg_catalog(|| {
+            NEXT_XID.with(|s| s.run(Access::Latest, &[], |rows| rows.one()?.need::<String>(1)))
+        })?;
+        role::as_owner(|| replication_slot::create(slot))?;
+        let is_readable = role::as_owner_in_pg_catalog(|| {
+            UNCHANGED_SINCE
+                .with(|s| s.run(Access::Latest, &[arg(next_xid)], |rows| rows.one()?.need(1)))
+        })?;
+        if is_readable {
+            return Ok(true);
+        }
+        role::as_owner_in_pg_catalog(|| delete(slot))?;
+    }
+    Err(Error::TablesChange)
 }
 
 /// The text of the message that opens a source.

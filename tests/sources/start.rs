@@ -1,6 +1,7 @@
 //! What a source begins with: exactly what is committed after it.
 
 use std::thread;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 
@@ -16,11 +17,43 @@ pub fn tests() -> Vec<Trial> {
         exactly_what_is_committed_after_create_source_is_captured,
         an_insert_right_after_it_is_captured,
         it_can_be_created_by_a_transaction_that_has_written,
+        it_can_be_created_while_tables_are_rewritten,
         rolled_back_it_leaves_nothing,
         a_server_without_logical_wal_says_what_to_do,
         a_source_of_all_tables_does_not_capture_its_stream,
         many_sources_can_feed_one_stream,
     ]
+}
+
+/// PostgreSQL does not know of catalog changes that were committed while it was looking for a slot's first snapshot.
+fn it_can_be_created_while_tables_are_rewritten() {
+    const ROUNDS: usize = 30;
+    /// Of each writer, between two rewrites.
+    const PAUSE: Duration = millis(30);
+    let tables = "CREATE TABLE t1 (id int PRIMARY KEY); CREATE TABLE t2 (id int PRIMARY KEY);
+                  CREATE TABLE t3 (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY)";
+    let mut fixture = Fixture::new("rewritten", tables);
+    let database = &fixture.database;
+    let rewrite = |n: u64, done: &Done| {
+        let mut client = database.connect();
+        // Others' transactions are open, for which making a slot waits.
+        let change =
+            format!("BEGIN; INSERT INTO t{n} SELECT coalesce(max(id), 0) + 1 FROM t{n}; COMMIT");
+        let rewrite = format!("BEGIN; TRUNCATE t{n}; INSERT INTO t{n} VALUES (1); COMMIT");
+        while !done.is_set() {
+            client.batch_execute(&change).unwrap();
+            client.batch_execute(&rewrite).unwrap();
+            thread::sleep(PAUSE);
+        }
+    };
+    let client = &mut fixture.client;
+    while_others(WRITERS, rewrite, || {
+        for _ in 0..ROUNDS {
+            client.create_source("src", &["t"], "backfill => false");
+            client.catch_up();
+            client.execute("SELECT sequin.drop_source('src')", &[]).unwrap();
+        }
+    });
 }
 
 const TABLE: &str = "CREATE TABLE t (writer int, n int, PRIMARY KEY (writer, n))";
