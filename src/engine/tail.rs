@@ -189,11 +189,11 @@ impl Tail {
 
     /// Whether a publisher that the last look saw isn't `open` any more, and may have filled holes:
     /// then there may be earlier messages than those found.
-    pub fn is_outdated(&self, open: &[Publisher]) -> bool {
-        let ended = |old: &Publisher| !open.contains(old);
-        self.holes.last().is_some_and(|last| {
-            self.pending() || self.open.iter().any(|old| old.bound <= last && ended(old))
-        })
+    pub fn is_outdated(&self, mut open: Vec<Publisher>) -> bool {
+        let Some(last) = self.holes.last() else { return false };
+        open.sort_unstable();
+        let may_have_filled = |old: &Publisher| old.bound <= last && !is_open(&open, old);
+        self.pending() || self.open.iter().any(may_have_filled)
     }
 
     /// Everything from `lo` to `hi` has been read: what is not in `seen` becomes a hole or is

@@ -49,20 +49,20 @@ fn it_is_outdated_once_somebody_has_ended_who_may_have_filled_a_hole() {
     let (a, b, late) = (publisher(1, 1, 1), publisher(2, 1, 9), publisher(3, 1, 10));
     let mut tail = Tail::new(0, &[]);
     scan(&mut tail, 8, &[a, b], &[2, 3, 4, 5, 6, 7, 8]);
-    assert!(!tail.is_outdated(&[a, b]));
+    assert!(!tail.is_outdated(vec![a, b]));
     // What b may have taken is above all that was found, and so is what a newer one takes.
-    assert!(!tail.is_outdated(&[a]));
-    assert!(!tail.is_outdated(&[a, late]));
-    assert!(tail.is_outdated(&[b]));
+    assert!(!tail.is_outdated(vec![a]));
+    assert!(!tail.is_outdated(vec![a, late]));
+    assert!(tail.is_outdated(vec![b]));
     // Another transaction of the same process.
-    assert!(tail.is_outdated(&[publisher(1, 2, 9), b]));
+    assert!(tail.is_outdated(vec![publisher(1, 2, 9), b]));
     // A look that did not get to the hole changes nothing.
     let look = tail.look(8, vec![b], 1000);
     tail.found(look, Seen::UNREAD, Seen::UNREAD);
-    assert!(tail.is_outdated(&[b]));
+    assert!(tail.is_outdated(vec![b]));
     let look = tail.look(8, vec![b], 1000);
     tail.found(look, all(&[1]), Seen::UNREAD);
-    assert!(!tail.is_outdated(&[]));
+    assert!(!tail.is_outdated(vec![]));
 }
 
 #[test]

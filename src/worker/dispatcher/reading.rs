@@ -67,7 +67,7 @@ impl Dispatcher {
         let Some(stream) = self.world.stream_of(id) else { return false };
         let tail = stream.tail();
         // Mostly there are no holes, and no slots to be looked through for their sake.
-        tail.lowest_hole().is_some() && tail.is_outdated(&slot::publishers(database, table).all())
+        tail.lowest_hole().is_some() && tail.is_outdated(slot::publishers(database, table).all())
     }
 
     fn read_for(&mut self, id: ConsumerId) -> Progress {
