@@ -124,6 +124,7 @@ fn a_dispatcher_starts_while_the_table_of_acks_is_locked() {
     client.create("s", "c", "");
     let seq = client.publish("s", "a", "1");
     lock(&mut locker, "sequin.acks");
+    let now: SystemTime = client.query_one("SELECT now()", &[]).unwrap().get(0);
     client
         .batch_execute(
             "SELECT pg_terminate_backend(pid) FROM sequin.workers
@@ -133,7 +134,6 @@ fn a_dispatcher_starts_while_the_table_of_acks_is_locked() {
     let stays = "SELECT count(*) FROM sequin.workers
                  WHERE process = 'dispatcher' AND database = current_database() AND pid IS NOT NULL
                    AND since BETWEEN $1 AND now() - interval '1 s'";
-    let now: SystemTime = client.query_one("SELECT now()", &[]).unwrap().get(0);
     wait_until("a new one stays", DEADLINE, || {
         client.query_one(stays, &[&now]).unwrap().get::<_, i64>(0) == 1
     });
