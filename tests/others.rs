@@ -2,6 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
+
+use postgres::{Client, Error};
+
+use crate::calls::millis;
+use crate::cluster::Database;
 
 /// Tells the others that they are to end.
 pub struct Done(AtomicBool);
@@ -23,6 +29,23 @@ pub fn while_others<R>(count: u64, work: impl Fn(u64, &Done) + Sync, act: impl F
         let _ends = SetAtEnd(&done);
         act()
     })
+}
+
+/// Repeats a step until the end, with a new connection after every failure.
+pub fn keep_on(
+    database: &Database,
+    done: &Done,
+    mut step: impl FnMut(&mut Client) -> Result<(), Error>,
+) {
+    /// Between two attempts to connect to a server that isn't there.
+    const PAUSE: Duration = millis(20);
+    while !done.is_set() {
+        let Ok(mut client) = database.cluster.try_connect(&database.name) else {
+            thread::sleep(PAUSE);
+            continue;
+        };
+        while !done.is_set() && step(&mut client).is_ok() {}
+    }
 }
 
 /// A scope waits for its threads, also when its body fails.

@@ -1,6 +1,5 @@
 //! Receive and ack take part in the transaction that calls them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,9 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Cluster, Database, wait_until};
+use crate::cluster::{Cluster, wait_until};
 use crate::harness::{database, trials};
+use crate::others::{Done, keep_on, while_others};
 
 pub fn tests() -> Vec<Trial> {
     trials![
@@ -189,7 +189,7 @@ fn statement_timeout_of_a_waiter_loses_nothing() {
 }
 
 const ROUNDS: usize = 20;
-const PROCESSORS: usize = 4;
+const PROCESSORS: u64 = 4;
 
 /// `BEGIN; receive; INSERT of the result; ack; COMMIT`, and publishing, while the server is killed again and again.
 fn exactly_once_under_kill_9() {
@@ -200,12 +200,11 @@ fn exactly_once_under_kill_9() {
     client.create("s", "c", "ack_wait => '1 s'");
     client.batch_execute("CREATE TABLE result (seq bigint, data jsonb)").unwrap();
 
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..PROCESSORS {
-            scope.spawn(|| keep_on(&database, &done, process));
-        }
-        scope.spawn(|| keep_on(&database, &done, publish_some));
+    let work = |n: u64, done: &Done| match n {
+        1..=PROCESSORS => keep_on(&database, done, process),
+        _ => keep_on(&database, done, publish_some),
+    };
+    while_others(PROCESSORS + 1, work, || {
         for round in 0..ROUNDS {
             thread::sleep(millis(fastrand::u64(50..900)));
             cluster.kill_9();
@@ -216,7 +215,6 @@ fn exactly_once_under_kill_9() {
             assert_eq!(client.number(twice), 0, "processed twice, after round {round}");
         }
         client = database.connect();
-        done.store(true, Ordering::SeqCst);
     });
 
     let published = client.number("SELECT count(*) FROM sequin_stream.s");
@@ -231,21 +229,6 @@ fn exactly_once_under_kill_9() {
     assert_eq!(client.number("SELECT count(*) FROM result"), published);
     thread::sleep(millis(1200));
     assert_eq!(client.receive("c", 1000, millis(300)).len(), 0, "an acked message came back");
-}
-
-/// Repeats a step until `done`, with a new connection after every failure.
-fn keep_on(
-    database: &Database,
-    done: &AtomicBool,
-    mut step: impl FnMut(&mut Client) -> Result<(), Error>,
-) {
-    while !done.load(Ordering::SeqCst) {
-        let Ok(mut client) = database.cluster.try_connect(&database.name) else {
-            thread::sleep(millis(20));
-            continue;
-        };
-        while !done.load(Ordering::SeqCst) && step(&mut client).is_ok() {}
-    }
 }
 
 fn process(client: &mut Client) -> Result<(), Error> {

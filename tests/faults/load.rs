@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use postgres::{Client, Error};
 
 use crate::calls::{Calls, Delivery, ack_ids, millis, seconds, seqs};
 use crate::cluster::{Database, wait_until};
+use crate::others::{Done, while_others};
 
 /// Of stream s: one ordered, one not.
 pub const CONSUMERS: [&str; 2] = ["ordered", "unordered"];
@@ -71,7 +71,6 @@ impl Known {
 /// A load that runs.
 #[derive(Default)]
 pub struct Load {
-    done: AtomicBool,
     known: Mutex<Known>,
 }
 
@@ -96,24 +95,14 @@ pub fn during<R>(database: &Database, payload: usize, act: impl FnOnce(&Load) ->
         worker[1],
         worker[1],
     ];
-    let result = thread::scope(|scope| {
-        // Also when `act` fails: the scope waits for its threads.
-        let _stop = StopAtEnd(&load);
-        for step in steps {
-            let (load, mut client) = (&load, database.connect());
-            scope.spawn(move || load.keep_on(&mut client, payload, step));
-        }
-        act(&load)
-    });
+    // They are all there before anything happens to the server.
+    let clients = steps.map(|_| Mutex::new(database.connect()));
+    let work = |n: u64, done: &Done| {
+        let n = n as usize - 1;
+        load.keep_on(&mut clients[n].lock().unwrap(), payload, steps[n], done);
+    };
+    let result = while_others(steps.len() as u64, work, || act(&load));
     (result, load.known.into_inner().unwrap())
-}
-
-struct StopAtEnd<'a>(&'a Load);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.done.store(true, Ordering::SeqCst);
-    }
 }
 
 impl Load {
@@ -132,8 +121,8 @@ impl Load {
         wait_until("the load goes on", DEADLINE, || done(&self.known()) >= enough);
     }
 
-    fn keep_on(&self, client: &mut Client, payload: usize, step: Step) {
-        while !self.done.load(Ordering::SeqCst) && !client.is_closed() {
+    fn keep_on(&self, client: &mut Client, payload: usize, step: Step, done: &Done) {
+        while !done.is_set() && !client.is_closed() {
             if let Err(error) = step(self, client, payload) {
                 let state = error.code().map(|state| state.code()).unwrap_or_default();
                 let state = state.to_owned();

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use libtest_mimic::Trial;
-use postgres::{Client, Error};
+use postgres::Client;
 
 use crate::calls::{Calls, millis, seconds};
 use crate::cluster::{Cluster, Database};
 use crate::harness::{LOGICAL_DECODING, trials};
-use crate::others::{Done, while_others};
+use crate::others::{Done, keep_on, while_others};
 use crate::seed::Seed;
 use crate::sources::fixture::{Fixture, Sources};
 use crate::sources::northwind;
@@ -149,21 +149,6 @@ fn suffer(database: &Database, recorder: &Recorder, seed: &Seed, duration: Durat
     while_others(PUBLISHERS + workers + WRITERS, client, || {
         inject_faults(database, recorder, &mut seed.rng(0), duration);
     });
-}
-
-/// Repeats a step until the end, with a new connection after every failure.
-fn keep_on(
-    database: &Database,
-    done: &Done,
-    mut step: impl FnMut(&mut Client) -> Result<(), Error>,
-) {
-    while !done.is_set() {
-        let Ok(mut client) = database.cluster.try_connect(&database.name) else {
-            thread::sleep(millis(20));
-            continue;
-        };
-        while !done.is_set() && step(&mut client).is_ok() {}
-    }
 }
 
 /// Every kind of fault in each round, in another order.
