@@ -158,7 +158,7 @@ pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> 
             Answer::Deliveries { row, generation, deliveries } => {
                 let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
                 if !seqs.is_empty() {
-                    acks::insert(consumer.id, row, generation, Kind::Redelivered, seqs.clone())?;
+                    acks::insert(consumer.id, row, generation, Kind::Redelivered, &seqs)?;
                 }
                 wanted.extend(seqs);
             }

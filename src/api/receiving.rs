@@ -195,8 +195,8 @@ fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Deli
     match call(&request, table_of(consumer))? {
         Answer::Deliveries { row, generation, deliveries } => {
             if !deliveries.is_empty() {
-                let seqs = deliveries.iter().map(|delivery| delivery.seq).collect();
-                acks::insert(consumer.id, row, generation, kind, seqs)?;
+                let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
+                acks::insert(consumer.id, row, generation, kind, &seqs)?;
             }
             Ok(deliveries)
         }

@@ -183,6 +183,18 @@ impl Consumer {
         std::mem::take(&mut self.events)
     }
 
+    /// Leaves out of what is to be journalled the deliveries whose messages are all finished by now, which their acks
+    /// say. But nothing once a delivery has ended in another way, which a later entry may build on.
+    pub fn leave_out_finished(&self, events: &mut Vec<Event>) {
+        let unfinished = |event: &Event| match &event.change {
+            Change::Delivered { items, .. } => items.iter().any(|i| self.is_unfinished(i.seq)),
+            _ => true,
+        };
+        if events.iter().all(|event| matches!(event.change, Change::Delivered { .. })) {
+            events.retain(unfinished);
+        }
+    }
+
     /// A committed message that matches the consumer's filters, after all below it but those that fill holes.
     /// Ignored if it is known or finished.
     pub fn offer(&mut self, seq: Seq, key: KeyId) {

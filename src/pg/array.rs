@@ -1,6 +1,8 @@
 //! Arrays that pass through as the datum they are: only their length and NULLs are looked at.
 
-use super::datum::{JsonbArray, RegClassArray, TextArray};
+use super::datum::{Jsonb, JsonbArray, RegClassArray, Text, TextArray};
+use super::spi::Arg;
+use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
 
 /// Elements of a one-dimensional or empty array, and whether one of them is NULL.
@@ -16,7 +18,61 @@ fn inspect(datum: pg_sys::Datum) -> (usize, bool) {
     }
 }
 
+/// A bigint[]. Made in one piece: pgrx adds one element after the other.
+pub fn bigints(values: &[i64]) -> Arg {
+    make(values, pg_sys::INT8OID)
+}
+
+/// An integer[].
+pub fn integers(values: &[i32]) -> Arg {
+    make(values, pg_sys::INT4OID)
+}
+
+/// `T` is what the type's values are, and without padding.
+fn make<T: Copy>(values: &[T], of: pg_sys::Oid) -> Arg {
+    // SAFETY: a header, one dimension's length and lower bound (ARR_OVERHEAD_NONULLS(1), which is aligned for T), and the
+    // values, as construct_array() lays them out.
+    unsafe {
+        if values.is_empty() {
+            return Some(pg_sys::Datum::from(pg_sys::construct_empty_array(of)));
+        }
+        let head = size_of::<pg_sys::ArrayType>() + 2 * size_of::<i32>();
+        let size = head + size_of_val(values);
+        let array = pg_sys::palloc0(size).cast::<pg_sys::ArrayType>();
+        pgrx::set_varsize_4b(array.cast(), i32::try_from(size).unwrap_or(i32::MAX));
+        (*array).ndim = 1;
+        (*array).elemtype = of;
+        let dimension = array.add(1).cast::<i32>();
+        *dimension = i32::try_from(values.len()).unwrap_or(i32::MAX);
+        *dimension.add(1) = 1;
+        let data = array.cast::<u8>().add(head).cast::<T>();
+        std::ptr::copy_nonoverlapping(values.as_ptr(), data, values.len());
+        Some(pg_sys::Datum::from(array))
+    }
+}
+
+/// The elements, in order, whatever the array's dimensions.
+fn elements(datum: pg_sys::Datum, of: pg_sys::Oid) -> Vec<Option<pg_sys::Datum>> {
+    let mut values = std::ptr::null_mut();
+    let (mut nulls, mut count) = (std::ptr::null_mut(), 0);
+    // SAFETY: as above; text and jsonb are both varlenas that are aligned as an int. The datums point into the array, which
+    // lives as long as the call.
+    unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let align = pg_sys::TYPALIGN_INT as std::ffi::c_char;
+        pg_sys::deconstruct_array(array, of, -1, false, align, &mut values, &mut nulls, &mut count);
+        let at = |n| (!*nulls.add(n)).then(|| *values.add(n));
+        (0..usize::try_from(count).unwrap_or(0)).map(at).collect()
+    }
+}
+
 impl TextArray {
+    pub fn elements(&self) -> Vec<Option<Text>> {
+        let texts = elements(self.datum(), pg_sys::TEXTOID).into_iter();
+        // SAFETY: what a text[] has.
+        texts.map(|text| unsafe { Text::from_datum(text?, false) }).collect()
+    }
+
     pub fn len(&self) -> usize {
         inspect(self.datum()).0
     }
@@ -37,6 +93,12 @@ impl RegClassArray {
 }
 
 impl JsonbArray {
+    pub fn elements(&self) -> Vec<Option<Jsonb>> {
+        let values = elements(self.datum(), pg_sys::JSONBOID).into_iter();
+        // SAFETY: what a jsonb[] has.
+        values.map(|value| unsafe { Jsonb::from_datum(value?, false) }).collect()
+    }
+
     pub fn len(&self) -> usize {
         inspect(self.datum()).0
     }

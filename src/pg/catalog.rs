@@ -22,6 +22,15 @@ pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
     }
 }
 
+/// One of sequin's own tables.
+pub fn own_table(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: looks the names up in the catalog cache.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), true);
+        valid(pg_sys::get_relname_relid(name.as_ptr(), schema))
+    }
+}
+
 /// Waits for a lock on a table that allows reading it, as any SELECT would: lock_timeout counts, and a deadlock
 /// is found. False if the table was dropped meanwhile.
 pub fn lock_for_reading(table: pg_sys::Oid) -> bool {

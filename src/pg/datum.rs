@@ -103,6 +103,40 @@ opaque!(
     Timestamptz, "timestamptz", pg_sys::TIMESTAMPTZOID
 );
 
+impl Text {
+    /// Looks at it. Only in a database whose encoding is UTF-8.
+    pub(super) fn with_str<R>(self, f: impl FnOnce(&str) -> R) -> R {
+        // SAFETY: a text, which is made plain in the current memory context if it isn't; the server has checked its
+        // encoding.
+        unsafe {
+            let text = pg_sys::pg_detoast_datum_packed(self.0.cast_mut_ptr());
+            f(pgrx::text_to_rust_str_unchecked(text))
+        }
+    }
+}
+
+impl From<&str> for Text {
+    /// Allocated in the current memory context.
+    fn from(text: &str) -> Text {
+        Text(text.into_datum().unwrap_or(pg_sys::Datum::null()))
+    }
+}
+
+impl Jsonb {
+    /// What jsonb's input function makes of a text, in the current memory context.
+    pub fn parse(text: &mut String) -> Jsonb {
+        // It wants a zero at the end; in place, which saves a copy.
+        text.push('\0');
+        // SAFETY: a zero-terminated string.
+        let value = unsafe {
+            let text = pg_sys::Datum::from(text.as_ptr());
+            pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text)])
+        };
+        text.pop();
+        Jsonb(value.unwrap_or(pg_sys::Datum::null()))
+    }
+}
+
 impl From<i64> for Timestamptz {
     fn from(micros: i64) -> Timestamptz {
         Timestamptz(pg_sys::Datum::from(micros))

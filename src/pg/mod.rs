@@ -11,6 +11,7 @@ pub mod datum;
 pub mod decode;
 pub mod hooks;
 pub mod input;
+pub mod insert;
 pub mod lwlock;
 pub mod mailbox;
 pub mod memory;

@@ -186,10 +186,10 @@ impl Scan {
 
 /// The columns that create_stream makes. Their owner can change them, and then they can't be read: datums of
 /// another type would be taken for pointers.
-const COLUMNS: [pg_sys::Oid; 5] =
+pub(super) const COLUMNS: [pg_sys::Oid; 5] =
     [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::JSONBOID, pg_sys::JSONBOID, pg_sys::TIMESTAMPTZOID];
 
-pub(super) unsafe fn has_columns(table: pg_sys::Relation) -> bool {
+unsafe fn has_columns(table: pg_sys::Relation) -> bool {
     // SAFETY: an open relation, whose descriptor has natts attributes.
     unsafe {
         let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*table).rd_att);

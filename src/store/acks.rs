@@ -1,12 +1,13 @@
 //! `sequin.acks`: what transactions have finished, or want again. A session writes, the dispatcher deletes.
 
-use super::statement;
+use super::{put, statement};
 use crate::engine::event::Change;
 use crate::engine::key::Seq;
 use crate::engine::stream::ConsumerId;
 use crate::error::Result;
-use crate::pg::role;
 use crate::pg::spi::{Access, Row, arg, letter};
+use crate::pg::{array, role};
+use pgrx::pg_sys::{CHAROID, INT4OID, INT8ARRAYOID, INT8OID, Oid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -20,6 +21,7 @@ statement!(
     "INSERT INTO sequin.acks (consumer_id, id, generation, kind, seqs) VALUES ($1, $2, $3, $4, $5)",
     [INT4OID, INT8OID, INT4OID, CHAROID, INT8ARRAYOID]
 );
+const COLUMNS: [Oid; 5] = [INT4OID, INT8OID, INT4OID, CHAROID, INT8ARRAYOID];
 statement!(
     OF_CONSUMER,
     "SELECT id, generation, kind::text, seqs FROM sequin.acks \
@@ -50,10 +52,10 @@ pub fn insert(
     id: i64,
     generation: i32,
     kind: Kind,
-    seqs: Vec<Seq>,
+    seqs: &[Seq],
 ) -> Result<()> {
-    let args = [arg(consumer), arg(id), arg(generation), letter(kind as u8), arg(seqs)];
-    role::as_owner(|| INSERT.with(|s| s.execute(&args))).map(drop)
+    let row = [arg(consumer), arg(id), arg(generation), letter(kind as u8), array::bigints(seqs)];
+    role::as_owner(|| put(c"acks", &COLUMNS, &[row], &INSERT))
 }
 
 /// The rows that a checkpoint with the id `after` does not contain: later ones, and those that were `open` then. The

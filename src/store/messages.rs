@@ -3,10 +3,11 @@
 use crate::engine::key::Seq;
 use crate::engine::stream::{Found, Row};
 use crate::error::{Error, Result};
+use crate::pg::append::{self, New};
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::spi::{Access, Arg, OuterContext, Plan, arg, connected};
-use crate::pg::{append, catalog, publish, scan, sequence};
+use crate::pg::{catalog, publish, scan, sequence};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -101,8 +102,10 @@ pub fn insert(
     headers: Option<Jsonb>,
 ) -> Result<Seq> {
     let seq = take_seqs(stream, table, 1)?[0];
-    let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
-    insert_by(Form::One, stream, &args)?;
+    if !append::append(table, || Ok(vec![New { seq, key, data, headers }]))? {
+        let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
+        insert_by(Form::One, stream, &args)?;
+    }
     Ok(seq)
 }
 
@@ -116,9 +119,23 @@ pub fn insert_many(
     headers: Option<JsonbArray>,
 ) -> Result<Vec<Seq>> {
     let seqs = take_seqs(stream, table, count)?;
-    let headers: Arg = headers.and_then(arg);
-    let args = [arg(seqs.clone()), arg(keys), arg(data), headers];
-    insert_by(Form::Many, stream, &args)?;
+    let messages = || {
+        let headers = match headers {
+            Some(headers) => headers.elements(),
+            None => vec![None; count],
+        };
+        let elements = keys.elements().into_iter().zip(data.elements()).zip(headers);
+        let message =
+            |(&seq, ((key, data), headers)): (&Seq, ((Option<Text>, Option<Jsonb>), _))| {
+                let (key, data) = key.zip(data).ok_or(Error::NullElement("keys"))?;
+                Ok(New { seq, key, data, headers })
+            };
+        seqs.iter().zip(elements).map(message).collect()
+    };
+    if !append::append(table, messages)? {
+        let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];
+        insert_by(Form::Many, stream, &args)?;
+    }
     Ok(seqs)
 }
 
@@ -130,8 +147,17 @@ pub fn append(
     mut data: Vec<String>,
 ) -> Result<()> {
     let seqs = take_seqs(stream, table, keys.len())?;
-    // Without the executor, where the table allows it.
-    if append::append(table, &seqs, &keys, &mut data)? {
+    let messages = || {
+        let texts = seqs.iter().zip(&keys).zip(&mut data);
+        let message = |((&seq, key), data): ((&Seq, &String), &mut String)| New {
+            seq,
+            key: Text::from(key.as_str()),
+            data: Jsonb::parse(data),
+            headers: None,
+        };
+        Ok(texts.map(message).collect())
+    };
+    if append::append(table, messages)? {
         return Ok(());
     }
     let args = [arg(seqs), arg(keys), arg(data)];

@@ -20,6 +20,28 @@ pub mod streams;
 pub mod tables;
 pub mod types;
 
+use crate::error::Result;
+use crate::pg::spi::{Arg, Statement};
+use crate::pg::{catalog, insert};
+use pgrx::pg_sys::Oid;
+use std::ffi::CStr;
+use std::thread::LocalKey;
+
+/// Puts rows into one of sequin's tables, of all its columns. By the statement if somebody has altered the table.
+fn put<const N: usize>(
+    table: &CStr,
+    columns: &[Oid; N],
+    rows: &[[Arg; N]],
+    statement: &'static LocalKey<Statement>,
+) -> Result<()> {
+    if let Some(table) = catalog::own_table(table)
+        && insert::insert(table, columns, rows)?
+    {
+        return Ok(());
+    }
+    rows.iter().try_for_each(|row| statement.with(|s| s.execute(row)).map(drop))
+}
+
 /// Declares a statement that each session plans once.
 macro_rules! statement {
     ($name:ident, $sql:expr, [$($oid:ident),* $(,)?]) => {

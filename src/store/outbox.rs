@@ -1,11 +1,13 @@
 //! `sequin.outbox`: the dispatcher's journal of deliveries, which it alone writes and reads.
 
-use super::statement;
+use super::{put, statement};
 use crate::engine::event::{Change, Event, Item};
 use crate::engine::key::Seq;
 use crate::engine::stream::ConsumerId;
 use crate::error::Result;
-use crate::pg::spi::{Access, Row, arg, letter, timestamp};
+use crate::pg::array;
+use crate::pg::spi::{Access, Arg, Row, arg, letter, timestamp};
+use pgrx::pg_sys::{CHAROID, INT4ARRAYOID, INT4OID, INT8ARRAYOID, INT8OID, Oid, TIMESTAMPTZOID};
 
 statement!(
     INSERT,
@@ -23,6 +25,17 @@ statement!(
         INT4ARRAYOID
     ]
 );
+const COLUMNS: [Oid; 9] = [
+    INT4OID,
+    INT8OID,
+    INT4OID,
+    CHAROID,
+    INT8OID,
+    TIMESTAMPTZOID,
+    INT8ARRAYOID,
+    INT8ARRAYOID,
+    INT4ARRAYOID,
+];
 statement!(
     OF_CONSUMER,
     "SELECT id, kind::text, ack_id, due, seqs, keys, deliveries FROM sequin.outbox \
@@ -35,8 +48,13 @@ statement!(
     [INT4OID, INT8OID, INT8OID]
 );
 
-/// An entry of the journal.
-pub fn insert(consumer: ConsumerId, generation: i32, event: &Event) -> Result<()> {
+/// Entries of the journal.
+pub fn insert(consumer: ConsumerId, generation: i32, events: &[Event]) -> Result<()> {
+    let rows: Vec<_> = events.iter().map(|event| row(consumer, generation, event)).collect();
+    put(c"outbox", &COLUMNS, &rows, &INSERT)
+}
+
+fn row(consumer: ConsumerId, generation: i32, event: &Event) -> [Arg; 9] {
     let (kind, ack_id, due, items): (u8, Option<i64>, Option<i64>, &[Item]) = match &event.change {
         Change::Delivered { first_ack_id, due, items } => {
             (b'd', Some(*first_ack_id), Some(*due), items)
@@ -54,18 +72,17 @@ pub fn insert(consumer: ConsumerId, generation: i32, event: &Event) -> Result<()
     };
     let keys: Vec<i64> = items.iter().map(|item| item.key.cast_signed()).collect();
     let deliveries: Vec<i32> = items.iter().map(|item| item.deliveries.cast_signed()).collect();
-    let args = [
+    [
         arg(consumer),
         arg(event.id),
         arg(generation),
         letter(kind),
         ack_id.and_then(arg),
         due.and_then(timestamp),
-        arg(seqs),
-        arg(keys),
-        arg(deliveries),
-    ];
-    INSERT.with(|s| s.execute(&args)).map(drop)
+        array::bigints(&seqs),
+        array::bigints(&keys),
+        array::integers(&deliveries),
+    ]
 }
 
 /// The entries after `id`, with their ids.

@@ -134,7 +134,10 @@ impl Dispatcher {
 
     pub fn write_outbox(&mut self, id: ConsumerId, world: &mut World) {
         let Some(loaded) = self.loaded.get_mut(&id) else { return };
-        let events = std::mem::take(&mut loaded.unwritten);
+        let mut events = std::mem::take(&mut loaded.unwritten);
+        if let Some(consumer) = self.streams.consumer(id) {
+            consumer.leave_out_finished(&mut events);
+        }
         let generation = loaded.generation;
         world.write(Record::Outbox { consumer: id, generation, events }, false);
     }
