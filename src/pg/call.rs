@@ -53,6 +53,9 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
 
 fn ask(request: &Request) -> Result<Answer> {
     session::post(request)?;
+    if let Some(answer) = look_for(session::take_answer) {
+        return Ok(answer);
+    }
     let mut missing_since: Option<Instant> = None;
     loop {
         if let Some(answer) = session::take_answer() {
@@ -72,6 +75,28 @@ fn ask(request: &Request) -> Result<Answer> {
         };
         sleep(pause);
         pgrx::check_for_interrupts!();
+    }
+}
+
+/// How long a session looks for its answer, and the dispatcher for its next request, before they sleep: the other one is
+/// mostly just about to say something, and a wake-up costs both of them more. Receive and ack of one message at a time,
+/// 4 clients on 2 cores: +23%.
+const LOOK_FOR: Duration = Duration::from_micros(50);
+
+/// Lets others run until something is there, but not for long.
+pub(super) fn look_for<T>(find: impl Fn() -> Option<T>) -> Option<T> {
+    unsafe extern "C" {
+        /// sched.h
+        fn sched_yield() -> i32;
+    }
+    let begun = Instant::now();
+    loop {
+        let found = find();
+        if found.is_some() || begun.elapsed() > LOOK_FOR {
+            return found;
+        }
+        // SAFETY: changes nothing.
+        unsafe { sched_yield() };
     }
 }
 

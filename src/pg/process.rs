@@ -203,6 +203,9 @@ pub fn wait(time: Option<Duration>) {
         time.map_or(-1, |t| i64::try_from(t.as_micros().div_ceil(1000)).unwrap_or(i64::MAX));
     // SAFETY: this process's own latch; no transaction is open.
     unsafe {
+        super::call::look_for(|| {
+            (&raw const (*pg_sys::MyLatch).is_set).read_volatile().ne(&0).then_some(())
+        });
         pg_sys::WaitLatch(pg_sys::MyLatch, events.cast_signed(), millis, pg_sys::PG_WAIT_EXTENSION);
         pg_sys::ResetLatch(pg_sys::MyLatch);
         if std::ptr::read_volatile(&raw const pg_sys::ConfigReloadPending) != 0 {
