@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::pg::call::call;
 use crate::pg::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
+use crate::pg::received::{self, Finished};
 use crate::pg::{catalog, now, role};
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::Consumer;
@@ -73,7 +74,10 @@ fn deliver(
     let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
     loop {
         let deliveries = match call(&request, Some(table))? {
-            Answer::Deliveries { deliveries, .. } => deliveries,
+            Answer::Deliveries { row, generation, deliveries } => {
+                received::remember(consumer.id, row, generation, &deliveries);
+                deliveries
+            }
             other => return Err(unexpected(consumer, &other)),
         };
         if deliveries.is_empty() {
@@ -190,15 +194,27 @@ fn reject(
 
 /// Finishes the deliveries that are live, when this transaction commits.
 fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Delivery>> {
+    let own_word = match kind {
+        Kind::Acked => received::finish(consumer.id, &ack_ids)?,
+        _ => None,
+    };
+    let Finished { row, generation, deliveries } = match own_word {
+        Some(finished) => finished,
+        None => ask_to_finish(consumer, ack_ids, kind)?,
+    };
+    if !deliveries.is_empty() {
+        let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
+        acks::insert(consumer.id, row, generation, kind, &seqs)?;
+    }
+    Ok(deliveries)
+}
+
+fn ask_to_finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Finished> {
     let rejected = kind == Kind::Rejected;
     let request = Request::Finish { consumer: consumer.id, rejected, ack_ids };
     match call(&request, table_of(consumer))? {
         Answer::Deliveries { row, generation, deliveries } => {
-            if !deliveries.is_empty() {
-                let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
-                acks::insert(consumer.id, row, generation, kind, &seqs)?;
-            }
-            Ok(deliveries)
+            Ok(Finished { row, generation, deliveries })
         }
         other => Err(unexpected(consumer, &other)),
     }

@@ -84,10 +84,17 @@ impl Claims {
         }
     }
 
-    /// The transaction committed: what it claimed is so. Returns the rows of sequin.acks it wrote.
-    pub fn commit(&mut self, consumers: &mut impl Consumers, m: &mut Moment) -> Vec<Applied> {
+    /// The transaction committed what it claimed up to number `upto`; later claims are the next one's. Returns the rows of
+    /// sequin.acks it wrote.
+    pub fn commit(
+        &mut self,
+        upto: u64,
+        consumers: &mut impl Consumers,
+        m: &mut Moment,
+    ) -> Vec<Applied> {
         let mut applied = Vec::new();
-        for Entry { consumer: id, claim, .. } in self.entries.drain(..) {
+        let count = self.entries.partition_point(|entry| entry.number <= upto);
+        for Entry { consumer: id, claim, .. } in self.entries.drain(..count) {
             if let Claim::Finish { row, .. } | Claim::Redeliver { row, .. } = claim {
                 applied.push(Applied { consumer: id, row });
             }

@@ -114,6 +114,11 @@ impl Database {
         self.dispatcher.wake();
     }
 
+    /// The dispatcher doesn't know of a change yet.
+    pub fn has_config_changed(&self) -> bool {
+        self.config_changed.load(Ordering::SeqCst)
+    }
+
     /// True once for each time, or several, that the configuration has changed.
     pub fn take_config_changed(&self) -> bool {
         self.config_changed.swap(false, Ordering::SeqCst)
@@ -135,7 +140,8 @@ impl Database {
         }
     }
 
-    fn mark(&self, slot: usize) {
+    /// The slot has something for the dispatcher, which it needs not know before something else wakes it.
+    pub(super) fn mark(&self, slot: usize) {
         if let Some(map) = self.bitmap(REQUESTS) {
             map[slot / 64].fetch_or(1 << (slot % 64), Ordering::SeqCst);
         }

@@ -178,7 +178,7 @@ unsafe fn is_plain(
             && has_columns(relation, columns)
             && has_trigger((*relation).trigdesc, trigger)
             // Somebody wants to see all that is asked of tables: an audit.
-            && (*(&raw const pg_sys::ExecutorCheckPerms_hook)).is_none()
+            && (&raw const pg_sys::ExecutorCheckPerms_hook).read().is_none()
             && super::role::may_insert(super::role::current(), (*relation).rd_id)
     }
 }

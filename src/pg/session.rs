@@ -120,6 +120,28 @@ pub(super) fn post(request: &Request) -> Result<u64> {
     let (index, slot) = slot()?;
     let database = database()?;
     let number = slot.post(request);
+    note_asked(number);
+    database.notify_request(index);
+    Ok(number)
+}
+
+/// Finishes deliveries of the answer to `request` without asking; false if the dispatcher has to be asked.
+pub(super) fn finish(request: u64, places: &[usize]) -> Result<bool> {
+    let (index, slot) = slot()?;
+    let database = database()?;
+    let Some(number) = slot.finish(request, places, database) else { return Ok(false) };
+    note_asked(number);
+    database.mark(index);
+    Ok(true)
+}
+
+/// The number of the last request of this session.
+pub(super) fn last_request() -> u64 {
+    Slot::mine().map_or(0, |(_, slot)| slot.last_request())
+}
+
+/// From this request on there is something to take back if the open savepoint is rolled back.
+fn note_asked(number: u64) {
     // SAFETY: reads the current transaction's state.
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     with(|t| {
@@ -127,8 +149,6 @@ pub(super) fn post(request: &Request) -> Result<u64> {
             t.asked.push((level, number));
         }
     });
-    database.notify_request(index);
-    Ok(number)
 }
 
 /// The answer, once it is there.

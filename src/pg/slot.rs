@@ -6,6 +6,7 @@
 //! later transaction can overtake it.
 
 use super::database::Database;
+use super::lease::{Finished, Lease};
 use super::lwlock::Lock;
 use super::mailbox::{Answer, MAX_WORDS, Request};
 use super::shmem::{Segment, segment};
@@ -44,6 +45,7 @@ struct Inner {
     database: u32,
     publishing: Publishing,
     fate: Fate,
+    lease: Lease,
     /// The answer to the request that was taken is a word to rely on.
     is_binding: bool,
     words: usize,
@@ -67,7 +69,8 @@ struct Fate {
     database: u32,
     /// Requests from this number on were rolled back; 0: none.
     aborted_from: u64,
-    committed: bool,
+    /// Requests up to this number were committed, as far as they weren't rolled back; 0: none.
+    committed_upto: u64,
     /// The transaction relies on the word of a dispatcher: it has acked, rejected, nacked or redelivered.
     finishes: bool,
     /// It is past the point where it could be refused.
@@ -76,16 +79,25 @@ struct Fate {
     doomed: bool,
 }
 
+impl Fate {
+    /// The dispatcher has been told.
+    fn is_empty(&self) -> bool {
+        self.aborted_from == 0 && self.committed_upto == 0
+    }
+}
+
 /// What the dispatcher collects from a slot.
 #[derive(Debug, Default)]
 pub struct Mail {
     pub number: u64,
     /// The process that has the slot now; 0 if none does, or one in another database.
     pub pid: i32,
-    /// Comes first: requests from this number on were rolled back.
+    /// Comes first: what it has finished on its own word.
+    pub finished: Option<Finished>,
+    /// Comes next: requests from this number on were rolled back.
     pub aborted_from: Option<u64>,
-    /// Comes next: the transaction committed what it had asked for.
-    pub committed: bool,
+    /// Comes next: requests up to this number were committed.
+    pub committed_upto: Option<u64>,
     /// Comes last.
     pub request: Option<Request>,
 }
@@ -131,7 +143,7 @@ impl Slot {
         loop {
             let (left_for, is_empty) = {
                 let fate = &self.inner.lock().fate;
-                (pg_sys::Oid::from(fate.database), fate.aborted_from == 0 && !fate.committed)
+                (pg_sys::Oid::from(fate.database), fate.is_empty())
             };
             if is_empty || left_for == database {
                 return;
@@ -148,6 +160,7 @@ impl Slot {
     /// Leaves the slot to the next process.
     pub(super) fn disown(&self) {
         let mut inner = self.inner.lock();
+        inner.lease.revoke();
         inner.pid = 0;
         self.latch.store(std::ptr::null_mut(), Ordering::Release);
         self.state.store(IDLE, Ordering::Release);
@@ -166,6 +179,27 @@ impl Slot {
         number
     }
 
+    /// Finishes deliveries of the answer to `request`, by their places in it, on the dispatcher's word: returns the number
+    /// of that. `None` if the dispatcher has to be asked.
+    pub(super) fn finish(&self, request: u64, places: &[usize], here: &Database) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        // The dispatcher takes its word back before it takes note of a change; here it hasn't yet. And a rollback that
+        // it doesn't know of would be taken for one of what is finished here, too.
+        if !inner.lease.is_of(request) || here.has_config_changed() || inner.fate.aborted_from != 0
+        {
+            return None;
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        inner.lease.finish(number, places);
+        inner.fate.finishes = true;
+        Some(number)
+    }
+
+    /// The number of the last request.
+    pub(super) fn last_request(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
     /// The answer, once it is there.
     pub(super) fn take_answer(&self) -> Option<Answer> {
         if self.state.load(Ordering::Acquire) != ANSWERED {
@@ -182,6 +216,7 @@ impl Slot {
     /// the dispatcher must know.
     pub(super) fn abort(&self, from: u64) -> bool {
         let mut inner = self.inner.lock();
+        inner.lease.revoke_from(from);
         let last = self.number.load(Ordering::Relaxed);
         let unseen = self.state.load(Ordering::Relaxed) == POSTED;
         self.state.store(IDLE, Ordering::Release);
@@ -201,7 +236,7 @@ impl Slot {
         let mut inner = self.inner.lock();
         self.state.store(IDLE, Ordering::Release);
         inner.fate.database = inner.database;
-        inner.fate.committed = true;
+        inner.fate.committed_upto = self.number.load(Ordering::Relaxed);
     }
 
     /// The transaction is about to commit. False if the dispatcher that it got its acks from is gone.
@@ -254,10 +289,15 @@ impl Slot {
         let mut inner = self.inner.lock();
         let number = self.number.load(Ordering::Relaxed);
         let mut mail = Mail { number, ..Mail::default() };
+        let is_here = |of: u32| of == database.to_u32();
+        if is_here(inner.database) || !inner.fate.is_empty() && is_here(inner.fate.database) {
+            mail.finished = inner.lease.take_finished();
+        }
         if inner.fate.database == database.to_u32() {
             let from = std::mem::take(&mut inner.fate.aborted_from);
             mail.aborted_from = (from != 0).then_some(from);
-            mail.committed = std::mem::take(&mut inner.fate.committed);
+            let upto = std::mem::take(&mut inner.fate.committed_upto);
+            mail.committed_upto = (upto != 0).then_some(upto);
         }
         if inner.database == database.to_u32() {
             mail.pid = inner.pid;
@@ -273,6 +313,15 @@ impl Slot {
 
     /// Answers request `number`; false if it has been withdrawn meanwhile.
     pub fn answer(&self, number: u64, answer: &Answer) -> bool {
+        self.answer_and(number, answer, |_| {})
+    }
+
+    /// The same, with deliveries that the session may finish on its own word.
+    pub fn grant(&self, number: u64, answer: &Answer) -> bool {
+        self.answer_and(number, answer, |lease| lease.grant(number))
+    }
+
+    fn answer_and(&self, number: u64, answer: &Answer, and: impl FnOnce(&mut Lease)) -> bool {
         let words = answer.encode();
         {
             let mut inner = self.inner.lock();
@@ -283,6 +332,7 @@ impl Slot {
             let len = words.len().min(MAX_WORDS);
             inner.mail[..len].copy_from_slice(&words[..len]);
             inner.words = len;
+            and(&mut inner.lease);
             // In one with the answer: a dispatcher that starts after this dooms the transaction, one that
             // starts before it answers itself.
             inner.fate.finishes |= inner.is_binding;
@@ -294,6 +344,13 @@ impl Slot {
             unsafe { pg_sys::SetLatch(latch) };
         }
         true
+    }
+
+    /// The session has to ask from now on; what it has finished before on its own word.
+    pub fn revoke(&self) -> Option<Finished> {
+        let mut inner = self.inner.lock();
+        inner.lease.revoke();
+        inner.lease.take_finished()
     }
 
     /// Leaves request `number` to the next dispatcher.
@@ -316,6 +373,8 @@ impl Slot {
         if self.state.load(Ordering::Relaxed) == TAKEN {
             self.state.store(POSTED, Ordering::Release);
         }
+        inner.lease.revoke();
+        inner.lease.take_finished();
         inner.fate.doomed |= inner.fate.finishes && !inner.fate.committing;
         inner.fate.committing
     }

@@ -77,7 +77,7 @@ impl Desk {
 
     fn commit(&mut self) -> Vec<i64> {
         let mut moment = Moment { now: self.now, ids: &mut self.ids };
-        let applied = self.claims.commit(&mut One(&mut self.consumer), &mut moment);
+        let applied = self.claims.commit(u64::MAX, &mut One(&mut self.consumer), &mut moment);
         applied.into_iter().map(|applied| applied.row).collect()
     }
 

@@ -120,7 +120,7 @@ impl Dispatcher {
 
     pub fn apply(&mut self, session: usize, now: Micros) {
         let mut moment = Moment { now, ids: &mut self.ids };
-        for applied in self.claims[session].commit(&mut self.streams, &mut moment) {
+        for applied in self.claims[session].commit(u64::MAX, &mut self.streams, &mut moment) {
             if let Some(loaded) = self.loaded.get_mut(&applied.consumer) {
                 loaded.applied.push(applied.row);
             }

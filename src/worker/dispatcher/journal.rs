@@ -82,6 +82,7 @@ impl Dispatcher {
 
     /// Before this process ends: everything.
     pub(super) fn stop(&mut self) {
+        self.revoke_all();
         self.settle_last();
         self.after_changes();
         self.write_events();
@@ -193,8 +194,11 @@ impl Dispatcher {
     /// The rows of sequin.acks that open transactions have written, or will.
     fn open_acks(&self) -> HashMap<ConsumerId, Vec<i64>> {
         let mut open: HashMap<ConsumerId, Vec<i64>> = HashMap::new();
-        for (id, row) in self.sessions.values().flat_map(|session| session.claims.rows()) {
-            open.entry(id).or_default().push(row);
+        for session in self.sessions.values() {
+            let own_word = session.lease.iter().map(|lease| (lease.consumer, lease.row));
+            for (id, row) in session.claims.rows().chain(own_word) {
+                open.entry(id).or_default().push(row);
+            }
         }
         open
     }

@@ -6,6 +6,7 @@
 //! is `engine`.
 
 mod journal;
+mod leases;
 mod loading;
 mod reading;
 mod reports;
@@ -23,6 +24,7 @@ use crate::pg::database::Database;
 use crate::pg::{now, process, slot};
 use crate::store::consumers::Config;
 use crate::store::{acks, checkpoints};
+use leases::Lease;
 use pgrx::pg_sys::Oid;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -67,6 +69,8 @@ struct LastCheckpoint {
 struct Session {
     pid: i32,
     claims: Claims,
+    /// What it may finish on its own word.
+    lease: Option<Lease>,
     /// Where it waits.
     waits_for: Option<ConsumerId>,
 }
@@ -252,7 +256,7 @@ impl Dispatcher {
 
     /// One round: everything that has come in, then everything that follows from it.
     fn step(&mut self, slots: &mut Vec<usize>) -> Option<End> {
-        if (self.database.take_config_changed() || !self.config_read)
+        if (self.take_config_changed() || !self.config_read)
             && let Some(end) = self.read_config()
         {
             return Some(end);
@@ -281,6 +285,7 @@ impl Dispatcher {
         if now < self.next_tick {
             return;
         }
+        self.revoke_due(now);
         self.next_tick = Micros::MAX;
         let mut moment = Moment { now, ids: &mut self.ids };
         for stream in self.world.streams.values_mut().filter_map(|state| state.stream.as_mut()) {

@@ -14,7 +14,7 @@ use crate::pg::slot::{Mail, Slot};
 use crate::pg::{catalog, now, process};
 use std::time::Duration;
 
-fn slots() -> &'static [Slot] {
+pub(super) fn slots() -> &'static [Slot] {
     segment().map_or(&[][..], Segment::slots)
 }
 
@@ -70,7 +70,7 @@ impl Dispatcher {
         let mails = self.settle_slots(marked);
         // What these requests rely on was committed before they were made: now it is seen.
         // If this process ends here, they are left to the next dispatcher.
-        if self.database.take_config_changed()
+        if self.take_config_changed()
             && let Some(end) = self.read_config()
         {
             return Some(end);
@@ -154,29 +154,30 @@ impl Dispatcher {
 
     /// What became of the session's transaction.
     fn settle(&mut self, n: usize, mail: &Mail) {
+        if let Some(finished) = &mail.finished {
+            self.enter_finished(n, finished);
+        }
         if let Some(from) = mail.aborted_from {
             self.abort(n, from);
         }
-        if !mail.committed {
-            return;
-        }
-        let Some(mut session) = self.sessions.remove(&n) else { return };
+        let Some(upto) = mail.committed_upto else { return };
+        let Some(session) = self.sessions.get_mut(&n) else { return };
         let mut moment = Moment { now: now(), ids: &mut self.ids };
-        for applied in session.claims.commit(&mut self.world, &mut moment) {
+        for applied in session.claims.commit(upto, &mut self.world, &mut moment) {
             if let Some(state) = self.world.consumers.get_mut(&applied.consumer) {
                 state.applied.push(applied.row);
             }
         }
+        self.forget_session(n);
     }
 
     pub(super) fn abort(&mut self, n: usize, from: u64) {
         let Some(session) = self.sessions.get_mut(&n) else { return };
         let mut moment = Moment { now: now(), ids: &mut self.ids };
         session.claims.abort(from, &mut self.world, &mut moment);
+        session.lease.take_if(|lease| lease.request >= from);
         let waits_for = session.waits_for.take();
-        if session.claims.is_empty() {
-            self.sessions.remove(&n);
-        }
+        self.forget_session(n);
         if let Some(state) = waits_for.and_then(|id| self.world.consumers.get_mut(&id)) {
             state.waiting.retain(|waiter| waiter.slot != n);
         }
@@ -186,8 +187,19 @@ impl Dispatcher {
         self.sessions.entry(n).or_insert_with(|| Session {
             pid,
             claims: Claims::default(),
+            lease: None,
             waits_for: None,
         })
+    }
+
+    /// Nothing needs to be known of a session that has no claims, no lease and doesn't wait.
+    pub(super) fn forget_session(&mut self, n: usize) {
+        let is_idle = |session: &Session| {
+            session.claims.is_empty() && session.lease.is_none() && session.waits_for.is_none()
+        };
+        if self.sessions.get(&n).is_some_and(is_idle) {
+            self.sessions.remove(&n);
+        }
     }
 
     /// `None`: it waits, or has been answered.
@@ -205,6 +217,7 @@ impl Dispatcher {
                 Ok(None)
             }
             Request::Finish { consumer, rejected, ack_ids } => {
+                self.revoke_of(&ack_ids);
                 let pinned = self.pin(consumer, ack_ids)?;
                 let row = self.ids.take(1);
                 self.claim(n, number, pid, consumer, row, pinned, |ack_ids| Claim::Finish {
@@ -215,6 +228,7 @@ impl Dispatcher {
                 Ok(None)
             }
             Request::Nack { consumer, delay, ack_ids } => {
+                self.revoke_of(&ack_ids);
                 let pinned = self.pin(consumer, ack_ids)?;
                 self.claim(n, number, pid, consumer, 0, pinned, |ack_ids| Claim::Nack {
                     ack_ids,
@@ -226,6 +240,7 @@ impl Dispatcher {
                 self.redeliver(n, number, pid, consumer, messages)
             }
             Request::Extend { consumer, ack_wait, ack_ids } => {
+                self.revoke_of(&ack_ids);
                 let (consumer, mut moment) = self.at(consumer)?;
                 let lease = ack_wait.unwrap_or(consumer.settings().ack_wait);
                 let live =
@@ -233,6 +248,7 @@ impl Dispatcher {
                 Ok(Some(Answer::Count(i64::try_from(live.count()).unwrap_or(0))))
             }
             Request::Gone { consumer, ack_ids } => {
+                self.revoke_of(&ack_ids);
                 let (consumer, mut moment) = self.at(consumer)?;
                 ack_ids.into_iter().for_each(|ack_id| consumer.gone(ack_id, &mut moment));
                 Ok(Some(Answer::Count(0)))
@@ -250,7 +266,11 @@ impl Dispatcher {
     /// A consumer, loaded and up to date, and the moment.
     pub(super) fn at(&mut self, id: ConsumerId) -> Result<(&mut Consumer, Moment<'_>), NotLoaded> {
         self.load(id)?;
-        let mut moment = Moment { now: now(), ids: &mut self.ids };
+        let now = now();
+        if now >= self.next_tick {
+            self.revoke_due(now);
+        }
+        let mut moment = Moment { now, ids: &mut self.ids };
         let consumer = self.world.consumer(id).ok_or(NotLoaded::Unknown)?;
         // What is due has run out, whether or not anybody has looked.
         consumer.tick(&mut moment);
@@ -287,7 +307,7 @@ impl Dispatcher {
         }
     }
 
-    fn generation(&self, id: ConsumerId) -> i32 {
+    pub(super) fn generation(&self, id: ConsumerId) -> i32 {
         self.world.consumers.get(&id).map_or(0, |state| state.config.generation)
     }
 

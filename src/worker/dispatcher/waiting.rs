@@ -2,7 +2,9 @@
 //! or their time is over.
 
 use super::Dispatcher;
+use super::leases::Lease;
 use super::loading::NotLoaded;
+use super::requests::slots;
 use crate::engine::claims::{Claim, Consumers};
 use crate::engine::consumer::Moment;
 use crate::engine::settings::Micros;
@@ -63,11 +65,18 @@ impl Dispatcher {
         let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
         let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
         let Some(first) = deliveries.first() else { return Outcome::Nothing };
-        let claim = Claim::Received { first_ack_id: first.ack_id, count: deliveries.len() };
-        let answer = Answer::Deliveries { row: 0, generation: 0, deliveries };
-        self.session(waiter.slot, waiter.pid).claims.add(waiter.number, id, claim);
-        if !self.answer(waiter.slot, waiter.number, &answer) {
-            self.abort(waiter.slot, waiter.number);
+        let (first_ack_id, count) = (first.ack_id, deliveries.len());
+        let due = moment.now.saturating_add(lease);
+        // Of the row of sequin.acks, if the session finishes them on its own word.
+        let row = self.ids.take(1);
+        let answer = Answer::Deliveries { row, generation: self.generation(id), deliveries };
+        let session = self.session(waiter.slot, waiter.pid);
+        session.claims.add(waiter.number, id, Claim::Received { first_ack_id, count });
+        let request = waiter.number;
+        session.lease = Some(Lease { request, consumer: id, first_ack_id, count, row, due });
+        self.next_tick = self.next_tick.min(due);
+        if !slots().get(waiter.slot).is_some_and(|slot| slot.grant(request, &answer)) {
+            self.abort(waiter.slot, request);
         }
         Outcome::Answered
     }

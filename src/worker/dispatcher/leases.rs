@@ -1,0 +1,88 @@
+//! What sessions may finish on the dispatcher's word, given in advance (`pg::lease`). It is taken back before anything is
+//! done to such a delivery: before its deadline is noticed, another session names it, or its consumer changes.
+
+use super::Dispatcher;
+use super::requests::slots;
+use crate::engine::claims::{Claim, Consumers};
+use crate::engine::settings::Micros;
+use crate::engine::stream::ConsumerId;
+use crate::pg::lease::Finished;
+
+/// The deliveries that a session received last.
+pub(super) struct Lease {
+    /// The request that they were the answer to.
+    pub request: u64,
+    pub consumer: ConsumerId,
+    pub first_ack_id: i64,
+    pub count: usize,
+    /// The id that a row of sequin.acks will have, if it finishes some of them.
+    pub row: i64,
+    /// They end then, if they aren't extended.
+    pub due: Micros,
+}
+
+impl Lease {
+    fn has_any_of(&self, ack_ids: &[i64]) -> bool {
+        let end = self.first_ack_id.saturating_add_unsigned(self.count as u64);
+        ack_ids.iter().any(|ack_id| (self.first_ack_id..end).contains(ack_id))
+    }
+}
+
+impl Dispatcher {
+    /// What a session has finished on its own word is a claim of its transaction from then on.
+    pub(super) fn enter_finished(&mut self, n: usize, finished: &Finished) {
+        let Some(session) = self.sessions.get_mut(&n) else { return };
+        let Some(Lease { consumer: id, first_ack_id, row, .. }) = session.lease.take() else {
+            return;
+        };
+        let ack_ids = finished.places.iter().map(|&place| first_ack_id + place as i64);
+        let pinned = match self.world.consumer(id) {
+            Some(consumer) => ack_ids.filter(|&ack_id| consumer.pin(ack_id).is_some()).collect(),
+            None => Vec::new(),
+        };
+        let claim = Claim::Finish { ack_ids: pinned, row, rejected: false };
+        if let Some(session) = self.sessions.get_mut(&n) {
+            session.claims.add(finished.number, id, claim);
+        }
+    }
+
+    /// True if streams or consumers have changed: what was said before that is void.
+    pub(super) fn take_config_changed(&mut self) -> bool {
+        if !self.database.has_config_changed() {
+            return false;
+        }
+        self.revoke_all();
+        self.database.take_config_changed()
+    }
+
+    pub(super) fn revoke_all(&mut self) {
+        self.revoke(|_| true);
+    }
+
+    /// Before deadlines are noticed.
+    pub(super) fn revoke_due(&mut self, now: Micros) {
+        self.revoke(|lease| lease.due <= now);
+    }
+
+    /// Before something is done to these deliveries.
+    pub(super) fn revoke_of(&mut self, ack_ids: &[i64]) {
+        self.revoke(|lease| lease.has_any_of(ack_ids));
+    }
+
+    fn revoke(&mut self, is_meant: impl Fn(&Lease) -> bool) {
+        let meant = self.sessions.iter().filter(|(_, s)| s.lease.as_ref().is_some_and(&is_meant));
+        let meant: Vec<usize> = meant.map(|(&n, _)| n).collect();
+        for n in meant {
+            let finished = slots().get(n).and_then(|slot| slot.revoke());
+            match finished {
+                Some(finished) => self.enter_finished(n, &finished),
+                None => {
+                    if let Some(session) = self.sessions.get_mut(&n) {
+                        session.lease = None;
+                    }
+                }
+            }
+            self.forget_session(n);
+        }
+    }
+}
