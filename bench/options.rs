@@ -5,7 +5,8 @@ use std::time::Duration;
 pub const USAGE: &str = "usage: make bench [ARGS=\"[--rounds N] [--seconds N] [SECTION...]\"]
   --rounds   how often each figure is taken (or ROUNDS; default 9)
   --seconds  how long a figure of throughput is taken (default 2)
-  SECTION    latency, idle, throughput, flat, horizons, scale, sources (default: all)
+  SECTION    latency, idle, throughput, flat, horizons, scale, sources, peers (default: all)
+             of the peers: peers-publish, -consume, -cycle, -cost, -latency, -order
   The cluster is in TMPDIR, or /tmp: with TMPDIR=/dev/shm no disk has a part in the figures.";
 
 pub struct Options {
@@ -27,7 +28,9 @@ impl Options {
             match argument.as_str() {
                 "--rounds" => options.rounds = number(arguments.next().as_deref(), "--rounds")?,
                 "--seconds" => options.seconds = number(arguments.next().as_deref(), "--seconds")?,
-                section if known.contains(&section) => options.sections.push(argument),
+                section if known.iter().any(|name| is_in(name, section)) => {
+                    options.sections.push(argument);
+                }
                 _ => return Err(format!("unknown argument: {argument}")),
             }
         }
@@ -35,7 +38,7 @@ impl Options {
     }
 
     pub fn includes(&self, section: &str) -> bool {
-        self.is_whole() || self.sections.iter().any(|name| name == section)
+        self.is_whole() || self.sections.iter().any(|name| is_in(section, name))
     }
 
     pub fn is_whole(&self) -> bool {
@@ -53,6 +56,11 @@ impl Options {
         arguments.extend(self.sections.iter().cloned());
         format!("make bench ARGS=\"{}\"", arguments.join(" "))
     }
+}
+
+/// `peers` is a group: all sections whose names begin so.
+fn is_in(section: &str, group: &str) -> bool {
+    section.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// At least 1.

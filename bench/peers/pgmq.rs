@@ -1,0 +1,132 @@
+//! pgmq: each consumer has a queue of its own, which gets its own copy of every message.
+//!
+//! Its topics (`send_topic`, `send_batch_topic`) send to several queues, too, but look up the queues for each call;
+//! one statement that names the queues is faster. Messages are deleted, not archived, which is its cheaper way.
+
+use std::fs;
+
+use postgres::{Client, Statement};
+
+use super::install;
+use super::message::{Json, Message};
+use super::peer::Load;
+use super::sql::{Publisher, Queue, Worker};
+
+pub struct Pgmq;
+
+pub const NAME: &str = "pgmq";
+
+/// How long a message is invisible once it has been read: its documentation's own example.
+const VISIBILITY_SECONDS: i32 = 30;
+
+/// Its SQL is all there is; it needs no extension.
+pub fn install(client: &mut Client, installed: &install::Peer) {
+    let file = installed.file.as_ref().expect("install.sh names the file");
+    client.batch_execute(&fs::read_to_string(file).unwrap()).unwrap();
+}
+
+impl Queue for Pgmq {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn schemas(&self) -> &'static str {
+        "pgmq"
+    }
+
+    fn create(&self, client: &mut Client, load: &Load) {
+        client.batch_execute("SELECT pgmq.drop_queue(queue_name) FROM pgmq.meta").unwrap();
+        for n in 1..=load.consumers {
+            client.batch_execute(&format!("SELECT pgmq.create('q{n}')")).unwrap();
+            if load.ordered {
+                client.batch_execute(&format!("SELECT pgmq.create_fifo_index('q{n}')")).unwrap();
+            }
+        }
+    }
+
+    fn publisher(&self, mut client: Client, load: &Load) -> Box<dyn Publisher> {
+        let mut prepare = |function: &str, arguments: &str| {
+            let send = |n| format!("SELECT pgmq.{function}('q{n}', {arguments})");
+            let sends: Vec<String> = (1..=load.consumers).map(send).collect();
+            client.prepare(&sends.join(" UNION ALL ")).unwrap()
+        };
+        let (one, many) = if load.ordered {
+            (
+                prepare("send", "$1::jsonb, $2::jsonb"),
+                prepare("send_batch", "$1::jsonb[], $2::jsonb[]"),
+            )
+        } else {
+            (prepare("send", "$1::jsonb"), prepare("send_batch", "$1::jsonb[]"))
+        };
+        Box::new(PgmqPublisher { client, one, many, ordered: load.ordered })
+    }
+
+    fn worker(&self, mut client: Client, load: &Load, consumer: usize) -> Box<dyn Worker> {
+        let read = if load.ordered { "read_grouped_with_poll" } else { "read_with_poll" };
+        let read = format!(
+            "SELECT * FROM pgmq.{read}('q{consumer}', {VISIBILITY_SECONDS}, {}, 1, {})",
+            load.batch,
+            load.poll.as_millis()
+        );
+        let (read, delete) = (
+            client.prepare(&read).unwrap(),
+            client.prepare(&format!("SELECT pgmq.delete('q{consumer}', $1::bigint[])")).unwrap(),
+        );
+        let ordered = load.ordered;
+        Box::new(PgmqWorker { client, read, delete, ordered })
+    }
+}
+
+struct PgmqPublisher {
+    client: Client,
+    one: Statement,
+    many: Statement,
+    ordered: bool,
+}
+
+impl Publisher for PgmqPublisher {
+    fn publish(&mut self, messages: &[Message]) {
+        let data: Vec<Json> = messages.iter().map(|message| Json(message.data)).collect();
+        let headers: Vec<String> = messages.iter().filter(|_| self.ordered).map(group).collect();
+        let headers: Vec<Json> = headers.iter().map(|header| Json(header)).collect();
+        let sent = match (data.as_slice(), headers.as_slice()) {
+            ([data], []) => self.client.query(&self.one, &[data]),
+            ([data], [header]) => self.client.query(&self.one, &[data, header]),
+            (_, []) => self.client.query(&self.many, &[&data]),
+            _ => self.client.query(&self.many, &[&data, &headers]),
+        };
+        sent.unwrap();
+    }
+}
+
+/// Its way to name a key.
+fn group(message: &Message) -> String {
+    format!(r#"{{"x-pgmq-group": "{}"}}"#, message.key)
+}
+
+struct PgmqWorker {
+    client: Client,
+    read: Statement,
+    delete: Statement,
+    ordered: bool,
+}
+
+impl Worker for PgmqWorker {
+    fn receive_and_ack(&mut self, seen: &mut dyn FnMut(Message)) -> usize {
+        let mut rows = self.client.query(&self.read, &[]).unwrap();
+        if rows.is_empty() {
+            return 0;
+        }
+        if self.ordered {
+            // The rows of an UPDATE .. RETURNING are in no order.
+            rows.sort_by_key(|row| row.get::<_, i64>("msg_id"));
+        }
+        for row in &rows {
+            let group: Option<Json> = row.get("headers");
+            let key = group.map_or("", |group| group.0);
+            seen(Message { key, data: row.get::<_, Json>("message").0 });
+        }
+        let ids: Vec<i64> = rows.iter().map(|row| row.get("msg_id")).collect();
+        self.client.query(&self.delete, &[&ids]).unwrap().len()
+    }
+}
