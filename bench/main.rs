@@ -43,7 +43,7 @@ autovacuum_naptime = '1min'
 
 type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
 
-const SECTIONS: [(&str, &str, Section); 13] = [
+const SECTIONS: [(&str, &str, Section); 16] = [
     ("latency", "Waiting receivers: latency", latency::rows),
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
@@ -61,6 +61,9 @@ const SECTIONS: [(&str, &str, Section); 13] = [
     ("peers-cost", "Peers: cost of a message in the full cycle", peers::cost),
     ("peers-latency", "Peers: latency, publishing to message received", peers::latency),
     ("peers-order", "Peers: strict order for each key, 4 workers, batch 10", peers::order),
+    ("peers-crowd", "Peers: full cycle of many workers, batch 1", peers::crowd),
+    ("peers-backlog", "Peers: receive + ack of a great backlog, batch 100", peers::backlog),
+    ("peers-horizon", "Peers: full cycle under a held snapshot, batch 10", peers::horizon),
 ];
 
 fn main() -> ExitCode {

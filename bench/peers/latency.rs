@@ -17,7 +17,7 @@ use crate::sample::{median, percentile};
 const RATES: [(usize, u32); 3] = [(10, 4), (1_000, 1), (5_000, 1)];
 
 /// Workers take what is there. pgmq's and PgQ's look as often as their interfaces allow, every millisecond.
-const LOAD: Load = Load { publishers: 1, poll: Duration::from_millis(1), ..Load::of(100) };
+const LOAD: Load = Load { publishers: 1, eager: true, ..Load::of(100) };
 
 /// The name of the moment in a message, in nanoseconds.
 const SENT: &str = "sent";

@@ -4,9 +4,12 @@
 //! many clients; each has a database of its own in one cluster, where one works at a time. Every figure is taken in
 //! rounds, in which all peers take turns. Versions, and peers that are not to be had, are in the report.
 
+mod backlog;
 mod consume;
 mod cost;
+mod crowd;
 mod cycle;
+mod horizon;
 mod install;
 mod latency;
 mod library;
@@ -15,6 +18,7 @@ mod order;
 mod peer;
 mod pgmq;
 mod pgq;
+mod plot;
 mod publish;
 mod sequin;
 mod sql;
@@ -22,12 +26,15 @@ mod turns;
 
 pub use install::circumstances;
 
+use std::fs;
+
 use crate::cluster::{Cluster, Stop};
 use crate::options::Options;
 use crate::report::Row;
+use backlog::Pair;
 use library::Library;
-use peer::Peer;
-use sql::Sql;
+use peer::{Peer, SEQUIN};
+use sql::{Queue, Sql};
 
 /// Many workers have a connection each.
 const CONFIG: &str = "max_connections = 400\n";
@@ -56,12 +63,49 @@ pub fn order(_: &Cluster, options: &Options) -> Vec<Row> {
     side_by_side(|_, peers| order::rows(peers, options))
 }
 
+/// Libraries have no such number of workers.
+pub fn crowd(_: &Cluster, options: &Options) -> Vec<Row> {
+    let cluster = start();
+    let peers =
+        sql_names(&[pgmq::NAME]).map(|name| Box::new(sql_peer(&cluster, name)) as Box<dyn Peer>);
+    let mut peers: Vec<Box<dyn Peer>> = peers.collect();
+    let rows = crowd::rows(&mut peers, options);
+    drop(peers);
+    cluster.stop(Stop::Fast);
+    rows
+}
+
+pub fn backlog(_: &Cluster, options: &Options) -> Vec<Row> {
+    let cluster = start();
+    let pairs = sql_names(&[pgmq::NAME]).map(|name| Pair {
+        few: sql_peer_in(&cluster, name, "_few"),
+        many: sql_peer_in(&cluster, name, "_many"),
+    });
+    let pairs: Vec<Pair> = pairs.collect();
+    let rows = backlog::rows(&pairs, options);
+    drop(pairs);
+    cluster.stop(Stop::Fast);
+    rows
+}
+
+pub fn horizon(_: &Cluster, options: &Options) -> Vec<Row> {
+    horizon::rows(&sql_names(&[pgmq::NAME]).collect::<Vec<_>>(), options)
+}
+
 /// All that are there, sequin first.
 type Peers<'a> = [Box<dyn Peer + 'a>];
 
 fn side_by_side(measure: impl FnOnce(&Cluster, &mut Peers) -> Vec<Row>) -> Vec<Row> {
     let cluster = start();
-    let mut peers = peers(&cluster);
+    let mut peers: Vec<Box<dyn Peer>> = sql_names(&[pgmq::NAME, pgq::NAME])
+        .map(|name| Box::new(sql_peer(&cluster, name)) as Box<dyn Peer>)
+        .collect();
+    let libraries =
+        install::peers().map(|peer| peer.name).filter(|name| library::NAMES.contains(name));
+    peers.extend(libraries.map(|name| {
+        let database = cluster.database_without_extension(&database_name(name));
+        Box::new(Library::new(name, database)) as Box<dyn Peer>
+    }));
     let rows = measure(&cluster, &mut peers);
     drop(peers);
     cluster.stop(Stop::Fast);
@@ -72,29 +116,32 @@ fn start() -> Cluster {
     Cluster::start_with(&format!("{}{CONFIG}", crate::CONFIG))
 }
 
-fn peers(cluster: &Cluster) -> Vec<Box<dyn Peer + '_>> {
-    let mut peers: Vec<Box<dyn Peer>> = vec![Box::new(sequin(cluster))];
-    peers.extend(install::peers().map(|peer| installed(cluster, peer)));
-    peers
+/// Sequin, and those of these that are there.
+fn sql_names<'a>(names: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
+    let installed = install::peers().map(|peer| peer.name).filter(|name| names.contains(name));
+    [SEQUIN].into_iter().chain(installed)
 }
 
-fn sequin(cluster: &Cluster) -> Sql<'_> {
-    Sql { queue: &sequin::Sequin, database: cluster.database("peer_sequin") }
+fn sql_peer<'a>(cluster: &'a Cluster, name: &str) -> Sql<'a> {
+    sql_peer_in(cluster, name, "")
 }
 
-fn installed<'a>(cluster: &'a Cluster, peer: &install::Peer) -> Box<dyn Peer + 'a> {
-    let name = format!("peer_{}", peer.name.to_lowercase().replace('-', "_"));
-    let database = cluster.database_without_extension(&name);
+/// In a database whose name ends so.
+fn sql_peer_in<'a>(cluster: &'a Cluster, name: &str, end: &str) -> Sql<'a> {
+    let database = cluster.database_without_extension(&(database_name(name) + end));
     let mut client = database.connect();
-    match peer.name {
-        pgmq::NAME => {
-            pgmq::install(&mut client, peer);
-            Box::new(Sql { queue: &pgmq::Pgmq, database })
-        }
-        pgq::NAME => {
-            client.batch_execute("CREATE EXTENSION pgq").unwrap();
-            Box::new(Sql { queue: &pgq::Pgq, database })
-        }
-        library => Box::new(Library::new(library, database)),
+    let queue: &dyn Queue = match name {
+        pgmq::NAME => &pgmq::Pgmq,
+        pgq::NAME => &pgq::Pgq,
+        _ => &sequin::Sequin,
+    };
+    match install::peers().find(|peer| peer.name == name).and_then(|peer| peer.file.as_ref()) {
+        Some(file) => client.batch_execute(&fs::read_to_string(file).unwrap()).unwrap(),
+        None => client.batch_execute(&format!("CREATE EXTENSION {}", name.to_lowercase())).unwrap(),
     }
+    Sql { queue, database }
+}
+
+fn database_name(peer: &str) -> String {
+    format!("peer_{}", peer.to_lowercase().replace('-', "_"))
 }

@@ -5,6 +5,7 @@
 //! there is an event. Its tables are rotated after two hours, so no figure here needs its maintenance.
 
 use std::io::Write;
+use std::thread;
 use std::time::Duration;
 
 use postgres::{Client, Statement};
@@ -21,6 +22,10 @@ const QUEUE: &str = "messages";
 
 /// From so many events on, COPY into the current table is faster than calls of insert_event.
 const COPY_FROM: usize = 100;
+
+/// How often somebody looks whether it's time for a tick, and a consumer without a batch whether there is one.
+const POLL: Duration = Duration::from_millis(10);
+const EAGER_POLL: Duration = Duration::from_millis(1);
 
 /// A consumer without a batch asks again until then.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -64,7 +69,7 @@ impl Queue for Pgq {
         let next = client.prepare(&next).unwrap();
         let events = client.prepare("SELECT * FROM pgq.get_batch_events($1)").unwrap();
         let finish = client.prepare("SELECT pgq.finish_batch($1)").unwrap();
-        Box::new(PgqWorker { client, next, events, finish, poll: load.poll })
+        Box::new(PgqWorker { client, next, events, finish, poll: poll(load) })
     }
 
     /// That's how a subscription is meant: whoever asks for its batch gets the same one.
@@ -72,10 +77,18 @@ impl Queue for Pgq {
         1
     }
 
-    fn attendant(&self, mut client: Client) -> Option<Box<dyn FnMut() + Send>> {
+    fn attendant(&self, mut client: Client, load: &Load) -> Option<Box<dyn FnMut() + Send>> {
         let tick = client.prepare(&format!("SELECT pgq.ticker('{QUEUE}')")).unwrap();
-        Some(Box::new(move || _ = client.query(&tick, &[]).unwrap()))
+        let poll = poll(load);
+        Some(Box::new(move || {
+            client.query(&tick, &[]).unwrap();
+            thread::sleep(poll);
+        }))
     }
+}
+
+fn poll(load: &Load) -> Duration {
+    if load.eager { EAGER_POLL } else { POLL }
 }
 
 struct PgqPublisher {
@@ -138,7 +151,7 @@ impl Worker for PgqWorker {
             if waited >= PATIENCE {
                 return 0;
             }
-            std::thread::sleep(self.poll);
+            thread::sleep(self.poll);
             waited += self.poll;
         };
         let rows = self.client.query(&self.events, &[&batch]).unwrap();

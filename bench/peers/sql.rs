@@ -33,8 +33,8 @@ pub trait Queue: Sync {
         wanted
     }
 
-    /// What somebody must do again and again.
-    fn attendant(&self, _: Client) -> Option<Box<dyn FnMut() + Send>> {
+    /// What somebody must do again and again; it sleeps in between.
+    fn attendant(&self, _: Client, _: &Load) -> Option<Box<dyn FnMut() + Send>> {
         None
     }
 }
@@ -60,6 +60,8 @@ struct Parts {
     publish: bool,
     consume: bool,
     attend: bool,
+    /// More may be acked than was asked for: there is more.
+    endless: bool,
 }
 
 impl Sql<'_> {
@@ -77,10 +79,27 @@ impl Sql<'_> {
     /// How many it has published.
     pub fn fill(&self, load: &Load, count: usize) -> Result<usize, String> {
         let load = load.filling();
-        let parts = Parts { publish: true, attend: true, consume: false };
+        let parts = Parts { publish: true, attend: true, ..Parts::default() };
         let done = self.play(&load, load.whole(count), parts)?;
         self.settle();
         Ok(done.messages)
+    }
+
+    /// Messages acked in a second. What is taken is published again while the clock stands.
+    pub fn consume_and_replace(&self, load: &Load, time: Duration) -> Result<f64, String> {
+        /// At a time.
+        const PORTION: usize = 8_000;
+        let consume = Parts { consume: true, attend: true, endless: true, ..Parts::default() };
+        let publish = Parts { publish: true, attend: true, ..Parts::default() };
+        let (mut acked, mut published, mut seconds) = (0, 0, 0.0);
+        let (mut counted, whole) = (0, load.whole(1));
+        while seconds < time.as_secs_f64() {
+            let (done, taken) = self.play_counting(load, PORTION, consume)?;
+            (acked, counted, seconds) = (acked + taken, counted + PORTION, seconds + done.seconds);
+            let missing = (acked - published) / whole * whole;
+            published += self.play(load, missing, publish)?.messages;
+        }
+        Ok(counted as f64 / seconds)
     }
 
     pub fn workers(&self, load: &Load) -> Vec<(usize, Box<dyn Worker>)> {
@@ -92,16 +111,27 @@ impl Sql<'_> {
 
     /// Calls it until `over`.
     pub fn attend(&self, load: &Load, over: &AtomicBool) {
-        let Some(mut attend) = self.queue.attendant(self.database.connect()) else { return };
+        let Some(mut attend) = self.queue.attendant(self.database.connect(), load) else {
+            return;
+        };
         while !over.load(Relaxed) {
             attend();
-            thread::sleep(load.poll);
         }
     }
 
     /// The clock runs when all are connected and have prepared their statements, to the last ack, or if nobody
     /// receives to the last commit.
     fn play(&self, load: &Load, count: usize, parts: Parts) -> Result<Done, String> {
+        self.play_counting(load, count, parts).map(|(done, _)| done)
+    }
+
+    /// And how many acks there were in all.
+    fn play_counting(
+        &self,
+        load: &Load,
+        count: usize,
+        parts: Parts,
+    ) -> Result<(Done, usize), String> {
         let publishers = if parts.publish { load.publishers } else { 0 };
         let publishers: Vec<_> =
             (0..publishers).map(|_| self.queue.publisher(self.database.connect(), load)).collect();
@@ -139,9 +169,12 @@ impl Sql<'_> {
             over.store(true, Relaxed);
             (begun, published, acked)
         });
-        goals.iter().filter(|_| parts.consume).try_for_each(Goal::check)?;
-        let end = acked.or(published).expect("somebody does something");
-        Ok(Done { messages: count, seconds: (end - begun).as_secs_f64() })
+        if parts.consume && !parts.endless {
+            goals.iter().try_for_each(Goal::check)?;
+        }
+        let end = acked.or(published).ok_or("nothing reached within the deadline")?;
+        let acks = goals.iter().map(|goal| goal.acked.load(Relaxed)).sum();
+        Ok((Done { messages: count, seconds: (end - begun).as_secs_f64() }, acks))
     }
 }
 
@@ -194,8 +227,8 @@ impl Peer for Sql<'_> {
     fn perform(&mut self, work: Work, load: &Load, count: usize) -> Result<Done, String> {
         let parts = match work {
             Work::Publish => Parts { publish: true, ..Parts::default() },
-            Work::Consume => Parts { consume: true, attend: true, publish: false },
-            Work::Cycle => Parts { publish: true, consume: true, attend: true },
+            Work::Consume => Parts { consume: true, attend: true, ..Parts::default() },
+            Work::Cycle => Parts { publish: true, consume: true, attend: true, endless: false },
         };
         self.play(load, count, parts)
     }
