@@ -100,7 +100,7 @@ async function work(driver, options) {
 async function latency(driver, options) {
   const clients = options.clients ?? OUTSTANDING;
   const workers = startWorkers(driver, { ...options, clients, batch: 1 }, { latency: true });
-  const publisher = await driver.publisher(options, OUTSTANDING);
+  const publisher = await driver.publisher({ ...options, latency: true }, OUTSTANDING);
   const next = payloads(options.bytes);
   await workers.ready();
   const started = now();
@@ -125,7 +125,7 @@ async function latency(driver, options) {
 }
 
 async function order(driver, options) {
-  const publisher = await driver.publisher(options, 1);
+  const publisher = await driver.publisher({ ...options, ordered: true }, 1);
   const next = payloads(options.bytes);
   const size = Math.min(options.keys, ORDERED_BATCH);
   for (let n = 0; n < options.count; n += size) {
