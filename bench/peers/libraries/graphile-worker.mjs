@@ -48,24 +48,28 @@ async function publisher(server, clients) {
   };
 }
 
+/** The page's "sensible default" for the local queue is the least there is: with less, workers wait for each other. */
+const batching = ({ batch, clients }) => ({
+  concurrentJobs: clients,
+  localQueue: { size: Math.max(batch, clients + 1) },
+  completeJobBatchDelay: 0,
+  failJobBatchDelay: 0,
+});
+
+/** Who looks for a job while the one before it of its queue is being completed finds nothing, and waits for the next
+ * poll, two seconds by default. Fewer workers than keys and frequent polls are what helps; a local queue doesn't. */
+const inOrder = ({ clients, keys }) => ({ concurrentJobs: Math.min(clients, keys), pollInterval: 10 });
+
 async function worker(server, queue, handle) {
-  const { clients, batch } = server;
-  const pgPool = open(server, clients + 1);
+  const options = server.ordered ? inOrder(server) : batching(server);
+  const maxPoolSize = options.concurrentJobs + 1;
+  const pgPool = open(server, maxPoolSize);
   const runner = await startRunner({
     pgPool,
     logger,
     noHandleSignals: true,
     taskList: { [queue]: async (payload) => handle(payload) },
-    preset: {
-      worker: {
-        concurrentJobs: clients,
-        maxPoolSize: clients + 1,
-        // The page's "sensible default" is the least there is: with less, workers wait for each other.
-        localQueue: { size: Math.max(batch, clients + 1) },
-        completeJobBatchDelay: 0,
-        failJobBatchDelay: 0,
-      },
-    },
+    preset: { worker: { ...options, maxPoolSize } },
   });
   // Stopping waits for what is under way, and for its completion in the database.
   return { stop: () => runner.stop(null) };

@@ -20,8 +20,9 @@ export const library = createRequire(new URL("../../../target/peers/node/package
 /** What node-postgres wants to know; `host` is the directory of the socket. */
 export const connection = ({ host, port, user, database }, max) => ({ host, port, user, database, max });
 
-/** Processes for each queue. More only take each other's core where the server needs one, too. */
-const PROCESSES = Number(process.env.PROCESSES ?? 1);
+/** Processes that share the clients of a queue, if it is the only one: one thread is busy before the server is, and
+ * more than two are slower on small machines. With several queues each has one of its own. */
+const PROCESSES = 2;
 
 /** Publishing calls that may be under way when latency is measured. */
 const OUTSTANDING = 8;
@@ -99,7 +100,7 @@ async function work(driver, options) {
 async function latency(driver, options) {
   const clients = options.clients ?? OUTSTANDING;
   const workers = startWorkers(driver, { ...options, clients, batch: 1 }, { latency: true });
-  const publisher = await driver.publisher(options, OUTSTANDING);
+  const publisher = await driver.publisher({ ...options, latency: true }, OUTSTANDING);
   const next = payloads(options.bytes);
   await workers.ready();
   const started = now();
@@ -124,7 +125,7 @@ async function latency(driver, options) {
 }
 
 async function order(driver, options) {
-  const publisher = await driver.publisher(options, 1);
+  const publisher = await driver.publisher({ ...options, ordered: true }, 1);
   const next = payloads(options.bytes);
   const size = Math.min(options.keys, ORDERED_BATCH);
   for (let n = 0; n < options.count; n += size) {
@@ -140,9 +141,11 @@ async function order(driver, options) {
 
 /** Starts the processes, and keeps the sum of what they say. */
 function startWorkers(driver, options, mode) {
-  const share = (n) => Math.floor((options.clients + n) / PROCESSES);
+  const isShared = options.queues === 1 && !mode.latency && !mode.ordered;
+  const processes = isShared ? Math.min(PROCESSES, options.clients) : 1;
+  const share = (n) => Math.floor((options.clients + n) / processes);
   const parts = queuesOf(options).flatMap((queue) =>
-    Array.from({ length: PROCESSES }, (_, n) => ({ ...options, ...mode, queue, clients: share(n) })),
+    Array.from({ length: processes }, (_, n) => ({ ...options, ...mode, queue, clients: share(n) })),
   );
   const children = parts.map((part) => fork(process.argv[1], ["serve", JSON.stringify(part)]));
   const reports = children.map(() => ({ handled: 0 }));
