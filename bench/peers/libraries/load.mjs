@@ -98,8 +98,7 @@ async function work(driver, options) {
 }
 
 async function latency(driver, options) {
-  const clients = options.clients ?? OUTSTANDING;
-  const workers = startWorkers(driver, { ...options, clients, batch: 1 }, { latency: true });
+  const workers = startWorkers(driver, { clients: 2, batch: 100, ...options }, { latency: true });
   const publisher = await driver.publisher({ ...options, latency: true }, OUTSTANDING);
   const next = payloads(options.bytes);
   await workers.ready();
