@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{self, Message};
 use super::peer::{Latency, Load, SEQUIN};
+use super::plot::{self, Line};
 use super::sql::Sql;
 use super::{Peers, turns};
 use crate::options::Options;
@@ -16,7 +17,7 @@ use crate::sample::{median, percentile};
 /// Messages in a second, and for how many times the time of a figure: the 99th percentile of few says nothing.
 const RATES: [(usize, u32); 3] = [(10, 4), (1_000, 1), (5_000, 1)];
 
-/// Workers take what is there. pgmq's and PgQ's look as often as their interfaces allow, every millisecond.
+/// Workers take what is there.
 const LOAD: Load = Load { publishers: 1, eager: true, ..Load::of(100) };
 
 /// The name of the moment in a message, in nanoseconds.
@@ -33,24 +34,54 @@ const KEPT: f64 = 0.95;
 
 pub fn rows(peers: &mut Peers, options: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
+    let mut figures: Vec<(&str, Vec<[f64; 3]>)> =
+        peers.iter().map(|peer| (peer.name(), Vec::new())).collect();
     for (rate, times) in RATES {
         eprintln!("latency at {rate}/s");
         let time = turns::figure_time(options) * times;
         let taken = turns::take(peers, options, |peer, _| peer.latency(&LOAD, rate, time));
         for (peer, runs) in taken.0 {
             match runs {
-                Ok(runs) => rows.extend(rows_of(peer, rate, &runs)),
+                Ok(runs) => {
+                    rows.extend(rows_of(peer, rate, &runs));
+                    let of = figures.iter_mut().find(|(name, _)| *name == peer).unwrap();
+                    let millis = all(&runs);
+                    let [p50, p99] = [0.5, 0.99].map(|part| percentile(&millis, part));
+                    of.1.push([rate as f64, p50, p99]);
+                }
                 Err(reason) => {
                     rows.push(Row::new(format!("{rate}/s: {peer}"), f64::NAN).detail(reason));
                 }
             }
         }
     }
+    if options.takes_long() {
+        draw(&figures);
+    }
     rows
 }
 
+/// Rates, and the median and 99th percentile at each.
+fn draw(figures: &[(&'static str, Vec<[f64; 3]>)]) {
+    let lines = figures.iter().flat_map(|(peer, figures)| {
+        [("p50", 1, false), ("p99", 2, true)].map(|(name, column, is_dashed)| Line {
+            name: format!("{peer}, {name}"),
+            group: peer,
+            points: figures.iter().map(|figure| (figure[0], figure[column])).collect(),
+            is_dashed,
+        })
+    });
+    let names = ("messages published per second", "milliseconds");
+    let title = "From publishing a message to its receiver";
+    plot::lines("latency.svg", title, names, (true, true), &lines.collect::<Vec<_>>());
+}
+
+fn all(runs: &[Latency]) -> Vec<f64> {
+    runs.iter().flat_map(|run| run.millis.iter().copied()).collect()
+}
+
 fn rows_of(peer: &str, rate: usize, runs: &[Latency]) -> [Row; 3] {
-    let millis: Vec<f64> = runs.iter().flat_map(|run| run.millis.iter().copied()).collect();
+    let millis = all(runs);
     let reached = median(&runs.iter().map(|run| run.rate).collect::<Vec<_>>());
     let reached = if reached < rate as f64 * KEPT {
         format!("reaches only {reached:.0}/s; ")

@@ -22,10 +22,12 @@ pub const NAME: &str = "pgmq";
 /// How long a message is invisible once it has been read: its documentation's own example.
 const VISIBILITY_SECONDS: i32 = 30;
 
-/// How long a worker sleeps that has found nothing: the default of its own polling, and the shortest that that takes.
-/// More often isn't faster where throughput counts: batches are smaller then.
+/// How long a worker sleeps that has found nothing. The default of pgmq's own polling: less isn't faster where
+/// throughput counts, as batches are smaller then.
 const POLL: Duration = Duration::from_millis(100);
-const EAGER_POLL: Duration = Duration::from_millis(1);
+
+/// With four workers there is one that looks each millisecond. If all do, they keep the server from anything else.
+const EAGER_POLL: Duration = Duration::from_millis(4);
 
 impl Queue for Pgmq {
     fn name(&self) -> &'static str {
