@@ -7,7 +7,6 @@ usage="usage: run.sh pg-boss|graphile-worker|procrastinate setup|publish|work|la
 [ $# = 3 ] || { echo "$usage" >&2; exit 1; }
 case $1 in
 pg-boss | graphile-worker) exec "$here/node.sh" "$here/$1.mjs" "$2" "$3" ;;
-# Isolated: the file has the name of the library, which it would import instead.
-procrastinate) exec "$here/../../../target/peers/python/bin/python" -I "$here/procrastinate.py" "$2" "$3" ;;
+procrastinate) exec "$here/../../../target/peers/python/bin/python" -B "$here/load.py" "$2" "$3" ;;
 *) echo "$usage" >&2; exit 1 ;;
 esac

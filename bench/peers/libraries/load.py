@@ -1,9 +1,4 @@
-"""procrastinate, for the benchmark: the same commands as load.mjs has, as lines of JSON.
-
-As its documentation has it (https://procrastinate.readthedocs.io): asynchronous tasks on psycopg's pool, batch_defer
-for batches (howto/basics/batch_defer), a worker with concurrency (howto/basics/worker) that is woken by NOTIFY, its
-default, and deletes what is done (howto/production/delete_finished_jobs), locks for order (howto/advanced/locks).
-"""
+"""What the benchmark asks of a job library, for the one in Python. The same as load.mjs, where the commands are told."""
 
 import asyncio
 import json
@@ -12,7 +7,7 @@ import string
 import sys
 import time
 
-from procrastinate import App, PsycopgConnector
+import procrastinate_driver as driver
 
 # Processes that share the clients of a queue, if it is the only one, and those that publish: Python runs on one core.
 PROCESSES = 2
@@ -60,35 +55,17 @@ def payloads(size):
         number += 1
 
 
-def open_app(options, connections, handle=None):
-    """An app of so many connections at most, all of them open from the start."""
-    server = {"host": options["host"], "port": options["port"], "user": options["user"], "dbname": options["database"]}
-    app = App(connector=PsycopgConnector(kwargs=server, min_size=connections, max_size=connections))
-
-    @app.task(name="order")
-    async def order(**message):
-        handle(message)
-
-    return app, order
-
-
 def queues_of(options):
     return [f"q{n + 1}" for n in range(options["queues"])]
 
 
 async def setup(options):
-    app, _ = open_app(options, 1)
-    async with app.open_async():
-        await app.schema_manager.apply_schema_async()
+    await driver.setup(options)
     return {}
 
 
 async def cleanup(options):
-    app, _ = open_app(options, 1)
-    async with app.open_async():
-        await app.connector.execute_query_async(
-            "TRUNCATE procrastinate_jobs, procrastinate_events, procrastinate_periodic_defers"
-        )
+    await driver.cleanup(options)
     return {}
 
 
@@ -103,16 +80,15 @@ async def publish(options):
         }
         for n in range(processes)
     ]
-    children = Children([("publisher", part) for part in parts])
+    children = Children([("publish_part", part) for part in parts])
     await children.start()
     await children.until(lambda: all(report.get("ready") for report in children.reports))
     await children.tell()
     return await children.ended()
 
 
-async def publisher(options, told):
-    app, order = open_app(options, options["clients"])
-    deferrers = [order.configure(queue=queue) for queue in queues_of(options)]
+async def publish_part(options, told):
+    queues = queues_of(options)
     orders = payloads(options["bytes"])
     left = options["count"] if options["count"] is not None else float("inf")
     handled = 0
@@ -123,15 +99,10 @@ async def publisher(options, told):
             size = min(options["batch"], left)
             left -= size
             messages = [next(orders) for _ in range(size)]
-            for deferrer in deferrers:
-                if size == 1:
-                    await deferrer.defer_async(**messages[0])
-                else:
-                    await deferrer.batch_defer_async(*messages)
+            await publisher.publish(queues, messages)
             handled += size
 
-    async with app.open_async():
-        await app.connector.pool.wait()
+    async with driver.publisher(options, options["clients"]) as publisher:
         say(ready=True)
         await told
         first = now()
@@ -144,7 +115,7 @@ async def work(options, **mode):
     processes = min(PROCESSES, options["clients"]) if is_shared else 1
     children = Children(
         [
-            ("worker", {**options, **mode, "queue": queue, "clients": (options["clients"] + n) // processes})
+            ("work_part", {**options, **mode, "queue": queue, "clients": (options["clients"] + n) // processes})
             for queue in queues_of(options)
             for n in range(processes)
         ]
@@ -162,7 +133,7 @@ async def work(options, **mode):
     return await children.ended()
 
 
-async def worker(options, told):
+async def work_part(options, told):
     """Tells its parent how far it is, until it is told to stop."""
     handled, first, said = 0, None, 0
     millis, newest, out_of_order = [], {}, 0
@@ -178,17 +149,7 @@ async def worker(options, told):
             out_of_order += newest.get(message["key"], 0) > message["id"]
             newest[message["key"]] = message["id"]
 
-    app, _ = open_app(options, options["clients"] + 1, handle)  # one more to listen
-    async with app.open_async():
-        await app.connector.pool.wait()
-        running = asyncio.create_task(
-            app.run_worker_async(
-                queues=[options["queue"]],
-                concurrency=options["clients"],
-                delete_jobs="successful",
-                install_signal_handlers=False,
-            )
-        )
+    async with driver.worker(options, options["queue"], handle) as running:
         say(ready=True)
         while not told.done():
             await asyncio.wait([told, running], timeout=REPORT, return_when=asyncio.FIRST_COMPLETED)
@@ -197,16 +158,13 @@ async def worker(options, told):
             if said != handled:
                 said = handled
                 say(handled=handled, first=first)
-        running.cancel()  # waits for what is under way, and for its completion in the database
-        await asyncio.gather(running, return_exceptions=True)
-        say(handled=handled, first=first, last=now(), millis=millis, outOfOrder=out_of_order)
+    say(handled=handled, first=first, last=now(), millis=millis, outOfOrder=out_of_order)
 
 
 async def latency(options):
     options = {"clients": 2, **options}
-    children = Children([("worker", {**options, "queue": "q1", "latency": True})])
+    children = Children([("work_part", {**options, "queue": "q1", "latency": True})])
     await children.start()
-    app, order = open_app(options, OUTSTANDING)
     orders = payloads(options["bytes"])
     published = 0
 
@@ -218,10 +176,9 @@ async def latency(options):
             if (now() - begun) / 1e9 >= options["seconds"]:
                 published -= 1
                 return
-            await order.configure(queue="q1").defer_async(**next(orders))
+            await publisher.publish(["q1"], [next(orders)])
 
-    async with app.open_async():
-        await app.connector.pool.wait()
+    async with driver.publisher(options, OUTSTANDING) as publisher:
         await children.until(lambda: children.reports[0].get("ready"))
         begun = now()
         await asyncio.gather(*(client() for _ in range(OUTSTANDING)))
@@ -233,16 +190,15 @@ async def latency(options):
 
 
 async def order(options):
-    app, task = open_app(options, OUTSTANDING)
     orders = payloads(options["bytes"])
     messages = [{**next(orders), "key": n % options["keys"]} for n in range(options["count"])]
 
     async def client(number):
         for message in messages:
             if message["key"] % OUTSTANDING == number:
-                await task.configure(queue="q1", lock=f"k{message['key']}").defer_async(**message)
+                await publisher.publish(["q1"], [message], lock=f"k{message['key']}")
 
-    async with app.open_async():
+    async with driver.publisher(options, OUTSTANDING) as publisher:
         await asyncio.gather(*(client(number) for number in range(OUTSTANDING)))
     return await work({**options, "queues": 1}, ordered=True)
 
@@ -259,7 +215,7 @@ class Children:
         self.processes = []
         for command, part in self.parts:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", __file__, command, json.dumps(part),
+                sys.executable, __file__, command, json.dumps(part),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
             )  # fmt: skip
             self.processes.append(child)
@@ -312,7 +268,7 @@ async def child(body, options):
 
 
 COMMANDS = {"setup": setup, "publish": publish, "work": work, "latency": latency, "order": order, "cleanup": cleanup}
-CHILDREN = {"publisher": publisher, "worker": worker}
+CHILDREN = {"publish_part": publish_part, "work_part": work_part}
 
 if __name__ == "__main__":
     command, options = sys.argv[1], json.loads(sys.argv[2])
