@@ -195,15 +195,6 @@ impl Cluster {
         command
     }
 
-    /// Where its socket is.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    pub fn port(&self) -> u16 {
-        PORT
-    }
-
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")
     }

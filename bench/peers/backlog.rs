@@ -2,7 +2,7 @@
 
 use super::peer::{Load, Peer};
 use super::sql::Sql;
-use super::turns::figure_time;
+use super::turns;
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{median, ratio};
@@ -28,7 +28,7 @@ pub fn rows(pairs: &[Pair], options: &Options) -> Vec<Row> {
             eprintln!("{name} waiting: only in whole runs, or with --long");
             continue;
         }
-        let rounds = if always { options.rounds } else { 1 };
+        let rounds = if always { turns::rounds(options) } else { 1 };
         for pair in pairs {
             let peer = pair.few.name();
             eprintln!("{peer}: {name} waiting");
@@ -64,7 +64,7 @@ impl Pair<'_> {
                 turns.reverse();
             }
             for (figures, sql) in turns {
-                figures.push(sql.consume_and_replace(&LOAD, figure_time(options))?);
+                figures.push(sql.consume_and_replace(&LOAD, turns::figure_time(options))?);
             }
         }
         // Of gigabytes.

@@ -10,7 +10,7 @@ use crate::report::Row;
 
 const LOAD: Load = Load::of(10);
 
-/// So many for all: what a message costs is not the same for a thousand and for a million.
+/// The same for all, except for those that need too long for so many.
 const MESSAGES: usize = 20_000;
 
 /// Of one message.
@@ -28,8 +28,9 @@ pub fn rows(cluster: &Cluster, peers: &mut Peers, options: &Options) -> Vec<Row>
         let query = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
         client.query_one(query, &[]).unwrap().get(0)
     };
-    let costs = turns::take(peers, options, |peer, _| {
-        let count = peer.prepare(Work::Cycle, &LOAD, MESSAGES)?;
+    let counts = turns::counts(peers, Work::Cycle, &LOAD, options.duration());
+    let costs = turns::take(peers, options, |peer, n| {
+        let count = peer.prepare(Work::Cycle, &LOAD, counts[n].clone()?.min(MESSAGES))?;
         let (wal_before, cpu_before, disk_before) = (wal(), cpu::seconds(cluster), peer.disk());
         let done = peer.perform(Work::Cycle, &LOAD, count)?;
         let each = |total: f64| total / done.messages as f64;

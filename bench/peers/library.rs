@@ -8,26 +8,27 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::peer::{Done, Latency, Load, Ordered, Peer, Work};
-use crate::cluster::Database;
+use crate::cluster::{Cluster, Database};
 
 pub const NAMES: [&str; 3] = ["pg-boss", "graphile-worker", "procrastinate"];
 
 pub struct Library<'a> {
     name: &'static str,
     database: Database<'a>,
-    /// For which it has been set up.
+    /// For which that has been set up.
     queues: usize,
 }
 
 impl<'a> Library<'a> {
-    pub fn new(name: &'static str, database: Database<'a>) -> Self {
-        Self { name, database, queues: 0 }
+    pub fn new(name: &'static str, cluster: &'a Cluster) -> Self {
+        Self { name, database: database(cluster, name, 0), queues: 0 }
     }
 
-    /// Queues that are there, and empty.
+    /// Queues that are there, and empty. Each number of them has a new database.
     fn empty(&mut self, load: &Load) -> Result<(), String> {
         if self.queues != load.consumers {
             self.queues = load.consumers;
+            self.database = database(self.database.cluster, self.name, self.queues);
             self.call("setup", json!({}))?;
         }
         self.call("cleanup", json!({}))?;
@@ -55,9 +56,12 @@ impl<'a> Library<'a> {
 
     fn call(&self, command: &str, arguments: Value) -> Result<Value, String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/peers/libraries/run.sh");
+        let address = "SELECT current_setting('unix_socket_directories'), current_setting('port')";
+        let address = self.database.connect().query_one(address, &[]).unwrap();
+        let (host, port): (String, String) = (address.get(0), address.get(1));
         let mut all = json!({
-            "host": self.database.cluster.directory(), "port": self.database.cluster.port(),
-            "user": "postgres", "database": self.database.name, "queues": self.queues,
+            "host": host, "port": port.parse::<u16>().unwrap(), "user": "postgres",
+            "database": self.database.name, "queues": self.queues,
         });
         let arguments = arguments.as_object().cloned().unwrap_or_default();
         all.as_object_mut().unwrap().extend(arguments);
@@ -72,6 +76,10 @@ impl<'a> Library<'a> {
         }
         serde_json::from_slice(&output.stdout).map_err(|error| format!("{command}: {error}"))
     }
+}
+
+fn database<'a>(cluster: &'a Cluster, name: &str, queues: usize) -> Database<'a> {
+    cluster.database_without_extension(&format!("{}_{queues}", super::database_name(name)))
 }
 
 fn done(value: &Value) -> Result<Done, String> {

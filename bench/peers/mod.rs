@@ -100,12 +100,12 @@ fn side_by_side(measure: impl FnOnce(&Cluster, &mut Peers) -> Vec<Row>) -> Vec<R
     let mut peers: Vec<Box<dyn Peer>> = sql_names(&[pgmq::NAME, pgq::NAME])
         .map(|name| Box::new(sql_peer(&cluster, name)) as Box<dyn Peer>)
         .collect();
-    let libraries =
-        install::peers().map(|peer| peer.name).filter(|name| library::NAMES.contains(name));
-    peers.extend(libraries.map(|name| {
-        let database = cluster.database_without_extension(&database_name(name));
-        Box::new(Library::new(name, database)) as Box<dyn Peer>
-    }));
+    let installed = install::peers().map(|peer| peer.name);
+    peers.extend(
+        installed
+            .filter(|name| library::NAMES.contains(name))
+            .map(|name| Box::new(Library::new(name, &cluster)) as Box<dyn Peer>),
+    );
     let rows = measure(&cluster, &mut peers);
     drop(peers);
     cluster.stop(Stop::Fast);

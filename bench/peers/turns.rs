@@ -19,7 +19,7 @@ pub fn take<T>(
     mut measure: impl FnMut(&mut dyn Peer, usize) -> Result<T, String>,
 ) -> Turns<T> {
     let mut turns: Vec<_> = peers.iter().map(|peer| (peer.name(), Ok(Vec::new()))).collect();
-    for round in 0..options.rounds {
+    for round in 0..rounds(options) {
         let mut order: Vec<usize> = (0..peers.len()).collect();
         if round % 2 == 1 {
             order.reverse();
@@ -38,13 +38,17 @@ pub fn take<T>(
 /// Messages per second. How many messages it takes for that is tried out first, for each peer.
 pub fn throughput(peers: &mut Peers, work: Work, load: &Load, options: &Options) -> Turns<f64> {
     eprintln!("{}: {}", work.name(), load.name());
-    let time = figure_time(options);
-    let counts: Vec<Result<usize, String>> =
-        peers.iter_mut().map(|peer| count_for(time, |count| peer.run(work, load, count))).collect();
+    let counts = counts(peers, work, load, figure_time(options));
     take(peers, options, |peer, n| {
         let count = counts[n].clone()?;
         Ok(peer.run(work, load, count)?.per_second())
     })
+}
+
+/// More would only take their time.
+pub fn rounds(options: &Options) -> usize {
+    const MOST: usize = 5;
+    options.rounds.min(MOST)
 }
 
 /// There are many figures here.
@@ -52,7 +56,17 @@ pub fn figure_time(options: &Options) -> Duration {
     options.duration() / 2
 }
 
-/// So many messages take about that time.
+/// How many messages take each peer about that time.
+pub fn counts(
+    peers: &mut Peers,
+    work: Work,
+    load: &Load,
+    time: Duration,
+) -> Vec<Result<usize, String>> {
+    peers.iter_mut().map(|peer| count_for(time, |count| peer.run(work, load, count))).collect()
+}
+
+/// How many messages take about that time.
 pub fn count_for(
     time: Duration,
     mut run: impl FnMut(usize) -> Result<Done, String>,
