@@ -18,14 +18,14 @@ use super::sql::Sql;
 use crate::cluster::{Cluster, Stop};
 use crate::options::Options;
 use crate::report::Row;
-use crate::sample::{mean, median, ratio};
+use crate::sample::mean;
 
 const LOAD: Load = Load::of(10);
 
 const SLICE_SECONDS: usize = 10;
 
-/// The last ones tell what it has come to: a minute.
-const LAST_SLICES: usize = 6;
+/// They tell what it has come to.
+const LAST_SECONDS: usize = 60;
 
 /// Publishers wait while more than that are waiting.
 const MOST_WAITING: usize = 10_000;
@@ -71,22 +71,17 @@ pub fn rows(names: &[&'static str], options: &Options) -> Vec<Row> {
 }
 
 fn rows_of(name: &str, clean: &mut Arm, held: &mut Arm) -> [Row; 3] {
-    let last = |arm: &Arm| -> Vec<f64> {
-        let slices: Vec<f64> = arm.series.chunks(SLICE_SECONDS).map(mean).collect();
-        slices[slices.len().saturating_sub(LAST_SLICES)..].to_vec()
-    };
-    let (of, to) = (last(held), last(clean));
-    let detail = format!(
-        "{:.0}/s to {:.0}/s; at first {:.0}/s to {:.0}/s",
-        median(&of),
-        median(&to),
-        held.series[0],
-        clean.series[0],
-    );
     let seconds = held.series.len();
-    let what =
-        format!("{name}: held for {seconds} s, last {} s, to clean", of.len() * SLICE_SECONDS);
-    let row = Row::new(what, ratio(&of, &to)).detail(detail);
+    let last = seconds.min(LAST_SECONDS);
+    let end = |arm: &Arm| mean(&arm.series[seconds - last..]);
+    let (of, to) = (end(held), end(clean));
+    let detail = format!(
+        "{of:.0}/s to {to:.0}/s; the whole time {:.0}/s to {:.0}/s",
+        mean(&held.series),
+        mean(&clean.series),
+    );
+    let what = format!("{name}: held for {seconds} s, the last {last} s, to clean");
+    let row = Row::new(what, of / to).detail(detail);
     let row = if name == SEQUIN { row.at_least(0.9) } else { row };
     let dead = |what: &str, arm: &mut Arm| {
         let acked = arm.acked.load(Relaxed);
