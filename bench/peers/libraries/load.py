@@ -51,7 +51,7 @@ def payloads(size):
     number = FIRST_ID
     while True:
         start = random.randrange(len(TEXT) - room)
-        sent = yield order(number, now(), TEXT[start : start + room])
+        yield order(number, now(), TEXT[start : start + room])
         number += 1
 
 
@@ -215,7 +215,7 @@ class Children:
         self.processes = []
         for command, part in self.parts:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, __file__, command, json.dumps(part),
+                sys.executable, "-B", __file__, command, json.dumps(part),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
             )  # fmt: skip
             self.processes.append(child)

@@ -29,7 +29,8 @@ def open_app(options, connections, handle=None):
 async def setup(options):
     app, _ = open_app(options, 1)
     async with app.open_async():
-        await app.schema_manager.apply_schema_async()
+        if not await app.check_connection_async():
+            await app.schema_manager.apply_schema_async()
 
 
 async def cleanup(options):
