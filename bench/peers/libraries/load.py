@@ -158,7 +158,9 @@ async def work_part(options, told):
             if said != handled:
                 said = handled
                 say(handled=handled, first=first)
-    say(handled=handled, first=first, last=now(), millis=millis, outOfOrder=out_of_order)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        say(handled=handled, first=first, last=now(), millis=millis, outOfOrder=out_of_order)
 
 
 async def latency(options):
