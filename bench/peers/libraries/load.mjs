@@ -47,6 +47,7 @@ export async function run(driver) {
     process.exit(0);
   } catch (error) {
     console.error(error);
+    console.error(`error: ${error.message || error.code}`);
     process.exit(1);
   }
 }

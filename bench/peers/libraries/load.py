@@ -51,7 +51,7 @@ def payloads(size):
     number = FIRST_ID
     while True:
         start = random.randrange(len(TEXT) - room)
-        sent = yield order(number, now(), TEXT[start : start + room])
+        yield order(number, now(), TEXT[start : start + room])
         number += 1
 
 
@@ -158,7 +158,9 @@ async def work_part(options, told):
             if said != handled:
                 said = handled
                 say(handled=handled, first=first)
-    say(handled=handled, first=first, last=now(), millis=millis, outOfOrder=out_of_order)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        say(handled=handled, first=first, last=now(), millis=millis, outOfOrder=out_of_order)
 
 
 async def latency(options):
@@ -215,7 +217,7 @@ class Children:
         self.processes = []
         for command, part in self.parts:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, __file__, command, json.dumps(part),
+                sys.executable, "-B", __file__, command, json.dumps(part),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 28,
             )  # fmt: skip
             self.processes.append(child)

@@ -29,7 +29,8 @@ def open_app(options, connections, handle=None):
 async def setup(options):
     app, _ = open_app(options, 1)
     async with app.open_async():
-        await app.schema_manager.apply_schema_async()
+        if not await app.check_connection_async():
+            await app.schema_manager.apply_schema_async()
 
 
 async def cleanup(options):
@@ -63,7 +64,7 @@ async def publisher(options, clients):
 
 @contextlib.asynccontextmanager
 async def worker(options, queue, handle):
-    """Yields the task that runs it. At the end waits for jobs under way, and for their completion in the database."""
+    """Yields the task that runs it. Cancelled, it waits for jobs under way, and for their completion in the database."""
     settings, clients = {}, options["clients"]
     if options.get("ordered"):
         clients = min(clients, options["keys"])  # more would find nothing, and wait for the next poll
@@ -81,5 +82,3 @@ async def worker(options, queue, handle):
             )
         )
         yield running
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
