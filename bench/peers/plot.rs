@@ -8,7 +8,10 @@ use plotters::prelude::*;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/plots");
 
-const SIZE: (u32, u32) = (900, 420);
+const SIZE: (u32, u32) = (980, 420);
+
+/// In pixels, at the right.
+const LEGEND_WIDTH: u32 = 170;
 
 /// Told apart by the colour-blind, too (Okabe and Ito); the first is sequin's.
 const COLOURS: [RGBColor; 6] = [
@@ -34,6 +37,8 @@ pub fn lines(file: &str, title: &str, names: (&str, &str), log: (bool, bool), li
     let path = Path::new(FOLDER).join(file);
     let area = SVGBackend::new(&path, SIZE).into_drawing_area();
     area.fill(&WHITE).unwrap();
+    let (area, right) = area.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+    legend(&right, lines);
     let points = || lines.iter().flat_map(|line| &line.points);
     let (x, y) = (range(points().map(|p| p.0), log.0), range(points().map(|p| p.1), log.1));
     match log {
@@ -77,23 +82,35 @@ fn draw<X, Y>(
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT).x_desc(names.0).y_desc(names.1);
     mesh.x_label_formatter(&number).y_label_formatter(&number).draw().unwrap();
+    for line in lines {
+        let points = line.points.iter().copied();
+        if line.is_dashed {
+            chart.draw_series(DashedLineSeries::new(points, 6, 4, style(lines, line))).unwrap();
+        } else {
+            chart.draw_series(LineSeries::new(points, style(lines, line))).unwrap();
+        }
+    }
+}
+
+fn style(lines: &[Line], line: &Line) -> ShapeStyle {
     let mut groups: Vec<&str> = lines.iter().map(|line| line.group).collect();
     groups.dedup();
-    for line in lines {
-        let n = groups.iter().position(|group| *group == line.group).unwrap();
-        let style = COLOURS[n % COLOURS.len()].stroke_width(2);
-        let points = line.points.iter().copied();
-        let drawn = if line.is_dashed {
-            chart.draw_series(DashedLineSeries::new(points, 6, 4, style)).unwrap()
-        } else {
-            chart.draw_series(LineSeries::new(points, style)).unwrap()
-        };
-        let end = if line.is_dashed { 10 } else { 20 };
-        drawn
-            .label(&line.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + end, y)], style));
+    let n = groups.iter().position(|group| *group == line.group).unwrap();
+    COLOURS[n % COLOURS.len()].stroke_width(2)
+}
+
+/// Beside the chart, where no line goes.
+fn legend(area: &DrawingArea<SVGBackend, Shift>, lines: &[Line]) {
+    const TOP: i32 = 50;
+    const HEIGHT: i32 = 20;
+    for (n, line) in lines.iter().enumerate() {
+        let y = TOP + HEIGHT * n as i32;
+        let dashes: &[(i32, i32)] = if line.is_dashed { &[(0, 6), (10, 16)] } else { &[(0, 20)] };
+        for (from, to) in dashes {
+            let dash = PathElement::new([(*from, y), (*to, y)], style(lines, line));
+            area.draw(&dash).unwrap();
+        }
+        let name = Text::new(line.name.as_str(), (28, y - 6), ("sans-serif", 12));
+        area.draw(&name).unwrap();
     }
-    let mut legend = chart.configure_series_labels();
-    legend.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2));
-    legend.position(SeriesLabelPosition::LowerLeft).draw().unwrap();
 }
