@@ -1,7 +1,7 @@
 //! pgmq: each consumer has a queue of its own, which gets its own copy of every message.
 //!
-//! Its topics (`send_topic`, `send_batch_topic`) send to several queues, too, but look up the queues for each call;
-//! one statement that names the queues is faster. Messages are deleted, not archived, which is its cheaper way.
+//! One statement sends to all of them. `send_topic` and `send_batch_topic` do the same, but look up the queues for each
+//! call; they are about as fast. Messages are deleted, not archived, which is the cheaper way.
 //!
 //! Who finds nothing sleeps and asks again. `read_with_poll` does the same in the server, but holds a snapshot all the
 //! time, so that every reader goes through what has been deleted meanwhile: half as fast with 12 workers.
