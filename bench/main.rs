@@ -19,6 +19,7 @@ mod machine;
 mod memory;
 mod messages;
 mod options;
+mod peers;
 mod report;
 mod sample;
 mod scale;
@@ -42,7 +43,7 @@ autovacuum_naptime = '1min'
 
 type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
 
-const SECTIONS: [(&str, &str, Section); 7] = [
+const SECTIONS: [(&str, &str, Section); 16] = [
     ("latency", "Waiting receivers: latency", latency::rows),
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
@@ -54,6 +55,15 @@ const SECTIONS: [(&str, &str, Section); 7] = [
         scale::rows,
     ),
     ("sources", "Table sources, with wal_level logical", sources::rows),
+    ("peers-publish", "Peers: publish, 4 clients", peers::publish),
+    ("peers-consume", "Peers: receive + ack of a backlog, 4 clients", peers::consume),
+    ("peers-cycle", "Peers: full cycle, 4 publish and 4 work for each consumer", peers::cycle),
+    ("peers-cost", "Peers: cost of a message in the full cycle", peers::cost),
+    ("peers-latency", "Peers: latency, publishing to message received", peers::latency),
+    ("peers-order", "Peers: strict order for each key, 4 workers, batch 10", peers::order),
+    ("peers-crowd", "Peers: full cycle of many workers, batch 1", peers::crowd),
+    ("peers-backlog", "Peers: receive + ack of a great backlog, batch 100", peers::backlog),
+    ("peers-horizon", "Peers: full cycle under a held snapshot, batch 10", peers::horizon),
 ];
 
 fn main() -> ExitCode {
@@ -78,6 +88,9 @@ fn main() -> ExitCode {
         cluster.stop(Stop::Fast);
         report
     };
+    for (name, value) in peers::circumstances() {
+        report.circumstance(name, value);
+    }
     report.circumstance("write and fdatasync of 8 kB at the end", machine::sync_time());
     report.print();
     if options.is_whole() {
