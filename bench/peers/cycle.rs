@@ -2,7 +2,7 @@
 
 use super::peer::{Load, Work};
 use super::turns::{self, Turns};
-use super::{Peers, library, pgmq, pgq};
+use super::{Peers, library, limit, pgmq, pgq};
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::median;
@@ -35,8 +35,9 @@ pub fn rows(peers: &mut Peers, options: &Options) -> Vec<Row> {
         .collect();
     let mut rows = Vec::new();
     for (load, turns) in &measured {
+        let what = format!("full cycle, {}", load.name());
         for peer in turns.others() {
-            let row = turns.row(&format!("full cycle, {}", load.name()), peer);
+            let row = turns.row(&what, peer);
             rows.push(if is_best(&measured, load, peer) {
                 row.at_least(LIBRARY_REQUIRED)
             } else {
@@ -47,6 +48,14 @@ pub fn rows(peers: &mut Peers, options: &Options) -> Vec<Row> {
             });
         }
     }
+    // What no queue can be ahead of pgmq by.
+    let to_limit = |(load, turns): &(Load, Turns<f64>)| {
+        let is_there = turns.others().any(|peer| peer == pgmq::NAME);
+        let what = format!("full cycle, {}", load.name());
+        let show = |figure: f64| format!("{figure:.0}/s");
+        is_there.then(|| turns.row_between(&what, (limit::NAME, pgmq::NAME), show))
+    };
+    rows.extend(measured.iter().filter_map(to_limit));
     rows
 }
 

@@ -13,6 +13,7 @@ mod horizon;
 mod install;
 mod latency;
 mod library;
+mod limit;
 mod message;
 mod order;
 mod peer;
@@ -40,27 +41,27 @@ use sql::{Queue, Sql};
 const CONFIG: &str = "max_connections = 400\n";
 
 pub fn publish(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(|_, peers| publish::rows(peers, options))
+    side_by_side(&WITH_LIMIT, |_, peers| publish::rows(peers, options))
 }
 
 pub fn consume(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(|_, peers| consume::rows(peers, options))
+    side_by_side(&WITH_LIMIT, |_, peers| consume::rows(peers, options))
 }
 
 pub fn cycle(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(|_, peers| cycle::rows(peers, options))
+    side_by_side(&WITH_LIMIT, |_, peers| cycle::rows(peers, options))
 }
 
 pub fn cost(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(|cluster, peers| cost::rows(cluster, peers, options))
+    side_by_side(&WITH_LIMIT, |cluster, peers| cost::rows(cluster, peers, options))
 }
 
 pub fn latency(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(|_, peers| latency::rows(peers, options))
+    side_by_side(&QUEUES, |_, peers| latency::rows(peers, options))
 }
 
 pub fn order(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(|_, peers| order::rows(peers, options))
+    side_by_side(&QUEUES, |_, peers| order::rows(peers, options))
 }
 
 /// Libraries have no such number of workers.
@@ -95,11 +96,18 @@ pub fn horizon(_: &Cluster, options: &Options) -> Vec<Row> {
 /// All that are there, sequin first.
 type Peers<'a> = [Box<dyn Peer + 'a>];
 
-fn side_by_side(measure: impl FnOnce(&Cluster, &mut Peers) -> Vec<Row>) -> Vec<Row> {
+/// In the database.
+const QUEUES: [&str; 2] = [pgmq::NAME, pgq::NAME];
+const WITH_LIMIT: [&str; 3] = [limit::NAME, pgmq::NAME, pgq::NAME];
+
+/// Sequin, these, and the libraries.
+fn side_by_side(
+    names: &[&'static str],
+    measure: impl FnOnce(&Cluster, &mut Peers) -> Vec<Row>,
+) -> Vec<Row> {
     let cluster = start();
-    let mut peers: Vec<Box<dyn Peer>> = sql_names(&[pgmq::NAME, pgq::NAME])
-        .map(|name| Box::new(sql_peer(&cluster, name)) as Box<dyn Peer>)
-        .collect();
+    let mut peers: Vec<Box<dyn Peer>> =
+        sql_names(names).map(|name| Box::new(sql_peer(&cluster, name)) as Box<dyn Peer>).collect();
     let installed = install::peers().map(|peer| peer.name);
     peers.extend(
         installed
@@ -118,8 +126,9 @@ fn start() -> Cluster {
 
 /// Sequin, and those of these that are there.
 fn sql_names<'a>(names: &'a [&'static str]) -> impl Iterator<Item = &'static str> + 'a {
-    let installed = install::peers().map(|peer| peer.name).filter(|name| names.contains(name));
-    [SEQUIN].into_iter().chain(installed)
+    let installed = install::peers().map(|peer| peer.name);
+    let there = installed.chain([limit::NAME]).filter(|name| names.contains(name));
+    [SEQUIN].into_iter().chain(there)
 }
 
 fn sql_peer<'a>(cluster: &'a Cluster, name: &str) -> Sql<'a> {
@@ -133,15 +142,17 @@ fn sql_peer_in<'a>(cluster: &'a Cluster, name: &str, end: &str) -> Sql<'a> {
     let queue: &dyn Queue = match name {
         pgmq::NAME => &pgmq::Pgmq,
         pgq::NAME => &pgq::Pgq,
+        limit::NAME => &limit::Limit,
         _ => &sequin::Sequin,
     };
     match install::peers().find(|peer| peer.name == name).and_then(|peer| peer.file.as_ref()) {
         Some(file) => client.batch_execute(&fs::read_to_string(file).unwrap()).unwrap(),
+        None if name == limit::NAME => {}
         None => client.batch_execute(&format!("CREATE EXTENSION {}", name.to_lowercase())).unwrap(),
     }
     Sql { queue, database }
 }
 
 fn database_name(peer: &str) -> String {
-    format!("peer_{}", peer.to_lowercase().replace('-', "_"))
+    format!("peer_{}", peer.to_lowercase().replace(['-', ' '], "_"))
 }

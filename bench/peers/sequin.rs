@@ -5,7 +5,6 @@ use postgres::{Client, Statement};
 use super::message::{Json, Message};
 use super::peer::{Load, SEQUIN};
 use super::sql::{Publisher, Queue, Worker};
-use crate::messages;
 
 pub struct Sequin;
 
@@ -23,9 +22,13 @@ impl Queue for Sequin {
     fn create(&self, client: &mut Client, load: &Load) {
         let drop = "SELECT sequin.drop_stream(name, force => true) FROM sequin.streams";
         client.batch_execute(drop).unwrap();
-        let consumers: Vec<String> =
-            (1..=load.consumers).map(|n| format!("consumer_{n}")).collect();
-        messages::create_stream(client, STREAM, &consumers, "");
+        // That index is for people who look for messages by key. No peer has one like it.
+        let create = format!("SELECT sequin.create_stream('{STREAM}', index_keys => false)");
+        client.batch_execute(&create).unwrap();
+        for n in 1..=load.consumers {
+            let create = format!("SELECT sequin.create_consumer('{STREAM}', 'consumer_{n}')");
+            client.batch_execute(&create).unwrap();
+        }
     }
 
     fn publisher(&self, mut client: Client, _: &Load) -> Box<dyn Publisher> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Peers;
-use super::peer::{Done, Load, Peer, Work};
+use super::peer::{Done, Load, Peer, SEQUIN, Work};
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{median, ratio};
@@ -116,17 +116,25 @@ impl Turns<f64> {
     }
 
     pub fn row_of(&self, what: &str, peer: &str, show: impl Fn(f64) -> String) -> Row {
+        self.row_between(what, (SEQUIN, peer), show)
+    }
+
+    /// One peer's to another's.
+    pub fn row_between(
+        &self,
+        what: &str,
+        (one, other): (&str, &str),
+        show: impl Fn(f64) -> String,
+    ) -> Row {
+        let what = format!("{what}: {one} to {other}");
         let values = |name| &self.0.iter().find(|(peer, _)| *peer == name).unwrap().1;
-        let (sequin, other) = (values(super::peer::SEQUIN), values(peer));
-        let what = format!("{what}: sequin to {peer}");
-        match (sequin, other) {
-            (Ok(sequin), Ok(other)) => {
-                let figures = (show(median(sequin)), show(median(other)));
-                let detail = format!("{} to {}", figures.0, figures.1);
-                Row::new(what, ratio(sequin, other)).detail(detail)
+        match (values(one), values(other)) {
+            (Ok(of), Ok(to)) => {
+                let detail = format!("{} to {}", show(median(of)), show(median(to)));
+                Row::new(what, ratio(of, to)).detail(detail)
             }
-            (Err(reason), _) => Row::new(what, f64::NAN).detail(format!("sequin: {reason}")),
-            (_, Err(reason)) => Row::new(what, f64::NAN).detail(format!("{peer}: {reason}")),
+            (Err(reason), _) => Row::new(what, f64::NAN).detail(format!("{one}: {reason}")),
+            (_, Err(reason)) => Row::new(what, f64::NAN).detail(format!("{other}: {reason}")),
         }
     }
 }
