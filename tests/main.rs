@@ -21,6 +21,7 @@ mod memory;
 mod neighbours;
 mod order_across_restarts;
 mod order_and_loss;
+mod own_word;
 mod per_key;
 mod promotion;
 mod rewind;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         arguments::tests(),
         order_and_loss::tests(),
         leases::tests(),
+        own_word::tests(),
         per_key::tests(),
         transactions::tests(),
         order_across_restarts::tests(),

@@ -1,5 +1,5 @@
-//! Putting rows into a table without the executor, as COPY does it (see CopyFrom in commands/copyfrom.c): 100 messages
-//! cost 0.6 of what a planned INSERT costs, one row of `sequin.acks` the half.
+//! Putting rows into a table without the executor, as COPY does it (see CopyFrom in commands/copyfrom.c). Publishing 100
+//! messages takes 0.83 of the server's CPU time that a planned INSERT takes, 10 messages 0.87, and one 0.91.
 
 use super::memory;
 use super::spi::Arg;
