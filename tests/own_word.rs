@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Trial> {
         a_batch_can_be_acked_one_by_one_and_repeated_ids_count_once,
         a_shorter_lease_ends_when_it_says,
         an_ack_whose_row_is_older_than_a_checkpoint_outlives_a_crash,
+        a_slot_that_another_database_has_by_now_is_left_alone,
     ]
 }
 
@@ -148,5 +149,32 @@ fn an_ack_whose_row_is_older_than_a_checkpoint_outlives_a_crash() {
     let mut client = cluster.connect("postgres");
     assert_eq!(client.number("SELECT acked_total FROM sequin.consumer_stats"), 6);
     assert_eq!(client.drain("c", millis(300)).len(), 4);
+    cluster.stop(Stop::Fast);
+}
+
+/// A session that ends leaves its slot to the next one, of whatever database.
+fn a_slot_that_another_database_has_by_now_is_left_alone() {
+    let cluster = Cluster::start();
+    let databases = ["one", "two"].map(|name| cluster.database(name));
+    let [mut one, mut two] = databases.each_ref().map(|database| database.connect());
+    for client in [&mut one, &mut two] {
+        client.create("s", "c", LEASE);
+        client.publish_numbers("s", 3, 3);
+    }
+    for acked in 1..=3 {
+        let mut gone = databases[0].connect();
+        let left = ack_ids(&gone.receive("c", 1, seconds(10)));
+        let pid = gone.backend_pid();
+        // The dispatcher has heard of that commit, and hears no more of the session.
+        assert_eq!(one.in_flight("c"), 1);
+        drop(gone);
+        let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        wait_until("its session has ended", seconds(10), || one.number(&is_there) == 0);
+        let mut next = databases[1].connect();
+        let held = ack_ids(&next.receive("c", 1, seconds(10)));
+        assert_eq!(next.ack("c", &held), 1);
+        assert_eq!(one.ack("c", &left), 1);
+        assert_eq!(two.number("SELECT acked_total FROM sequin.consumer_stats"), acked);
+    }
     cluster.stop(Stop::Fast);
 }

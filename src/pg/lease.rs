@@ -13,6 +13,8 @@ pub(super) struct Lease {
     request: u64,
     /// The number under which the session has finished some, and which the dispatcher hasn't collected; 0: none.
     finished_as: u64,
+    /// The request that those were the answer to.
+    finished_of: u64,
     /// Which: a bit for each delivery of the answer.
     places: [u64; MAX_BATCH.div_ceil(WORD)],
 }
@@ -24,7 +26,9 @@ const WORD: usize = u64::BITS as usize;
 pub struct Finished {
     /// Counts among its requests.
     pub number: u64,
-    /// Places in the answer to the request for messages.
+    /// The request for messages. Numbers are never used again in a slot, whoever has it: so it says whose this is.
+    pub request: u64,
+    /// Places in the answer to it.
     pub places: Vec<usize>,
 }
 
@@ -36,6 +40,15 @@ impl Lease {
     /// From now on the session has to ask.
     pub(super) fn revoke(&mut self) {
         self.request = 0;
+    }
+
+    /// The same for the deliveries of one answer; and what has been finished of them. The slot may be the next session's
+    /// by now, perhaps one of another database.
+    pub(super) fn revoke_of(&mut self, request: u64) -> Option<Finished> {
+        if self.request == request {
+            self.request = 0;
+        }
+        if self.finished_of == request { self.take_finished() } else { None }
     }
 
     /// The same, if the deliveries were the answer to this request or a later one.
@@ -52,7 +65,7 @@ impl Lease {
 
     /// Once for each answer: there is one id for a row of sequin.acks.
     pub(super) fn finish(&mut self, number: u64, places: &[usize]) {
-        self.request = 0;
+        self.finished_of = std::mem::take(&mut self.request);
         self.finished_as = number;
         self.places = [0; _];
         for place in places {
@@ -63,9 +76,17 @@ impl Lease {
     /// What has been finished since it was last asked.
     pub(super) fn take_finished(&mut self) -> Option<Finished> {
         let number = std::mem::take(&mut self.finished_as);
-        let is_finished = |&place: &usize| self.places[place / WORD] & (1 << (place % WORD)) != 0;
-        (number != 0)
-            .then(|| Finished { number, places: (0..MAX_BATCH).filter(is_finished).collect() })
+        if number == 0 {
+            return None;
+        }
+        let mut places = Vec::new();
+        for (n, mut bits) in self.places.into_iter().enumerate() {
+            while bits != 0 {
+                places.push(n * WORD + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+        Some(Finished { number, request: self.finished_of, places })
     }
 }
 
@@ -73,26 +94,42 @@ impl Lease {
 mod tests {
     use super::*;
 
+    fn lease() -> Lease {
+        Lease { request: 0, finished_as: 0, finished_of: 0, places: [0; _] }
+    }
+
     #[test]
     fn what_was_received_is_finished_once_and_collected_once() {
-        let mut lease = Lease { request: 0, finished_as: 0, places: [0; _] };
+        let mut lease = lease();
         assert!(!lease.is_of(0));
         lease.grant(7);
         assert!(lease.is_of(7) && !lease.is_of(6));
         lease.finish(8, &[0, 63, 64, MAX_BATCH - 1]);
         assert!(!lease.is_of(7));
-        let finished = Finished { number: 8, places: vec![0, 63, 64, MAX_BATCH - 1] };
+        let finished = Finished { number: 8, request: 7, places: vec![0, 63, 64, MAX_BATCH - 1] };
         assert_eq!(lease.take_finished(), Some(finished));
         assert_eq!(lease.take_finished(), None);
     }
 
     #[test]
     fn a_rollback_revokes_what_was_received_in_it() {
-        let mut lease = Lease { request: 0, finished_as: 0, places: [0; _] };
+        let mut lease = lease();
         lease.grant(7);
         lease.revoke_from(8);
         assert!(lease.is_of(7));
         lease.revoke_from(7);
         assert!(!lease.is_of(7));
+    }
+
+    #[test]
+    fn nothing_is_taken_back_from_the_slots_next_session() {
+        let mut lease = lease();
+        lease.grant(9);
+        assert_eq!(lease.revoke_of(7), None);
+        assert!(lease.is_of(9));
+        lease.finish(10, &[3]);
+        assert_eq!(lease.revoke_of(7), None);
+        let finished = Finished { number: 10, request: 9, places: vec![3] };
+        assert_eq!(lease.revoke_of(9), Some(finished));
     }
 }

@@ -185,7 +185,11 @@ impl Slot {
         let mut inner = self.inner.lock();
         // The dispatcher takes its word back before it takes note of a change; here it hasn't yet. And a rollback that
         // it doesn't know of would be taken for one of what is finished here, too.
-        if !inner.lease.is_of(request) || here.has_config_changed() || inner.fate.aborted_from != 0
+        let is_elsewhere = !inner.fate.is_empty() && inner.fate.database != inner.database;
+        if !inner.lease.is_of(request)
+            || here.has_config_changed()
+            || inner.fate.aborted_from != 0
+            || is_elsewhere
         {
             return None;
         }
@@ -346,11 +350,10 @@ impl Slot {
         true
     }
 
-    /// The session has to ask from now on; what it has finished before on its own word.
-    pub fn revoke(&self) -> Option<Finished> {
-        let mut inner = self.inner.lock();
-        inner.lease.revoke();
-        inner.lease.take_finished()
+    /// The session has to ask from now on for deliveries of the answer to `request`; what it has finished of them before
+    /// on its own word.
+    pub fn revoke(&self, request: u64) -> Option<Finished> {
+        self.inner.lock().lease.revoke_of(request)
     }
 
     /// Leaves request `number` to the next dispatcher.

@@ -22,9 +22,10 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    fn has_any_of(&self, ack_ids: &[i64]) -> bool {
+    /// True if one of its ack_ids may lie between these two.
+    fn reaches_into(&self, lowest: i64, highest: i64) -> bool {
         let end = self.first_ack_id.saturating_add_unsigned(self.count as u64);
-        ack_ids.iter().any(|ack_id| (self.first_ack_id..end).contains(ack_id))
+        self.first_ack_id <= highest && lowest < end
     }
 }
 
@@ -32,9 +33,8 @@ impl Dispatcher {
     /// What a session has finished on its own word is a claim of its transaction from then on.
     pub(super) fn enter_finished(&mut self, n: usize, finished: &Finished) {
         let Some(session) = self.sessions.get_mut(&n) else { return };
-        let Some(Lease { consumer: id, first_ack_id, row, .. }) = session.lease.take() else {
-            return;
-        };
+        let lease = session.lease.take_if(|lease| lease.request == finished.request);
+        let Some(Lease { consumer: id, first_ack_id, row, .. }) = lease else { return };
         let ack_ids = finished.places.iter().map(|&place| first_ack_id + place as i64);
         let pinned = match self.world.consumer(id) {
             Some(consumer) => ack_ids.filter(|&ack_id| consumer.pin(ack_id).is_some()).collect(),
@@ -66,14 +66,19 @@ impl Dispatcher {
 
     /// Before something is done to these deliveries.
     pub(super) fn revoke_of(&mut self, ack_ids: &[i64]) {
-        self.revoke(|lease| lease.has_any_of(ack_ids));
+        let (Some(&lowest), Some(&highest)) = (ack_ids.iter().min(), ack_ids.iter().max()) else {
+            return;
+        };
+        self.revoke(|lease| lease.reaches_into(lowest, highest));
     }
 
     fn revoke(&mut self, is_meant: impl Fn(&Lease) -> bool) {
-        let meant = self.sessions.iter().filter(|(_, s)| s.lease.as_ref().is_some_and(&is_meant));
-        let meant: Vec<usize> = meant.map(|(&n, _)| n).collect();
-        for n in meant {
-            let finished = slots().get(n).and_then(|slot| slot.revoke());
+        let leases =
+            self.sessions.iter().filter_map(|(&n, session)| Some((n, session.lease.as_ref()?)));
+        let meant =
+            leases.filter(|(_, lease)| is_meant(lease)).map(|(n, lease)| (n, lease.request));
+        for (n, request) in meant.collect::<Vec<_>>() {
+            let finished = slots().get(n).and_then(|slot| slot.revoke(request));
             match finished {
                 Some(finished) => self.enter_finished(n, &finished),
                 None => {
