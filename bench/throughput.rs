@@ -10,7 +10,10 @@ use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{median, ratio};
 
-const BATCHES: [usize; 3] = [1, 10, 100];
+const BATCHES: [usize; 4] = [1, 10, 100, 1000];
+
+/// What publishing has to reach, by batch: rows are cheaper without the executor when there are many.
+const PUBLISH_REQUIRED: [f64; 4] = [0.9, 0.9, 1.2, 1.2];
 
 const STREAM: &str = "published";
 
@@ -94,9 +97,9 @@ struct Figures(HashMap<(Job, usize), Vec<f64>>);
 impl Figures {
     fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for batch in BATCHES {
+        for (batch, required) in BATCHES.into_iter().zip(PUBLISH_REQUIRED) {
             let what = format!("publish, batch {batch}, to plain INSERT");
-            rows.push(self.row(what, Publish { consumers: 1 }, Insert, batch).at_least(0.8));
+            rows.push(self.row(what, Publish { consumers: 1 }, Insert, batch).at_least(required));
         }
         for batch in BATCHES {
             let what = format!("receive + ack, batch {batch}, to plain INSERT");
