@@ -20,6 +20,9 @@ const RATES: [(usize, u32); 3] = [(10, 4), (1_000, 1), (5_000, 1)];
 /// Workers take what is there.
 const LOAD: Load = Load { publishers: 1, eager: true, ..Load::of(100) };
 
+/// A publisher that waits for each of its commits can't publish more in a second, whoever stores it.
+const MOST_OF_A_PUBLISHER: usize = 1_250;
+
 /// The name of the moment in a message, in nanoseconds.
 const SENT: &str = "sent";
 
@@ -101,7 +104,10 @@ fn rows_of(peer: &str, rate: usize, runs: &[Latency]) -> [Row; 3] {
 
 /// A publisher that is late catches up. Its messages say when their publishing began.
 pub fn of_sql(sql: &Sql, load: &Load, rate: usize, time: Duration) -> Result<Latency, String> {
-    let mut publisher = sql.queue.publisher(sql.database.connect(), load);
+    let publishers = rate.div_ceil(MOST_OF_A_PUBLISHER);
+    let interval = Duration::from_secs_f64(publishers as f64 / rate as f64);
+    let publishers: Vec<_> =
+        (0..publishers).map(|_| sql.queue.publisher(sql.database.connect(), load)).collect();
     let workers = sql.workers(load);
     let (millis, received) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
     // How many there are to come, once that is known.
@@ -130,15 +136,23 @@ pub fn of_sql(sql: &Sql, load: &Load, rate: usize, time: Duration) -> Result<Lat
         let working: Vec<_> = working.collect();
         thread::sleep(SETTLING);
         let begun = Instant::now();
-        let mut count = 0;
-        while begun.elapsed() < time {
-            let due = begun + Duration::from_secs_f64(count as f64 / rate as f64);
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            let key = message::draw(1, load.bytes)[0].key;
-            publisher
-                .publish(&[Message { key, data: &message::numbered(SENT, now(), load.bytes) }]);
-            count += 1;
-        }
+        let now = &now;
+        let publishing = publishers.into_iter().map(|mut publisher| {
+            scope.spawn(move || {
+                let mut count = 0;
+                while begun.elapsed() < time {
+                    let due = begun + interval * count;
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let key = message::draw(1, load.bytes)[0].key;
+                    let data = message::numbered(SENT, now(), load.bytes);
+                    publisher.publish(&[Message { key, data: &data }]);
+                    count += 1;
+                }
+                count as usize
+            })
+        });
+        let publishing: Vec<_> = publishing.collect();
+        let count: usize = publishing.into_iter().map(|thread| thread.join().unwrap()).sum();
         published.store(count, Relaxed);
         let rate = count as f64 / begun.elapsed().as_secs_f64();
         working.into_iter().for_each(|thread| thread.join().unwrap());
