@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use postgres::{Client, Statement};
 
+use super::keyed::KeyedPublisher;
 use super::message::{Json, Message};
 use super::peer::Load;
 use super::sql::{Publisher, Queue, Worker};
@@ -51,12 +52,11 @@ impl Queue for Limit {
         NEXT.iter().for_each(|next| next.store(1, Relaxed));
     }
 
-    fn publisher(&self, mut client: Client, _: &Load) -> Box<dyn Publisher> {
+    fn publisher(&self, client: Client, _: &Load) -> Box<dyn Publisher> {
         let insert = |values| format!("INSERT INTO plain.messages (key, data) {values}");
-        let one = client.prepare(&insert("VALUES ($1, $2) RETURNING seq")).unwrap();
+        let one = insert("VALUES ($1, $2) RETURNING seq");
         let many = insert("SELECT * FROM unnest($1::text[], $2::jsonb[]) RETURNING seq");
-        let many = client.prepare(&many).unwrap();
-        Box::new(LimitPublisher { client, one, many })
+        Box::new(KeyedPublisher::new(client, &one, &many))
     }
 
     fn worker(&self, mut client: Client, load: &Load, consumer: usize) -> Box<dyn Worker> {
@@ -66,24 +66,6 @@ impl Queue for Limit {
         let ack = client.prepare(&ack).unwrap();
         let batch = load.batch;
         Box::new(LimitWorker { client, select, ack, batch, consumer, taken: None })
-    }
-}
-
-struct LimitPublisher {
-    client: Client,
-    one: Statement,
-    many: Statement,
-}
-
-impl Publisher for LimitPublisher {
-    fn publish(&mut self, messages: &[Message]) {
-        if let [message] = messages {
-            self.client.query(&self.one, &[&message.key, &Json(message.data)]).unwrap();
-            return;
-        }
-        let (keys, data): (Vec<&str>, Vec<Json>) =
-            messages.iter().map(|message| (message.key, Json(message.data))).unzip();
-        self.client.query(&self.many, &[&keys, &data]).unwrap();
     }
 }
 

@@ -4,13 +4,14 @@
 //! many clients; each has a database of its own in one cluster, where one works at a time. Every figure is taken in
 //! rounds, in which all peers take turns. Versions, and peers that are not to be had, are in the report.
 
+mod alone;
 mod backlog;
-mod consume;
 mod cost;
 mod crowd;
 mod cycle;
 mod horizon;
 mod install;
+mod keyed;
 mod latency;
 mod library;
 mod limit;
@@ -20,7 +21,6 @@ mod peer;
 mod pgmq;
 mod pgq;
 mod plot;
-mod publish;
 mod sequin;
 mod sql;
 mod turns;
@@ -34,18 +34,18 @@ use crate::options::Options;
 use crate::report::Row;
 use backlog::Pair;
 use library::Library;
-use peer::{Peer, SEQUIN};
+use peer::{Peer, SEQUIN, Work};
 use sql::{Queue, Sql};
 
 /// Many workers have a connection each.
 const CONFIG: &str = "max_connections = 400\n";
 
 pub fn publish(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(&WITH_LIMIT, |_, peers| publish::rows(peers, options))
+    side_by_side(&WITH_LIMIT, |_, peers| alone::rows(peers, Work::Publish, options))
 }
 
 pub fn consume(_: &Cluster, options: &Options) -> Vec<Row> {
-    side_by_side(&WITH_LIMIT, |_, peers| consume::rows(peers, options))
+    side_by_side(&WITH_LIMIT, |_, peers| alone::rows(peers, Work::Consume, options))
 }
 
 pub fn cycle(_: &Cluster, options: &Options) -> Vec<Row> {

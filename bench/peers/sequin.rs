@@ -2,6 +2,7 @@
 
 use postgres::{Client, Statement};
 
+use super::keyed::KeyedPublisher;
 use super::message::{Json, Message};
 use super::peer::{Load, SEQUIN};
 use super::sql::{Publisher, Queue, Worker};
@@ -31,11 +32,10 @@ impl Queue for Sequin {
         }
     }
 
-    fn publisher(&self, mut client: Client, _: &Load) -> Box<dyn Publisher> {
+    fn publisher(&self, client: Client, _: &Load) -> Box<dyn Publisher> {
         let one = format!("SELECT sequin.publish('{STREAM}', $1, $2)");
         let many = format!("SELECT * FROM sequin.publish_many('{STREAM}', $1, $2)");
-        let (one, many) = (client.prepare(&one).unwrap(), client.prepare(&many).unwrap());
-        Box::new(SequinPublisher { client, one, many })
+        Box::new(KeyedPublisher::new(client, &one, &many))
     }
 
     fn worker(&self, mut client: Client, load: &Load, consumer: usize) -> Box<dyn Worker> {
@@ -44,24 +44,6 @@ impl Queue for Sequin {
         let ack = format!("SELECT sequin.ack('consumer_{consumer}', $1)");
         let (receive, ack) = (client.prepare(&receive).unwrap(), client.prepare(&ack).unwrap());
         Box::new(SequinWorker { client, receive, ack })
-    }
-}
-
-struct SequinPublisher {
-    client: Client,
-    one: Statement,
-    many: Statement,
-}
-
-impl Publisher for SequinPublisher {
-    fn publish(&mut self, messages: &[Message]) {
-        if let [message] = messages {
-            self.client.query(&self.one, &[&message.key, &Json(message.data)]).unwrap();
-            return;
-        }
-        let (keys, data): (Vec<&str>, Vec<Json>) =
-            messages.iter().map(|message| (message.key, Json(message.data))).unzip();
-        self.client.query(&self.many, &[&keys, &data]).unwrap();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Publishing, while nobody receives.
+//! Publishing while nobody receives; and receive and ack, from a backlog that has been published before.
 
 use super::Peers;
 use super::peer::{Load, Work};
@@ -15,11 +15,11 @@ const LOADS: [Load; 6] = [
     Load::of(100).large(),
 ];
 
-pub fn rows(peers: &mut Peers, options: &Options) -> Vec<Row> {
+pub fn rows(peers: &mut Peers, work: Work, options: &Options) -> Vec<Row> {
     let mut rows = Vec::new();
     for load in LOADS {
-        let turns = turns::throughput(peers, Work::Publish, &load, options);
-        let what = format!("publish, {}", load.name());
+        let turns = turns::throughput(peers, work, &load, options);
+        let what = format!("{}, {}", work.name(), load.name());
         rows.extend(turns.others().map(|peer| turns.row(&what, peer)));
     }
     rows
