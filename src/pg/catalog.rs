@@ -122,13 +122,10 @@ pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
 
 /// Locks a table of sequin's own against whoever writes it, if nobody does; the transaction's end unlocks it.
 pub fn try_lock_against_writers(table: &CStr) -> bool {
-    // SAFETY: looks names up in the catalog cache, and takes a lock without waiting.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), true);
-        let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
-        table != pg_sys::InvalidOid
-            && pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareLock.cast_signed())
-    }
+    own_table(table).is_some_and(|table| {
+        // SAFETY: takes a lock without waiting.
+        unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareLock.cast_signed()) }
+    })
 }
 
 /// Has DROP EXTENSION drop a publication, without being told CASCADE.

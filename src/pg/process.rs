@@ -1,5 +1,6 @@
 //! Being a background worker: starting, transactions that survive an error, signals, the end.
 
+use super::call::look_for;
 use super::shmem;
 use crate::error::Result;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
@@ -195,6 +196,15 @@ pub fn must_end() -> bool {
     unsafe { std::ptr::read_volatile(&raw const pg_sys::ShutdownRequestPending) != 0 }
 }
 
+/// Looks for a wake-up for a moment, without sleeping: see [`look_for`].
+pub fn look_out() {
+    let is_woken = || {
+        // SAFETY: this process's own latch.
+        unsafe { (&raw const (*pg_sys::MyLatch).is_set).read_volatile() != 0 }
+    };
+    look_for(|| is_woken().then_some(()));
+}
+
 /// Sleeps until the latch is set or `time` is over; forever if `None`. Then does what signals asked for.
 pub fn wait(time: Option<Duration>) {
     let timed = if time.is_some() { pg_sys::WL_TIMEOUT } else { 0 };
@@ -203,9 +213,6 @@ pub fn wait(time: Option<Duration>) {
         time.map_or(-1, |t| i64::try_from(t.as_micros().div_ceil(1000)).unwrap_or(i64::MAX));
     // SAFETY: this process's own latch; no transaction is open.
     unsafe {
-        super::call::look_for(|| {
-            (&raw const (*pg_sys::MyLatch).is_set).read_volatile().ne(&0).then_some(())
-        });
         pg_sys::WaitLatch(pg_sys::MyLatch, events.cast_signed(), millis, pg_sys::PG_WAIT_EXTENSION);
         pg_sys::ResetLatch(pg_sys::MyLatch);
         if std::ptr::read_volatile(&raw const pg_sys::ConfigReloadPending) != 0 {

@@ -125,7 +125,7 @@ impl Scan {
                 // Dropped since it was looked up.
                 return Err(Error::NoStream(super::catalog::relation_name(oid)));
             }
-            let index = match has_columns(table) {
+            let index = match has_columns(table, &COLUMNS) {
                 true => open_primary_key(table),
                 false => std::ptr::null_mut(),
             };
@@ -189,11 +189,12 @@ impl Scan {
 pub(super) const COLUMNS: [pg_sys::Oid; 5] =
     [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::JSONBOID, pg_sys::JSONBOID, pg_sys::TIMESTAMPTZOID];
 
-unsafe fn has_columns(table: pg_sys::Relation) -> bool {
+/// True if a table's first columns are of these types.
+pub(super) unsafe fn has_columns(table: pg_sys::Relation, columns: &[pg_sys::Oid]) -> bool {
     // SAFETY: an open relation, whose descriptor has natts attributes.
     unsafe {
         let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*table).rd_att);
-        COLUMNS.iter().enumerate().all(|(n, &column)| {
+        columns.iter().enumerate().all(|(n, &column)| {
             descriptor.get(n).is_some_and(|a| a.atttypid == column && !a.attisdropped)
         })
     }

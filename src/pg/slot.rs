@@ -297,13 +297,13 @@ impl Slot {
         if is_here(inner.database) || !inner.fate.is_empty() && is_here(inner.fate.database) {
             mail.finished = inner.lease.take_finished();
         }
-        if inner.fate.database == database.to_u32() {
+        if is_here(inner.fate.database) {
             let from = std::mem::take(&mut inner.fate.aborted_from);
             mail.aborted_from = (from != 0).then_some(from);
             let upto = std::mem::take(&mut inner.fate.committed_upto);
             mail.committed_upto = (upto != 0).then_some(upto);
         }
-        if inner.database == database.to_u32() {
+        if is_here(inner.database) {
             mail.pid = inner.pid;
             if self.state.load(Ordering::Relaxed) == POSTED {
                 self.state.store(TAKEN, Ordering::Release);

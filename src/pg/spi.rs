@@ -61,6 +61,11 @@ impl Statement {
         Statement { sql, types, plan: OnceCell::new() }
     }
 
+    /// The types of its arguments.
+    pub fn types(&self) -> &'static [pg_sys::Oid] {
+        self.types
+    }
+
     /// Runs it and hands its rows to `f`.
     pub fn run<R>(
         &self,

@@ -7,7 +7,6 @@ use crate::engine::stream::ConsumerId;
 use crate::error::Result;
 use crate::pg::spi::{Access, Row, arg, letter};
 use crate::pg::{array, role};
-use pgrx::pg_sys::{CHAROID, INT4OID, INT8ARRAYOID, INT8OID, Oid};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -21,7 +20,6 @@ statement!(
     "INSERT INTO sequin.acks (consumer_id, id, generation, kind, seqs) VALUES ($1, $2, $3, $4, $5)",
     [INT4OID, INT8OID, INT4OID, CHAROID, INT8ARRAYOID]
 );
-const COLUMNS: [Oid; 5] = [INT4OID, INT8OID, INT4OID, CHAROID, INT8ARRAYOID];
 statement!(
     OF_CONSUMER,
     "SELECT id, generation, kind::text, seqs FROM sequin.acks \
@@ -55,7 +53,7 @@ pub fn insert(
     seqs: &[Seq],
 ) -> Result<()> {
     let row = [arg(consumer), arg(id), arg(generation), letter(kind as u8), array::bigints(seqs)];
-    role::as_owner(|| put(c"acks", &COLUMNS, &[row], &INSERT))
+    role::as_owner(|| put(c"acks", &[row], &INSERT))
 }
 
 /// The rows that a checkpoint with the id `after` does not contain: later ones, and those that were `open` then. The

@@ -120,17 +120,15 @@ pub fn insert_many(
 ) -> Result<Vec<Seq>> {
     let seqs = take_seqs(stream, table, count)?;
     let messages = || {
-        let headers = match headers {
-            Some(headers) => headers.elements(),
-            None => vec![None; count],
-        };
-        let elements = keys.elements().into_iter().zip(data.elements()).zip(headers);
-        let message =
-            |(&seq, ((key, data), headers)): (&Seq, ((Option<Text>, Option<Jsonb>), _))| {
-                let (key, data) = key.zip(data).ok_or(Error::NullElement("keys"))?;
-                Ok(New { seq, key, data, headers })
-            };
-        seqs.iter().zip(elements).map(message).collect()
+        let headers = headers.map(|headers| headers.elements());
+        let mut messages = Vec::with_capacity(count);
+        for (n, (key, data)) in keys.elements().into_iter().zip(data.elements()).enumerate() {
+            let key = key.ok_or(Error::NullElement("keys"))?;
+            let data = data.ok_or(Error::NullElement("data"))?;
+            let headers = headers.as_ref().and_then(|headers| headers[n]);
+            messages.push(New { seq: seqs[n], key, data, headers });
+        }
+        Ok(messages)
     };
     if !append::append(table, messages)? {
         let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];

@@ -23,19 +23,18 @@ pub mod types;
 use crate::error::Result;
 use crate::pg::spi::{Arg, Statement};
 use crate::pg::{catalog, insert};
-use pgrx::pg_sys::Oid;
 use std::ffi::CStr;
 use std::thread::LocalKey;
 
-/// Puts rows into one of sequin's tables, of all its columns. By the statement if somebody has altered the table.
+/// Puts rows into one of sequin's tables. `statement` inserts one, its arguments being all the columns, in their order;
+/// it is run if somebody has altered the table.
 fn put<const N: usize>(
     table: &CStr,
-    columns: &[Oid; N],
     rows: &[[Arg; N]],
     statement: &'static LocalKey<Statement>,
 ) -> Result<()> {
     if let Some(table) = catalog::own_table(table)
-        && insert::insert(table, columns, rows)?
+        && insert::insert(table, statement.with(Statement::types), rows)?
     {
         return Ok(());
     }

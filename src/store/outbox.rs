@@ -7,7 +7,6 @@ use crate::engine::stream::ConsumerId;
 use crate::error::Result;
 use crate::pg::array;
 use crate::pg::spi::{Access, Arg, Row, arg, letter, timestamp};
-use pgrx::pg_sys::{CHAROID, INT4ARRAYOID, INT4OID, INT8ARRAYOID, INT8OID, Oid, TIMESTAMPTZOID};
 
 statement!(
     INSERT,
@@ -25,17 +24,6 @@ statement!(
         INT4ARRAYOID
     ]
 );
-const COLUMNS: [Oid; 9] = [
-    INT4OID,
-    INT8OID,
-    INT4OID,
-    CHAROID,
-    INT8OID,
-    TIMESTAMPTZOID,
-    INT8ARRAYOID,
-    INT8ARRAYOID,
-    INT4ARRAYOID,
-];
 statement!(
     OF_CONSUMER,
     "SELECT id, kind::text, ack_id, due, seqs, keys, deliveries FROM sequin.outbox \
@@ -51,7 +39,7 @@ statement!(
 /// Entries of the journal.
 pub fn insert(consumer: ConsumerId, generation: i32, events: &[Event]) -> Result<()> {
     let rows: Vec<_> = events.iter().map(|event| row(consumer, generation, event)).collect();
-    put(c"outbox", &COLUMNS, &rows, &INSERT)
+    put(c"outbox", &rows, &INSERT)
 }
 
 fn row(consumer: ConsumerId, generation: i32, event: &Event) -> [Arg; 9] {

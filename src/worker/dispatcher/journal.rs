@@ -206,7 +206,8 @@ impl Dispatcher {
 
 impl World {
     fn leave_out_finished(&mut self) {
-        for (&id, state) in &mut self.consumers {
+        let unwritten = self.consumers.iter_mut().filter(|(_, state)| !state.unwritten.is_empty());
+        for (&id, state) in unwritten {
             let stream = self.streams.get(&state.config.stream).and_then(|s| s.stream.as_ref());
             if let Some(consumer) = stream.and_then(|stream| stream.consumer(id)) {
                 consumer.leave_out_finished(&mut state.unwritten);

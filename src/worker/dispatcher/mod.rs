@@ -250,7 +250,11 @@ impl Dispatcher {
             if self.ids.nearly_spent() {
                 return End::NeedsEpoch;
             }
-            process::wait(Some(self.pause()));
+            let pause = self.pause();
+            if !pause.is_zero() {
+                process::look_out();
+            }
+            process::wait(Some(pause));
         }
     }
 
