@@ -33,13 +33,15 @@ statement!(
      ORDER BY status = 'running' DESC, id LIMIT 1",
     [TEXTOID]
 );
+// One update of the row in a transaction: a second one would check the foreign key, and so wait for who drops the source,
+// who waits for this row.
 statement!(
     START,
-    "UPDATE sequin.backfills b SET status = 'running' \
+    "UPDATE sequin.backfills b SET status = 'running', last_key = $2, rows_read = b.rows_read + $3 \
      FROM (SELECT id FROM sequin.backfills WHERE id = $1 AND status = 'pending' \
            FOR NO KEY UPDATE SKIP LOCKED) mine \
      WHERE b.id = mine.id",
-    [INT8OID]
+    [INT8OID, TEXTARRAYOID, INT8OID]
 );
 statement!(
     PROGRESS,
@@ -95,8 +97,7 @@ pub fn next(source: &str) -> Result<Option<Job>> {
 /// on: it was cancelled, or an open transaction is about to. Then the chunk must not be written.
 pub fn progress(id: i64, last_key: Vec<String>, rows: i64) -> Result<bool> {
     let args = [arg(id), arg(last_key), arg(rows)];
-    let note = || PROGRESS.with(|s| s.execute(&args)).map(|n| n > 0);
-    Ok(note()? || (START.with(|s| s.execute(&[arg(id)]))? > 0 && note()?))
+    Ok(PROGRESS.with(|s| s.execute(&args))? > 0 || START.with(|s| s.execute(&args))? > 0)
 }
 
 /// Ends a backfill. False as for [`progress`].
