@@ -199,7 +199,7 @@ impl Consumer {
     /// Ignored if it is known or finished.
     pub fn offer(&mut self, seq: Seq, key: KeyId) {
         self.cursor = self.cursor.max(seq);
-        if seq > self.base && !self.done.contains(seq) && !self.messages.contains_key(&seq) {
+        if seq > self.base && !self.done.contains(seq) {
             self.enter(seq, key, 0);
         }
     }

@@ -7,6 +7,7 @@
 use super::id_map::IdMap;
 use super::key::{KeyId, Seq};
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 
 #[derive(Debug)]
 struct Lane {
@@ -47,9 +48,12 @@ impl Lanes {
 
     /// A new unfinished message that nobody holds.
     pub fn enter(&mut self, key: KeyId, seq: Seq) -> Turn {
-        let Some(lane) = self.by_key.get_mut(&key) else {
-            self.by_key.insert(key, Lane::new(seq, false));
-            return Turn { ready: Some(seq), withheld: None };
+        let lane = match self.by_key.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(Lane::new(seq, false));
+                return Turn { ready: Some(seq), withheld: None };
+            }
         };
         self.withheld += 1;
         if lane.busy || seq > lane.head {
@@ -108,7 +112,8 @@ impl Lanes {
 
     /// A message is finished. If nothing else of its key is busy, the lowest of it is the next.
     pub fn leave(&mut self, key: KeyId, seq: Seq) -> Turn {
-        let Some(lane) = self.by_key.get_mut(&key) else { return Turn::default() };
+        let Entry::Occupied(mut entry) = self.by_key.entry(key) else { return Turn::default() };
+        let lane = entry.get_mut();
         if lane.head != seq {
             if lane.waiting.remove(&seq) {
                 self.withheld -= 1;
@@ -122,7 +127,7 @@ impl Lanes {
             return Turn::default();
         }
         let Some(next) = lane.waiting.pop_first() else {
-            self.by_key.remove(&key);
+            entry.remove();
             return Turn::default();
         };
         lane.head = next;

@@ -67,7 +67,7 @@ impl Consumer {
 
     /// The message of a pinned delivery is finished. True unless the ack_id is no longer live.
     pub fn finish(&mut self, ack_id: i64) -> bool {
-        let Some((seq, _)) = self.live(ack_id) else { return false };
+        let Some(&seq) = self.by_ack_id.get(&ack_id) else { return false };
         self.remove(seq);
         true
     }
@@ -141,12 +141,15 @@ impl Consumer {
         let max = max.min(self.deliverable());
         let mut seqs: Vec<Seq> = Vec::with_capacity(max);
         while seqs.len() < max {
-            let Some(seq) = self.again.pop_first().or_else(|| self.fresh.pop_first()) else {
+            if let Some(seq) = self.again.pop_first() {
+                match self.item(seq) {
+                    Some(item) if self.settings.is_exhausted(item.deliveries) => self.bury(item, m),
+                    _ => seqs.push(seq),
+                }
+            } else if let Some(seq) = self.fresh.pop_first() {
+                seqs.push(seq);
+            } else {
                 break;
-            };
-            match self.item(seq) {
-                Some(item) if self.settings.is_exhausted(item.deliveries) => self.bury(item, m),
-                _ => seqs.push(seq),
             }
         }
         seqs.sort_unstable();

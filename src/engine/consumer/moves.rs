@@ -5,11 +5,13 @@ use super::super::key::{KeyId, Seq};
 use super::super::lanes::Turn;
 use super::super::settings::Micros;
 use super::{Consumer, Message, State};
+use std::collections::btree_map::Entry;
 
 impl Consumer {
-    /// A message that nobody holds.
+    /// A message that nobody holds. Ignored if it is known.
     pub(in crate::engine) fn enter(&mut self, seq: Seq, key: KeyId, deliveries: u32) {
-        self.messages.insert(seq, Message { key, deliveries, state: State::Withheld });
+        let Entry::Vacant(place) = self.messages.entry(seq) else { return };
+        place.insert(Message { key, deliveries, state: State::Withheld });
         let turn = if self.settings.ordered {
             self.lanes.enter(key, seq)
         } else {
@@ -66,8 +68,8 @@ impl Consumer {
 
     /// Forgets a message: it is finished.
     pub(super) fn remove(&mut self, seq: Seq) {
-        self.clear_state(seq);
         let Some(message) = self.messages.remove(&seq) else { return };
+        self.leave_state(seq, message.state);
         if seq > self.cursor {
             self.done.insert(seq);
         }
@@ -77,10 +79,15 @@ impl Consumer {
         }
     }
 
-    /// Takes a message out of every index its state put it in.
     fn clear_state(&mut self, seq: Seq) {
-        let Some(message) = self.messages.get(&seq) else { return };
-        match message.state {
+        if let Some(message) = self.messages.get(&seq) {
+            self.leave_state(seq, message.state);
+        }
+    }
+
+    /// Takes a message out of every index its state has put it in.
+    fn leave_state(&mut self, seq: Seq, state: State) {
+        match state {
             State::Ready => {
                 self.fresh.remove(&seq);
                 self.again.remove(&seq);
@@ -88,7 +95,9 @@ impl Consumer {
             State::Withheld => {}
             State::InFlight(lease) => {
                 self.by_ack_id.remove(&lease.ack_id);
-                self.timers.remove(&(lease.due, seq));
+                if !lease.pinned {
+                    self.timers.remove(&(lease.due, seq));
+                }
             }
             State::Delayed { until } => {
                 self.timers.remove(&(until, seq));

@@ -30,17 +30,19 @@ impl Lease {
 }
 
 impl Dispatcher {
-    /// What a session has finished on its own word is a claim of its transaction from then on.
-    pub(super) fn enter_finished(&mut self, n: usize, finished: &Finished) {
+    /// What a session has finished on its own word is a claim of its transaction from then on. Pinned while that is open;
+    /// mostly it has committed by now, and the claim is about to take effect.
+    pub(super) fn enter_finished(&mut self, n: usize, finished: &Finished, has_committed: bool) {
         let Some(session) = self.sessions.get_mut(&n) else { return };
         let lease = session.lease.take_if(|lease| lease.request == finished.request);
         let Some(Lease { consumer: id, first_ack_id, row, .. }) = lease else { return };
         let ack_ids = finished.places.iter().map(|&place| first_ack_id + place as i64);
-        let pinned = match self.world.consumer(id) {
+        let ack_ids = match self.world.consumer(id) {
+            Some(_) if has_committed => ack_ids.collect(),
             Some(consumer) => ack_ids.filter(|&ack_id| consumer.pin(ack_id).is_some()).collect(),
             None => Vec::new(),
         };
-        let claim = Claim::Finish { ack_ids: pinned, row, rejected: false };
+        let claim = Claim::Finish { ack_ids, row, rejected: false };
         if let Some(session) = self.sessions.get_mut(&n) {
             session.claims.add(finished.number, id, claim);
         }
@@ -80,7 +82,7 @@ impl Dispatcher {
         for (n, request) in meant.collect::<Vec<_>>() {
             let finished = slots().get(n).and_then(|slot| slot.revoke(request));
             match finished {
-                Some(finished) => self.enter_finished(n, &finished),
+                Some(finished) => self.enter_finished(n, &finished, false),
                 None => {
                     if let Some(session) = self.sessions.get_mut(&n) {
                         session.lease = None;

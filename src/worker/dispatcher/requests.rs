@@ -155,7 +155,8 @@ impl Dispatcher {
     /// What became of the session's transaction.
     fn settle(&mut self, n: usize, mail: &Mail) {
         if let Some(finished) = &mail.finished {
-            self.enter_finished(n, finished);
+            let has_committed = mail.committed_upto >= Some(finished.number);
+            self.enter_finished(n, finished, has_committed);
         }
         if let Some(from) = mail.aborted_from {
             self.abort(n, from);
