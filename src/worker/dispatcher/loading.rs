@@ -2,6 +2,7 @@
 //! the first time that somebody uses it.
 
 use super::reading::RETRY_LOCKED;
+use super::waiters::Waiters;
 use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState};
 use crate::engine::event::Change;
 use crate::engine::filter::Filter;
@@ -13,7 +14,7 @@ use crate::store::acks::Kind;
 use crate::store::consumers::Config;
 use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, consumers, outbox, sources, streams};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// What the journals say of a consumer.
 struct Restored {
@@ -69,6 +70,8 @@ impl Dispatcher {
     fn apply(&mut self, configs: Vec<Config>) {
         let mut configs: BTreeMap<ConsumerId, Config> =
             configs.into_iter().map(|config| (config.id, config)).collect();
+        // Tables come and go.
+        self.quiet.clear();
         let gone: Vec<ConsumerId> =
             self.world.consumers.keys().filter(|id| !configs.contains_key(id)).copied().collect();
         for &id in &gone {
@@ -239,7 +242,7 @@ fn new_state(config: Config) -> ConsumerState {
     ConsumerState {
         config,
         loaded: false,
-        waiting: VecDeque::new(),
+        waiting: Waiters::default(),
         unwritten: Vec::new(),
         applied: Vec::new(),
         checkpoint: LastCheckpoint::default(),

@@ -12,6 +12,7 @@ mod reading;
 mod reports;
 mod requests;
 mod sources;
+mod waiters;
 mod waiting;
 
 use crate::engine::claims::{Claims, Consumers};
@@ -26,9 +27,9 @@ use crate::store::consumers::Config;
 use crate::store::{acks, checkpoints};
 use leases::Lease;
 use pgrx::pg_sys::Oid;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
-use waiting::Waiter;
+use waiters::Waiters;
 
 /// A stream that somebody consumes.
 #[derive(Default)]
@@ -45,7 +46,7 @@ struct ConsumerState {
     config: Config,
     /// Its state has been read from the journals, and its stream has it.
     loaded: bool,
-    waiting: VecDeque<Waiter>,
+    waiting: Waiters,
     /// Events that are not in the outbox yet.
     unwritten: Vec<Event>,
     /// Rows of sequin.acks that have taken effect, and are in no checkpoint yet.
@@ -118,6 +119,8 @@ struct Dispatcher {
     parked: BTreeSet<ConsumerId>,
     /// Streams whose publishers wake this process.
     listening: HashSet<Oid>,
+    /// Streams of which all has been read that was committed, and that nobody has published to since.
+    quiet: HashSet<Oid>,
     /// No lease or delay ends before.
     next_tick: Micros,
     /// No wait ends before, and no locked table is tried again.
@@ -223,6 +226,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         sessions: HashMap::new(),
         parked: BTreeSet::new(),
         listening: HashSet::new(),
+        quiet: HashSet::new(),
         next_tick: Micros::MAX,
         next_wait: Micros::MAX,
         retry_loading_at: 0,
@@ -270,6 +274,9 @@ impl Dispatcher {
             return None;
         }
         let published = self.database.take_published();
+        if !published.is_empty() {
+            self.quiet.retain(|&table| !published.contains(table));
+        }
         self.database.take_requests(slots);
         if let Some(end) = self.serve_slots(slots) {
             return Some(end);

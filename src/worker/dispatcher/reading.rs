@@ -37,7 +37,10 @@ enum Progress {
 impl Dispatcher {
     /// Has at least `wanted` messages of the consumer deliverable, as far as there are any. False if earlier ones
     /// than those may be there: nothing is to be given out before they have been looked for.
-    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize) -> bool {
+    ///
+    /// Who waits anyhow hears of what is published. Who doesn't may know of a commit that is visible and has not been
+    /// announced yet: for him the table is looked at.
+    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize, waits: bool) -> bool {
         for _ in 0..READS_PER_TURN {
             let Some(consumer) = self.world.stream_of(id).and_then(|s| s.consumer(id)) else {
                 return true;
@@ -50,7 +53,7 @@ impl Dispatcher {
             if enough && !late {
                 return true;
             }
-            match if late { self.look(id) } else { self.read_for(id) } {
+            match if late { self.look(id) } else { self.read_for(id, waits) } {
                 Progress::More => {}
                 Progress::AtTheEnd if late => {}
                 Progress::AtTheEnd | Progress::NotNow => return true,
@@ -70,7 +73,7 @@ impl Dispatcher {
         tail.lowest_hole().is_some() && tail.is_outdated(slot::publishers(database, table).all())
     }
 
-    fn read_for(&mut self, id: ConsumerId) -> Progress {
+    fn read_for(&mut self, id: ConsumerId, waits: bool) -> Progress {
         let Some(state) = self.world.consumers.get(&id) else { return Progress::AtTheEnd };
         let name = state.config.stream.clone();
         let Some(stream) = self.world.stream_of(id) else { return Progress::AtTheEnd };
@@ -80,7 +83,11 @@ impl Dispatcher {
         if stream.consumer(id).is_none_or(|consumer| consumer.is_full()) {
             return Progress::AtTheEnd;
         }
-        self.look(id)
+        let is_quiet = |table| self.quiet.contains(&table);
+        match waits && self.world.table_of(id).is_some_and(is_quiet) {
+            true => Progress::AtTheEnd,
+            false => self.look(id),
+        }
     }
 
     /// Reads on for a consumer that is behind the tail.
@@ -129,6 +136,8 @@ impl Dispatcher {
             Ok(Some((look, late, new))) => {
                 let more = !late.complete || !new.complete || stream.tail().pending();
                 let given = stream.found(look, &late, &new);
+                let table = state.table.filter(|_| !more);
+                self.quiet.extend(table);
                 self.world.touched.extend(given);
                 self.read_well(name);
                 if more { Progress::More } else { Progress::AtTheEnd }

@@ -1,7 +1,8 @@
 //! Serving the sessions' mailboxes: first what became of their transactions, then what they ask.
 
 use super::loading::NotLoaded;
-use super::waiting::{Waiter, empty};
+use super::waiters::Waiter;
+use super::waiting::empty;
 use super::{Dispatcher, End, Session};
 use crate::engine::claims::{Claim, Claims, Consumers};
 use crate::engine::consumer::{Consumer, Delivery, LOOK_AHEAD, Moment};
@@ -180,7 +181,7 @@ impl Dispatcher {
         let waits_for = session.waits_for.take();
         self.forget_session(n);
         if let Some(state) = waits_for.and_then(|id| self.world.consumers.get_mut(&id)) {
-            state.waiting.retain(|waiter| waiter.slot != n);
+            state.waiting.remove(n);
         }
     }
 

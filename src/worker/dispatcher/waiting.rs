@@ -5,6 +5,7 @@ use super::Dispatcher;
 use super::leases::Lease;
 use super::loading::NotLoaded;
 use super::requests::slots;
+use super::waiters::Waiter;
 use crate::engine::claims::{Claim, Consumers};
 use crate::engine::consumer::Moment;
 use crate::engine::settings::Micros;
@@ -13,16 +14,6 @@ use crate::pg::database::Published;
 use crate::pg::mailbox::Answer;
 use crate::pg::now;
 use pgrx::pg_sys::Oid;
-
-/// A session that waits for messages.
-pub(super) struct Waiter {
-    pub slot: usize,
-    pub number: u64,
-    pub pid: i32,
-    pub batch: usize,
-    pub ack_wait: Option<Micros>,
-    pub until: Micros,
-}
 
 /// What became of a request for messages.
 enum Outcome {
@@ -35,7 +26,8 @@ pub(super) fn empty() -> Answer {
 }
 
 impl Dispatcher {
-    /// Puts the session in the consumer's queue, and serves the queue.
+    /// Puts the session in the consumer's queue, which is served when all of this step's requests are in: one look at the
+    /// stream is for all who wait.
     pub(super) fn receive(&mut self, id: ConsumerId, waiter: Waiter) -> Result<(), NotLoaded> {
         self.at(id)?;
         let (n, pid) = (waiter.slot, waiter.pid);
@@ -45,10 +37,9 @@ impl Dispatcher {
         }
         self.session(n, pid).waits_for = Some(id);
         if let Some(state) = self.world.consumers.get_mut(&id) {
-            state.waiting.push_back(waiter);
+            state.waiting.push(waiter);
         }
         self.parked.insert(id);
-        self.fill(id);
         Ok(())
     }
 
@@ -57,7 +48,7 @@ impl Dispatcher {
         if self.is_behind_with_writing() {
             return Outcome::Nothing;
         }
-        if !self.load_messages(id, waiter.batch) {
+        if !self.load_messages(id, waiter.batch, waiter.until > now()) {
             return Outcome::Nothing;
         }
         let mut moment = Moment { now: now(), ids: &mut self.ids };
@@ -101,8 +92,7 @@ impl Dispatcher {
             let waiting = self.parked.iter().filter_map(|id| self.world.consumers.get(id));
             let ends = waiting.flat_map(|state| {
                 let retry = self.world.streams.get(&state.config.stream).map(|s| s.retry_at);
-                let untils = state.waiting.iter().map(|waiter| waiter.until);
-                untils.chain(retry.filter(|&at| at > now))
+                retry.filter(|&at| at > now).into_iter().chain([state.waiting.next_end()])
             });
             self.next_wait = ends.min().unwrap_or(Micros::MAX);
         }
@@ -134,9 +124,7 @@ impl Dispatcher {
 
     /// Gives those who wait for a consumer what there is, first come, first served.
     fn fill(&mut self, id: ConsumerId) {
-        while let Some(waiter) =
-            self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop_front())
-        {
+        while let Some(waiter) = self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop()) {
             match self.grant(id, &waiter) {
                 Outcome::Answered => self.unpark(waiter.slot),
                 Outcome::Nothing if waiter.until <= now() && !self.hungry.contains(&id) => {
@@ -158,7 +146,7 @@ impl Dispatcher {
     fn put_back(&mut self, id: ConsumerId, waiter: Waiter) {
         self.next_wait = self.next_wait.min(waiter.until);
         if let Some(state) = self.world.consumers.get_mut(&id) {
-            state.waiting.push_front(waiter);
+            state.waiting.put_back(waiter);
         }
     }
 
@@ -176,10 +164,7 @@ impl Dispatcher {
         }
         let now = now();
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
-        let (over, waiting): (Vec<Waiter>, Vec<Waiter>) =
-            state.waiting.drain(..).partition(|waiter| waiter.until <= now);
-        state.waiting = waiting.into();
-        for waiter in over {
+        for waiter in state.waiting.take_over(now) {
             self.answer(waiter.slot, waiter.number, &empty());
             self.unpark(waiter.slot);
         }
@@ -188,7 +173,7 @@ impl Dispatcher {
     /// Tells those who wait for a consumer that there is none.
     pub(super) fn refuse_waiting(&mut self, id: ConsumerId) {
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
-        for waiter in std::mem::take(&mut state.waiting) {
+        for waiter in state.waiting.take_all() {
             self.answer(waiter.slot, waiter.number, &Answer::NoConsumer);
             if let Some(session) = self.sessions.get_mut(&waiter.slot) {
                 session.waits_for = None;

@@ -1,0 +1,116 @@
+//! The sessions that wait for messages of one consumer: first come, first served.
+
+use crate::engine::settings::Micros;
+use std::collections::VecDeque;
+
+/// A session that waits for messages.
+pub(super) struct Waiter {
+    pub slot: usize,
+    pub number: u64,
+    pub pid: i32,
+    pub batch: usize,
+    pub ack_wait: Option<Micros>,
+    pub until: Micros,
+}
+
+pub(super) struct Waiters {
+    queue: VecDeque<Waiter>,
+    /// Nobody's time is over before: so hundreds that wait cost those nothing who come and go.
+    next_end: Micros,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), next_end: Micros::MAX }
+    }
+}
+
+impl Waiters {
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub fn next_end(&self) -> Micros {
+        self.next_end
+    }
+
+    pub fn push(&mut self, waiter: Waiter) {
+        self.next_end = self.next_end.min(waiter.until);
+        self.queue.push_back(waiter);
+    }
+
+    /// The next one, who leaves.
+    pub fn pop(&mut self) -> Option<Waiter> {
+        self.queue.pop_front()
+    }
+
+    /// He is the next one again.
+    pub fn put_back(&mut self, waiter: Waiter) {
+        self.next_end = self.next_end.min(waiter.until);
+        self.queue.push_front(waiter);
+    }
+
+    /// A session waits no more.
+    pub fn remove(&mut self, slot: usize) {
+        self.queue.retain(|waiter| waiter.slot != slot);
+    }
+
+    /// Those whose time is over, who leave.
+    pub fn take_over(&mut self, now: Micros) -> VecDeque<Waiter> {
+        if now < self.next_end {
+            return VecDeque::new();
+        }
+        let (over, rest) =
+            std::mem::take(&mut self.queue).into_iter().partition(|waiter| waiter.until <= now);
+        self.queue = rest;
+        self.next_end = self.queue.iter().map(|waiter| waiter.until).min().unwrap_or(Micros::MAX);
+        over
+    }
+
+    pub fn take_all(&mut self) -> VecDeque<Waiter> {
+        std::mem::take(self).queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiter(slot: usize, until: Micros) -> Waiter {
+        Waiter { slot, number: 1, pid: 1, batch: 1, ack_wait: None, until }
+    }
+
+    fn slots(waiters: VecDeque<Waiter>) -> Vec<usize> {
+        waiters.into_iter().map(|waiter| waiter.slot).collect()
+    }
+
+    #[test]
+    fn who_has_come_first_is_next_and_who_is_put_back_is_next_again() {
+        let mut waiters = Waiters::default();
+        (1..=3).for_each(|slot| waiters.push(waiter(slot, 10)));
+        let first = waiters.pop().unwrap();
+        waiters.put_back(first);
+        waiters.remove(2);
+        assert_eq!(slots(waiters.take_all()), [1, 3]);
+        assert!(waiters.is_empty());
+    }
+
+    #[test]
+    fn those_leave_whose_time_is_over_wherever_they_stand() {
+        let mut waiters = Waiters::default();
+        [30, 10, 20, 10].into_iter().enumerate().for_each(|(n, end)| waiters.push(waiter(n, end)));
+        assert_eq!(slots(waiters.take_over(9)), [0; 0]);
+        assert_eq!(slots(waiters.take_over(10)), [1, 3]);
+        assert_eq!((waiters.len(), waiters.next_end()), (2, 20));
+        waiters.push(waiter(4, 5));
+        assert_eq!(slots(waiters.take_over(25)), [2, 4]);
+        assert_eq!((waiters.len(), waiters.next_end()), (1, 30));
+        waiters.pop();
+        assert_eq!(slots(waiters.take_over(30)), [0; 0]);
+        assert_eq!(waiters.next_end(), Micros::MAX);
+    }
+}
