@@ -9,12 +9,13 @@ mod values;
 mod tests {
     use crate::engine::key::Seq;
     use crate::error::Error;
-    use crate::pg::{role, scan, sequence, session, slot};
+    use crate::pg::{role, scan, sequence, session, slot, transactions};
     use crate::store::backfills::End;
     use crate::store::source_progress::Progress;
     use crate::store::sources::Source;
     use crate::store::{backfills, messages, slots, source_progress, sources, streams, tables};
     use pgrx::prelude::*;
+    use std::time::Duration;
 
     fn stream(name: &str) -> pg_sys::Oid {
         Spi::run(&format!("SELECT sequin.create_stream('{name}')")).unwrap();
@@ -258,5 +259,14 @@ mod tests {
         let mood = mood.unwrap().to_u32();
         assert_eq!(tables::to_json(mood, "glad").unwrap(), "\"caster\"");
         assert_eq!(tables::to_json(mood, "sad").unwrap(), "\"sad\"");
+    }
+
+    #[pg_test]
+    fn a_transaction_is_waited_for_until_it_has_ended_but_not_for_long() {
+        let wait_for_end = |xid| transactions::wait_for_end(xid, Duration::from_millis(5));
+        let open = Spi::get_one::<i64>("SELECT pg_current_xact_id()::text::bigint").unwrap();
+        assert!(!wait_for_end(u32::try_from(open.unwrap()).unwrap()));
+        let first = pg_sys::FirstNormalTransactionId;
+        assert!(wait_for_end(first.into_inner()));
     }
 }

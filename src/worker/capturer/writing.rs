@@ -8,16 +8,21 @@ use crate::capture::message::{self, Change, Lookup, Message, Transaction};
 use crate::capture::pgoutput;
 use crate::error::{Error, Result};
 use crate::pg::spool::Spool;
-use crate::pg::{memory, process, role};
+use crate::pg::{memory, process, role, transactions};
 use crate::store::source_progress::Progress;
 use crate::store::sources::Source;
 use crate::store::{messages, source_progress, streams, tables};
 use pgrx::pg_sys::Oid;
+use std::time::Duration;
 
 /// Messages that go into the stream with one statement, and their bytes: enough to share its cost, and bounded in
 /// memory.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// How long a transaction is waited for whose commit is in WAL and not visible yet, if values are to be read from its rows.
+/// Once for each: one that waits for a synchronous standby doesn't hold up the others for longer.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Writes messages of one source.
 pub struct Writer {
@@ -55,6 +60,8 @@ struct Place {
     changes: u64,
     /// It has been written before.
     skipped: bool,
+    /// Whether its rows can be seen in the table, once that has mattered.
+    visible: Option<bool>,
 }
 
 impl Writer {
@@ -180,6 +187,7 @@ impl Each<'_, '_> {
                     index: 0,
                     changes: 0,
                     skipped: commit_lsn <= self.progress.lsn,
+                    visible: None,
                 });
                 Ok(())
             }
@@ -259,7 +267,7 @@ fn fill(
     known: &Known,
     relation: u32,
     change: Change,
-    place: &Place,
+    place: &mut Place,
     last: Option<&mut LastChanges>,
     relations: &Relations,
 ) -> Vec<(usize, String)> {
@@ -269,7 +277,11 @@ fn fill(
     if last.of(relations, place.ordinal, relation, &pk) != Some(place.changes) {
         return Vec::new();
     }
-    known.look_up(change, &missing, place.xid)
+    let xid = place.xid;
+    match *place.visible.get_or_insert_with(|| transactions::wait_for_end(xid, PATIENCE)) {
+        true => known.look_up(change, &missing, xid),
+        false => Vec::new(),
+    }
 }
 
 impl<'a> Batch<'a> {
