@@ -38,9 +38,9 @@ impl Dispatcher {
     /// Has at least `wanted` messages of the consumer deliverable, as far as there are any. False if earlier ones
     /// than those may be there: nothing is to be given out before they have been looked for.
     ///
-    /// Who waits anyhow hears of what is published. Who doesn't may know of a commit that is visible and has not been
-    /// announced yet: for him the table is looked at.
-    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize, waits: bool) -> bool {
+    /// If all who wait can wait on, the table isn't looked at before somebody publishes. Who is to be told that there is
+    /// nothing may know of a commit that is visible and has not been announced yet: for him it is.
+    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize, can_wait: bool) -> bool {
         for _ in 0..READS_PER_TURN {
             let Some(consumer) = self.world.stream_of(id).and_then(|s| s.consumer(id)) else {
                 return true;
@@ -53,7 +53,7 @@ impl Dispatcher {
             if enough && !late {
                 return true;
             }
-            match if late { self.look(id) } else { self.read_for(id, waits) } {
+            match if late { self.look(id) } else { self.read_for(id, can_wait) } {
                 Progress::More => {}
                 Progress::AtTheEnd if late => {}
                 Progress::AtTheEnd | Progress::NotNow => return true,
@@ -73,7 +73,7 @@ impl Dispatcher {
         tail.lowest_hole().is_some() && tail.is_outdated(slot::publishers(database, table).all())
     }
 
-    fn read_for(&mut self, id: ConsumerId, waits: bool) -> Progress {
+    fn read_for(&mut self, id: ConsumerId, can_wait: bool) -> Progress {
         let Some(state) = self.world.consumers.get(&id) else { return Progress::AtTheEnd };
         let name = state.config.stream.clone();
         let Some(stream) = self.world.stream_of(id) else { return Progress::AtTheEnd };
@@ -84,7 +84,7 @@ impl Dispatcher {
             return Progress::AtTheEnd;
         }
         let is_quiet = |table| self.quiet.contains(&table);
-        match waits && self.world.table_of(id).is_some_and(is_quiet) {
+        match can_wait && self.world.table_of(id).is_some_and(is_quiet) {
             true => Progress::AtTheEnd,
             false => self.look(id),
         }

@@ -48,7 +48,9 @@ impl Dispatcher {
         if self.is_behind_with_writing() {
             return Outcome::Nothing;
         }
-        if !self.load_messages(id, waiter.batch, waiter.until > now()) {
+        // Those behind it are told that there is nothing when their time is over, too.
+        let others = self.world.consumers.get(&id).map_or(0, |state| state.waiting.next_end());
+        if !self.load_messages(id, waiter.batch, waiter.until.min(others) > now()) {
             return Outcome::Nothing;
         }
         let mut moment = Moment { now: now(), ids: &mut self.ids };
@@ -101,9 +103,11 @@ impl Dispatcher {
 
     /// Has publishers to this stream wake the dispatcher: before the look that finds nothing.
     fn listen_to(&mut self, id: ConsumerId) {
-        let table = self.world.table_of(id);
-        if table.is_some_and(|table| self.listening.insert(table)) {
+        let Some(table) = self.world.table_of(id) else { return };
+        if self.listening.insert(table) {
             self.database.listen(self.listening.iter().copied());
+            // Who published just before has woken nobody.
+            self.quiet.remove(&table);
         }
     }
 
