@@ -12,7 +12,7 @@ use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use crate::pg::database::Published;
 use crate::pg::mailbox::Answer;
-use crate::pg::now;
+use crate::pg::{self, now};
 use pgrx::pg_sys::Oid;
 
 /// What became of a request for messages.
@@ -44,16 +44,16 @@ impl Dispatcher {
     }
 
     /// Hands out up to a batch, if there is anything.
-    fn grant(&mut self, id: ConsumerId, waiter: &Waiter) -> Outcome {
+    fn grant(&mut self, id: ConsumerId, waiter: &Waiter, now: Micros) -> Outcome {
         if self.is_behind_with_writing() {
             return Outcome::Nothing;
         }
         // Those behind it are told that there is nothing when their time is over, too.
         let others = self.world.consumers.get(&id).map_or(0, |state| state.waiting.next_end());
-        if !self.load_messages(id, waiter.batch, waiter.until.min(others) > now()) {
+        if !self.load_messages(id, waiter.batch, waiter.until.min(others) > now) {
             return Outcome::Nothing;
         }
-        let mut moment = Moment { now: now(), ids: &mut self.ids };
+        let mut moment = Moment { now: pg::now(), ids: &mut self.ids };
         let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
         let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
         let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
@@ -88,7 +88,7 @@ impl Dispatcher {
             news.extend(self.parked.iter().filter(has_news));
         }
         for id in news {
-            self.fill(id);
+            self.fill(id, now);
         }
         if is_time {
             let waiting = self.parked.iter().filter_map(|id| self.world.consumers.get(id));
@@ -126,12 +126,13 @@ impl Dispatcher {
         }
     }
 
-    /// Gives those who wait for a consumer what there is, first come, first served.
-    fn fill(&mut self, id: ConsumerId) {
+    /// Gives those who wait for a consumer what there is, first come, first served. Whose time is over is said by one clock
+    /// reading: nobody is told that there is nothing who could still wait when that was looked for.
+    fn fill(&mut self, id: ConsumerId, now: Micros) {
         while let Some(waiter) = self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop()) {
-            match self.grant(id, &waiter) {
+            match self.grant(id, &waiter, now) {
                 Outcome::Answered => self.unpark(waiter.slot),
-                Outcome::Nothing if waiter.until <= now() && !self.hungry.contains(&id) => {
+                Outcome::Nothing if waiter.until <= now && !self.hungry.contains(&id) => {
                     self.answer(waiter.slot, waiter.number, &empty());
                     self.unpark(waiter.slot);
                 }
@@ -141,7 +142,7 @@ impl Dispatcher {
                 }
             }
         }
-        self.end_waits(id);
+        self.end_waits(id, now);
         if self.world.consumers.get(&id).is_none_or(|state| state.waiting.is_empty()) {
             self.parked.remove(&id);
         }
@@ -162,11 +163,10 @@ impl Dispatcher {
 
     /// Answers those, also further back in the queue, whose time is over. Not before all that is there has been
     /// looked at: an empty answer says that there is nothing.
-    fn end_waits(&mut self, id: ConsumerId) {
+    fn end_waits(&mut self, id: ConsumerId, now: Micros) {
         if self.hungry.contains(&id) {
             return;
         }
-        let now = now();
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
         for waiter in state.waiting.take_over(now) {
             self.answer(waiter.slot, waiter.number, &empty());
