@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install run psql stop test torture fuzz miri asan fmt lint bench clean
+.PHONY: help deps build install private run psql stop test torture fuzz miri asan fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,10 +15,13 @@ deps: ## install what is missing: PostgreSQL and its headers, libclang, cargo-pg
 build: deps ## compile the extension in release mode
 	@scripts/build.sh
 
-install: deps ## build, and install into the server of PG_CONFIG
+install: deps ## build, and install into the server of PG_CONFIG; what else is here uses a private copy of that server
+	@scripts/install.sh --system
+
+private: deps # into the private copy
 	@scripts/install.sh
 
-run: install ## start a private cluster, and take a tour: publish, receive, ack
+run: private ## start a private cluster, and take a tour: publish, receive, ack
 	@scripts/run.sh
 
 psql: ## connect to the cluster that `make run` started
@@ -30,7 +33,7 @@ stop: ## stop and remove the cluster that `make run` started
 test: deps ## everything: format, lints, unit, in-server, SQL, isolation and black-box tests
 	@scripts/test.sh
 
-torture: install ## clients' histories under faults, judged; SECONDS_TO_RUN=600 SEED=n
+torture: private ## clients' histories under faults, judged; SECONDS_TO_RUN=600 SEED=n
 	@scripts/torture.sh
 
 fmt: ## format the Rust sources
@@ -48,7 +51,7 @@ miri: ## the tests of the pure code under Miri
 asan: ## the same under AddressSanitizer, where there is no Miri
 	@scripts/miri.sh asan
 
-bench: install ## measure, side by side with plain SQL; ARGS are passed on
+bench: private ## measure, side by side with plain SQL; ARGS are passed on
 	@scripts/cargo.sh bench --bench bench -- $(ARGS)
 
 clean: stop ## remove everything that was built

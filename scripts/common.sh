@@ -35,8 +35,9 @@ complete_pg_config() {
         [ -x "$(pgxs_test_program regress/pg_regress)" ]
 }
 
-# Sets PG_CONFIG, PG_BIN, PG_MAJOR, PG_FEATURE and PGRX_HOME, or fails. A PG_CONFIG that is given is taken as it is;
-# else the one on PATH, else Debian's newest.
+# Sets INSTALLED_PG_CONFIG, the server that was asked for: a PG_CONFIG that is given, else the one on PATH, else Debian's
+# newest. And PG_CONFIG, PG_BIN, PG_MAJOR, PG_FEATURE and PGRX_HOME, which are those of a private copy of it. Fails where
+# there is none.
 find_postgres() {
     local candidate found=
     for candidate in "${PG_CONFIG:-$(command -v pg_config || true)}" \
@@ -47,22 +48,70 @@ find_postgres() {
         fi
     done
     [ -n "$found" ] || return 1
-    PG_CONFIG=$(command -v "$found")
-    PG_BIN=$("$PG_CONFIG" --bindir)
-    PG_MAJOR=$("$PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+    INSTALLED_PG_CONFIG=$(command -v "$found")
+    PG_MAJOR=$("$INSTALLED_PG_CONFIG" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
     PG_FEATURE=pg$PG_MAJOR
-    find_pgrx_home
+    use_private_server
+    PG_BIN=$("$PG_CONFIG" --bindir)
+    PGRX_HOME=$ROOT/target/pgrx
     export PG_CONFIG PGRX_HOME
 }
 
-# pgrx keeps one pg_config for each major version. Where it already keeps another one, ours gets a home of its own
-# under target/, so that nobody's other projects change.
-find_pgrx_home() {
-    local configured
-    PGRX_HOME=${PGRX_HOME:-$HOME/.pgrx}
-    configured=$(pgrx_configured)
-    if [ -n "$configured" ] && [ "$("$configured" --bindir 2>/dev/null)" != "$PG_BIN" ]; then
-        PGRX_HOME=$ROOT/target/pgrx
+# PostgreSQL finds its share and lib folders from where its own program lies: so what is run, tested and measured here is
+# a copy of the server's installation under target/, and no server that runs elsewhere has a file of it mapped.
+use_private_server() {
+    local link=$ROOT/target/server/$PG_MAJOR origin bin
+    if [ "$(readlink -f "$link" 2>/dev/null)" != "" ] &&
+        [[ $(readlink -f "$INSTALLED_PG_CONFIG") == "$(readlink -f "$link")"/* ]]; then
+        # A script that another script has called, with its PG_CONFIG.
+        PG_CONFIG=$INSTALLED_PG_CONFIG
+        INSTALLED_PG_CONFIG=$(head -n 1 "$link/origin")
+        return
     fi
+    bin=$("$INSTALLED_PG_CONFIG" --bindir)
+    origin=$(printf '%s\n' "$INSTALLED_PG_CONFIG" "$("$INSTALLED_PG_CONFIG" --version)" "$(stat -c %Y "$bin/postgres")")
+    [ "$(cat "$link/origin" 2>/dev/null)" = "$origin" ] || copy_server "$link"
+    PG_CONFIG=$link/$(realpath --relative-to="$(server_prefix)" "$bin")/pg_config
+    printf '%s\n' "$origin" >"$link/origin"
 }
+
+# The folder that has all of an installation in it: /usr for Debian's.
+server_prefix() {
+    local prefix
+    prefix=$("$INSTALLED_PG_CONFIG" --bindir)
+    while [ "$prefix" != / ] && [[ $("$INSTALLED_PG_CONFIG" --sharedir) != "$prefix"/* ||
+        $("$INSTALLED_PG_CONFIG" --pkglibdir) != "$prefix"/* ]]; do
+        prefix=$(dirname "$prefix")
+    done
+    echo "$prefix"
+}
+
+# Copies the installation of INSTALLED_PG_CONFIG, without sequin, to where a link leads that is made if need be: to a
+# folder elsewhere if the server's user can't reach target/ (a home that only root reads).
+copy_server() {
+    local link=$1 prefix folder
+    mkdir -p "$(dirname "$link")"
+    if [ ! -e "$link" ]; then
+        rm -f "$link"
+        if as_server test -x "$(dirname "$link")"; then
+            mkdir "$link"
+        else
+            folder=$(mktemp -d "/tmp/sequin-server-$PG_MAJOR.XXXXXX")
+            chmod 755 "$folder"
+            ln -s "$folder" "$link"
+        fi
+    fi
+    prefix=$(server_prefix)
+    for folder in --bindir --pkglibdir --sharedir; do
+        folder=$(realpath --relative-to="$prefix" "$("$INSTALLED_PG_CONFIG" $folder)")
+        # Existing files are replaced, not written into: a server may run that has them mapped.
+        tar -C "$prefix" --exclude=sequin.so --exclude='sequin--*' --exclude=sequin.control -cf - "$folder" |
+            tar -C "$link" -xf - --no-same-owner
+    done
+    folder=$("$INSTALLED_PG_CONFIG" --includedir)
+    mkdir -p "$link/$(dirname "$(realpath --relative-to="$prefix" "$folder")")"
+    ln -sfn "$folder" "$link/$(realpath --relative-to="$prefix" "$folder")"
+}
+
+# The version of pgrx's tool that is told about the server's private copy: one for each major version.
 pgrx_configured() { sed -n "s/^$PG_FEATURE *= *[\"']\(.*\)[\"']/\1/p" "$PGRX_HOME/config.toml" 2>/dev/null || true; }

@@ -72,7 +72,7 @@ if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $version" ]; then
     note "installing cargo-pgrx $version"
     cargo install cargo-pgrx --version "=$version" --locked
 fi
-if [ -z "$(pgrx_configured)" ]; then
+if [ "$(pgrx_configured)" != "$PG_CONFIG" ]; then
     mkdir -p "$PGRX_HOME"
     cargo pgrx init --no-run "--$PG_FEATURE" "$PG_CONFIG"
 fi

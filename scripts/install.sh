@@ -1,11 +1,23 @@
 #!/usr/bin/env bash
-# Builds the extension and installs it into the server of PG_CONFIG.
+# Builds the extension and installs it: into the private copy of the server that is run and tested here, or, as
+# `scripts/install.sh --system`, into the server of PG_CONFIG itself.
 source "$(dirname "$0")/common.sh"
 find_postgres || die "run: make deps"
-note "installing sequin into PostgreSQL $PG_MAJOR ($PG_CONFIG)"
+to=$PG_CONFIG as=
+if [ "${1:-}" = --system ]; then to=$INSTALLED_PG_CONFIG as=as_root; fi
+note "installing sequin into PostgreSQL $PG_MAJOR ($to)"
 scripts/build.sh
-# A server that runs has the library mapped: copying over it would crash that server; `install` makes a new file.
+
+# A server that runs has the library mapped: copying over it would crash that server. So a new file takes its place.
+put() {
+    $as mkdir -p "$2"
+    $as install -m 644 "$1" "$2/.$(basename "$1").new"
+    $as mv -f "$2/.$(basename "$1").new" "$2/$(basename "$1")"
+}
 package=$ROOT/target/package/$PG_FEATURE
-(cd "$package" && find . -type f) | while read -r file; do
-    as_root install -D -m 644 "$package/$file" "/$file"
+find "$package" -type f | while read -r file; do
+    case $file in
+    *.so) put "$file" "$("$to" --pkglibdir)" ;;
+    *) put "$file" "$("$to" --sharedir)/extension" ;;
+    esac
 done

@@ -21,9 +21,11 @@ step() {
     fi
 }
 
-# The tests that run inside a server: it needs a directory that its user can write.
+# The tests that run inside a server: it needs a directory that its user can write. cargo-pgrx copies the library over
+# what is there, and a server may run that has it mapped: with the name free, it makes a new file.
 pgrx_test() {
     local directory status=0
+    rm -f "$("$PG_CONFIG" --pkglibdir)/sequin.so"
     directory=$(mktemp -d /tmp/sequin-pgrx.XXXXXX)
     as_root chown "$SERVER_USER" "$directory"
     cargo pgrx test "$PG_FEATURE" "${features[@]}" --runas "$SERVER_USER" --pgdata "$directory" || status=$?

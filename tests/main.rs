@@ -1,4 +1,4 @@
-//! Black-box tests: real clients, on clusters of their own. Run by `make test`, or, with the extension installed, by
+//! Black-box tests: real clients, on clusters of their own. Run by `make test`, or, after `scripts/install.sh`, by
 //! `scripts/cargo.sh test --test black_box`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test fails
 

@@ -44,12 +44,13 @@ pgmq_source() {
 install_pgq() {
     find_postgres || die "there is no complete PostgreSQL: PG_CONFIG"
     local package=postgresql-$PG_MAJOR-pgq3 control
-    control=$("$PG_CONFIG" --sharedir)/extension/pgq.control
+    control=$("$INSTALLED_PG_CONFIG" --sharedir)/extension/pgq.control
     if [ ! -f "$control" ] || ! command -v pgqd >/dev/null; then
         need apt-get
         apt_install "$package" || die "apt-get can't install $package"
-        [ -f "$control" ] || die "$package is not for the server of $PG_CONFIG"
+        [ -f "$control" ] || die "$package is not for the server of $INSTALLED_PG_CONFIG"
     fi
+    [ -f "$("$PG_CONFIG" --sharedir)/extension/pgq.control" ] || copy_server "$ROOT/target/server/$PG_MAJOR"
     say "$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$control")"
 }
 
