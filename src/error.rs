@@ -113,6 +113,10 @@ pub enum Error {
     NotPreloaded,
     #[error("too many databases use sequin")]
     TooManyDatabases,
+    #[error("open transactions publish to too many streams")]
+    TooManyPublished,
+    #[error("the session before this one has not been dealt with yet")]
+    Uncollected,
     #[error("consumer \"{0}\" is not active yet")]
     ConsumerUncommitted(String),
     #[error("the dispatcher of this database is not running")]
@@ -203,13 +207,16 @@ impl Error {
             Error::NotPreloaded
             | Error::ConsumerUncommitted(_)
             | Error::NoDispatcher(_)
+            | Error::Uncollected
             | Error::NoIdentity(_)
             | Error::NoBackfillKey(_)
             | Error::PublicationGone { .. }
             | Error::WalLevel
             | Error::NotReady(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::TablesChange => ERRCODE_OBJECT_IN_USE,
-            Error::TooManyDatabases => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            Error::TooManyDatabases | Error::TooManyPublished => {
+                ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+            }
             Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::InRecovery | Error::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::BackfillCancelled(_) => ERRCODE_QUERY_CANCELED,
@@ -331,11 +338,20 @@ impl Error {
                 "Redeliver fewer messages, or use sequin.rewind() to replay a range.".into()
             }
             Error::CannotPrepare => {
-                "Use COMMIT, or leave publishing and acking out of two-phase transactions.".into()
+                "Use COMMIT, or leave sequin's functions and streams out of two-phase transactions."
+                    .into()
             }
             Error::NotPreloaded => "Add sequin to shared_preload_libraries and restart the server.".into(),
             Error::TooManyDatabases => {
                 "Raise sequin.max_databases, and max_worker_processes with it, and restart the server."
+                    .into()
+            }
+            Error::TooManyPublished => {
+                "Publish to fewer streams in a transaction, or raise max_locks_per_transaction and restart the server."
+                    .into()
+            }
+            Error::Uncollected => {
+                "A dispatcher of another database does not answer: see the server log, and try again."
                     .into()
             }
             Error::ConsumerUncommitted(_) => {

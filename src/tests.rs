@@ -92,15 +92,20 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_transaction_that_publishes_to_many_streams_bounds_all_of_them() {
-        let tables: Vec<pg_sys::Oid> = (0..12).map(|n| stream(&format!("many_{n}"))).collect();
-        (0..12).for_each(|n| {
+    fn a_transaction_that_publishes_to_many_streams_bounds_these_and_no_other() {
+        const STREAMS: usize = 300;
+        let other = stream("not_one_of_many");
+        let tables: Vec<pg_sys::Oid> = (0..STREAMS).map(|n| stream(&format!("many_{n}"))).collect();
+        (0..STREAMS).for_each(|n| {
+            sequence::take(sequence::of_stream(tables[n]).unwrap(), n % 5);
             publish(&format!("many_{n}"), "a");
         });
         let database = session::database().unwrap();
-        for table in tables {
-            assert_eq!(slot::publishers(database, table).bound(), Some(1));
+        for (n, &table) in tables.iter().enumerate() {
+            let bound = i64::try_from(n % 5).unwrap() + 1;
+            assert_eq!(slot::publishers(database, table).bound(), Some(bound), "{n}");
         }
+        assert_eq!(slot::publishers(database, other).bound(), None);
     }
 
     #[pg_test]

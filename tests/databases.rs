@@ -7,9 +7,9 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use postgres::Client;
 
-use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
+use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
 use crate::cluster::{Cluster, succeed, wait_until};
-use crate::harness::{database, shared_cluster, trials};
+use crate::harness::{LOGICAL_DECODING, database, shared_cluster, trials};
 
 pub fn tests() -> Vec<Trial> {
     trials![
@@ -25,6 +25,8 @@ pub fn tests() -> Vec<Trial> {
         dump_and_restore_keep_messages_and_acks,
         a_dispatcher_that_starts_during_a_restore_leaves_it_alone,
         what_a_dropped_consumer_leaves_is_deleted,
+        databases_without_the_extension_take_no_room,
+        workers_work_whatever_a_database_sets,
     ]
 }
 
@@ -299,4 +301,131 @@ fn what_a_dropped_consumer_leaves_is_deleted() {
     .unwrap();
     client.restart_dispatcher();
     wait_until("nor of one dropped earlier", seconds(10), || client.number(rows) == 0);
+}
+
+fn databases_without_the_extension_take_no_room() {
+    let cluster = Cluster::start_with("sequin.max_databases = 2");
+    let others: Vec<_> =
+        (0..5).map(|n| cluster.database_without_extension(&format!("other_{n}"))).collect();
+    // The launcher asks all of them whether they have it.
+    cluster.restart();
+    let mut used: Vec<Client> = others[3..].iter().map(|database| database.connect()).collect();
+    for client in &mut used {
+        client.batch_execute("CREATE EXTENSION sequin").unwrap();
+        client.create("s", "c", "");
+        let seq = client.publish("s", "a", "1");
+        assert_eq!(seqs(&client.receive("c", 1, seconds(20))), [seq]);
+    }
+    let mut third = others[0].connect();
+    assert_eq!(sqlstate(third.execute("CREATE EXTENSION sequin", &[])), "53400");
+    // A place is free again for whoever comes next.
+    used[0]
+        .batch_execute("SELECT sequin.drop_stream('s', force => true); DROP EXTENSION sequin")
+        .unwrap();
+    wait_until("there is room for another", seconds(20), || {
+        third.batch_execute("CREATE EXTENSION sequin").is_ok()
+    });
+    third.create("s", "c", "");
+    let seq = third.publish("s", "a", "1");
+    assert_eq!(seqs(&third.receive("c", 1, seconds(20))), [seq]);
+}
+
+/// One of each kind of what ALTER DATABASE could break a worker with.
+fn workers_work_whatever_a_database_sets() {
+    let cluster = Cluster::start_with(LOGICAL_DECODING);
+    let database = cluster.database_without_extension("odd");
+    let mut client = database.connect();
+    client
+        .batch_execute(
+            "CREATE ROLE nobody;
+             CREATE SCHEMA fake;
+             CREATE FUNCTION fake.count(bigint) RETURNS bigint LANGUAGE sql RETURN 1 / 0",
+        )
+        .unwrap();
+    let mut settings = vec![
+        "statement_timeout = '1ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '1ms'",
+        "idle_session_timeout = '1ms'",
+        "search_path = fake, pg_catalog",
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = serializable",
+        "default_transaction_deferrable = on",
+        "row_security = on",
+        "session_replication_role = replica",
+        "default_tablespace = 'nowhere'",
+        "temp_tablespaces = 'nowhere'",
+        "default_table_access_method = 'nothing'",
+        "DateStyle = 'German'",
+        "IntervalStyle = 'sql_standard'",
+        "bytea_output = 'escape'",
+        "extra_float_digits = -10",
+        "work_mem = '64kB'",
+        "jit = on",
+        "jit_above_cost = 0",
+        "enable_indexscan = off",
+        "check_function_bodies = off",
+        "standard_conforming_strings = off",
+        "client_min_messages = error",
+        "debug_parallel_query = on",
+    ];
+    // Names that this version knows, with values that it accepts.
+    let version = client.number("SELECT current_setting('server_version_num')::bigint");
+    if version >= 170_000 {
+        settings.push("transaction_timeout = '1ms'");
+    }
+    settings.retain(|setting| {
+        client.batch_execute(&format!("ALTER DATABASE odd SET {setting}")).is_ok()
+    });
+    assert!(settings.len() > 18, "{settings:?}");
+    // What the test itself needs.
+    let mut client = database.connect();
+    let own = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;
+        SET idle_in_transaction_session_timeout = 0; SET search_path = public;
+        SET default_transaction_read_only = off; SET session_replication_role = origin;
+        SET default_tablespace = ''; SET default_transaction_deferrable = off;
+        SET default_transaction_isolation = 'read committed'; SET default_table_access_method = heap";
+    wait_until("the session is its own", seconds(20), || {
+        client.batch_execute(own).is_ok() || {
+            client = database.connect();
+            false
+        }
+    });
+    client.batch_execute("CREATE EXTENSION sequin").unwrap();
+    client.create("s", "c", "max_deliver => 1");
+    client.publish_numbers("s", 50, 50);
+    let held = client.receive("c", 40, seconds(20));
+    assert_eq!(held.len(), 40);
+    assert_eq!(client.ack("c", &ack_ids(&held[..30])), 30);
+    assert_eq!(client.nack("c", &ack_ids(&held[30..])), 10);
+    // The dispatcher's own statements: dead letters, journal, checkpoint, a restart.
+    wait_until("the dead are buried", seconds(20), || {
+        client.number("SELECT dead_total FROM sequin.consumer_stats") == 10
+            && client.number("SELECT count(*) FROM sequin.dead_letters") == 10
+    });
+    client.restart_dispatcher();
+    assert_eq!(client.drain("c", millis(300)).len(), 10);
+    // The capturer's.
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int PRIMARY KEY, f float8, b bytea, d date);
+             INSERT INTO t VALUES (1, 0.1, '\\x00', '2020-01-31')",
+        )
+        .unwrap();
+    client.execute("SELECT sequin.create_stream('changes')", &[]).unwrap();
+    client.execute("SELECT sequin.create_source('t', 'changes', tables => '{t}')", &[]).unwrap();
+    client.create_consumer("changes", "d", "");
+    client.batch_execute("INSERT INTO t VALUES (2, 0.1, '\\x00', '2020-01-31')").unwrap();
+    let mut got = Vec::new();
+    wait_until("both rows are there", seconds(30), || {
+        got.extend(client.receive("d", 10, millis(500)));
+        got.len() == 2
+    });
+    for delivery in got {
+        assert!(
+            delivery.data.contains("\"f\": 0.1") && delivery.data.contains("2020-01-31"),
+            "{}",
+            delivery.data
+        );
+    }
 }

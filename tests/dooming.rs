@@ -19,6 +19,10 @@ pub fn tests() -> Vec<Trial> {
         what_rejected_or_redelivered_before_a_dispatcher_restart_fails_at_commit,
         what_acks_after_the_restart_commits,
         what_was_doomed_and_rolled_back_dooms_nothing_later,
+        what_was_rolled_back_to_a_savepoint_dooms_nothing_later,
+        a_savepoint_that_is_rolled_back_takes_its_doom_with_it,
+        a_nack_between_two_dispatchers_fails_at_commit_and_an_ack_counts,
+        what_a_session_leaves_for_a_dispatcher_that_is_gone_is_not_the_next_sessions,
         an_ack_that_waited_for_a_dispatcher_is_not_doomed_by_it,
         exactly_once_while_dispatchers_come_and_go,
     ]
@@ -140,6 +144,140 @@ fn what_was_doomed_and_rolled_back_dooms_nothing_later() {
     assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "an acked message came back");
 }
 
+fn what_was_rolled_back_to_a_savepoint_dooms_nothing_later() {
+    let database = database("doomed_savepoint");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '10 min'");
+    let held = worker.receive("c", 1, seconds(10));
+    for call in ["ack", "nack", "reject"] {
+        let mut transaction = worker.transaction().unwrap();
+        let mut inner = transaction.savepoint("a").unwrap();
+        let call = format!("SELECT sequin.{call}('c', ARRAY[$1::bigint])");
+        assert_eq!(inner.query_one(&call, &[&held[0].ack_id]).unwrap().get::<_, i32>(0), 1);
+        inner.rollback().unwrap();
+        transaction.commit().unwrap();
+        client.restart_dispatcher();
+        // It has acked nothing that counts, and what it receives relies on nothing.
+        let next = worker.try_receive("c", 1, seconds(10)).unwrap();
+        assert_eq!(next.len(), 1, "{call}");
+        worker.nack("c", &ack_ids(&next));
+    }
+}
+
+fn a_savepoint_that_is_rolled_back_takes_its_doom_with_it() {
+    let database = database("doomed_in_savepoint");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    prepare(&mut client, "ack_wait => '10 min'");
+    let held = worker.receive("c", 3, seconds(10));
+    let mut transaction = worker.transaction().unwrap();
+    transaction.execute("INSERT INTO result VALUES (1)", &[]).unwrap();
+    let mut inner = transaction.savepoint("a").unwrap();
+    assert_eq!(inner.ack("c", &[held[0].ack_id]), 1);
+    client.restart_dispatcher();
+    inner.rollback().unwrap();
+    assert_eq!(transaction.ack("c", &[held[1].ack_id]), 1);
+    transaction.commit().unwrap();
+    assert_eq!(client.in_flight("c"), 2);
+    // What was acked before the savepoint is relied on, whatever is rolled back after it.
+    let mut transaction = worker.transaction().unwrap();
+    assert_eq!(transaction.ack("c", &[held[0].ack_id]), 1);
+    client.restart_dispatcher();
+    let mut inner = transaction.savepoint("a").unwrap();
+    assert_eq!(inner.ack("c", &[held[2].ack_id]), 1);
+    inner.rollback().unwrap();
+    assert_eq!(sqlstate(transaction.commit()), SERIALIZATION_FAILURE);
+}
+
+/// A cluster whose launcher sleeps, and starts no dispatcher before it is woken.
+struct Launcher(u32);
+
+impl Launcher {
+    fn put_to_sleep(client: &mut Client) -> Self {
+        let launcher = "SELECT pid::bigint FROM sequin.workers WHERE process = 'launcher'";
+        let pid = client.number(launcher) as u32;
+        signal("STOP", &[pid]);
+        Self(pid)
+    }
+
+    /// Ends the dispatcher of the client's database, which is not followed by another.
+    fn end_dispatcher(&self, client: &mut Client) {
+        let here = "process = 'dispatcher' AND database = current_database() AND pid > 0";
+        let pid = client.number(&format!("SELECT pid::bigint FROM sequin.workers WHERE {here}"));
+        client.terminate(pid as i32);
+        let running = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        wait_until("there is no dispatcher", seconds(10), || client.number(&running) == 0);
+    }
+
+    fn wake(&self) {
+        signal("CONT", &[self.0]);
+    }
+}
+
+fn a_nack_between_two_dispatchers_fails_at_commit_and_an_ack_counts() {
+    let cluster = Cluster::start();
+    let database = cluster.database("between");
+    let (mut client, mut worker) = (database.connect(), database.connect());
+    let mut acker = database.connect();
+    prepare(&mut client, "ack_wait => '10 min'");
+    let held = client.receive("c", 3, seconds(10));
+    let mut nacking = worker.transaction().unwrap();
+    nacking.execute("INSERT INTO result VALUES (-1)", &[]).unwrap();
+    assert_eq!(nacking.nack("c", &ack_ids(&held[..1])), 1);
+    let mut acking = acker.transaction().unwrap();
+    assert_eq!(acking.ack("c", &ack_ids(&held[1..2])), 1);
+    let launcher = Launcher::put_to_sleep(&mut client);
+    launcher.end_dispatcher(&mut client);
+    assert_eq!(sqlstate(nacking.commit()), SERIALIZATION_FAILURE);
+    acking.commit().unwrap();
+    launcher.wake();
+    assert_eq!(client.number("SELECT count(*) FROM result"), 0);
+    assert_eq!(client.in_flight("c"), 2, "the nacked one's lease goes on, and so does the third's");
+    assert_eq!(client.number("SELECT acked_total FROM sequin.consumer_stats"), 1);
+}
+
+/// A session that waits in receive is killed when its dispatcher is gone already: nobody collects that its request is
+/// void. The next session in its place, of another database, commits what it has received and acked.
+fn what_a_session_leaves_for_a_dispatcher_that_is_gone_is_not_the_next_sessions() {
+    // So few that a place is taken again soon, in whatever order they are handed out.
+    let cluster = Cluster::start_with("max_connections = 14");
+    let databases = ["gone", "next"].map(|name| cluster.database(name));
+    let [mut left, mut next] = databases.each_ref().map(|database| database.connect());
+    left.create("s", "c", "ack_wait => '10 min'");
+    next.create("s", "c", "ack_wait => '10 min'");
+    next.publish_numbers("s", 20, 20);
+    // Both have their dispatchers.
+    assert_eq!(left.receive("c", 1, millis(0)).len() + next.receive("c", 1, millis(0)).len(), 1);
+    let mut waiting = databases[0].connect();
+    let pid = waiting.backend_pid();
+    thread::scope(|scope| {
+        let receiving = scope.spawn(move || waiting.try_receive("c", 1, seconds(600)));
+        let waits = "SELECT coalesce(sum(waiting), 0)::bigint FROM sequin.consumer_stats";
+        wait_until("the receive waits", seconds(10), || left.number(waits) == 1);
+        let launcher = Launcher::put_to_sleep(&mut left);
+        launcher.end_dispatcher(&mut left);
+        left.terminate(pid);
+        assert!(receiving.join().unwrap().is_err());
+        let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        wait_until("its session has ended", seconds(10), || left.number(&is_there) == 0);
+        // One of these has its place.
+        let mut sessions = Vec::new();
+        while let Ok(session) = cluster.try_connect("next") {
+            sessions.push(session);
+        }
+        for session in &mut sessions {
+            let mut transaction = session.transaction().unwrap();
+            let held = transaction.receive("c", 1, seconds(10));
+            assert_eq!(transaction.ack("c", &ack_ids(&held)), 1);
+            transaction.commit().unwrap();
+        }
+        let acked = sessions.len() as i64;
+        assert!(acked >= 5);
+        assert_eq!(next.in_flight("c"), 1, "what was acked came back");
+        assert_eq!(next.number("SELECT acked_total FROM sequin.consumer_stats"), acked);
+        launcher.wake();
+    });
+}
+
 /// No dispatcher has given its word yet, so no new one can break it.
 fn an_ack_that_waited_for_a_dispatcher_is_not_doomed_by_it() {
     let cluster = Cluster::start();
@@ -147,22 +285,14 @@ fn an_ack_that_waited_for_a_dispatcher_is_not_doomed_by_it() {
     let (mut client, mut worker) = (database.connect(), database.connect());
     prepare(&mut client, "ack_wait => '10 min'");
     let held = worker.receive("c", 3, seconds(10));
-    let pid_of =
-        |process| format!("SELECT pid::bigint FROM sequin.workers WHERE process = '{process}'");
-    let launcher = client.number(&pid_of("launcher")) as u32;
-    // A launcher that sleeps starts no dispatcher.
-    signal("STOP", &[launcher]);
-    let dispatcher = client.number(&format!("{} AND pid > 0", pid_of("dispatcher")));
-    client.terminate(dispatcher as i32);
-    let running =
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'sequin dispatcher%'";
-    wait_until("there is no dispatcher", seconds(10), || client.number(running) == 0);
+    let launcher = Launcher::put_to_sleep(&mut client);
+    launcher.end_dispatcher(&mut client);
     thread::scope(|scope| {
         let acking = scope.spawn(move || worker.try_ack("c", &ack_ids(&held)));
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT sequin.ack(%'
                        AND state = 'active' AND wait_event = 'Extension'";
         wait_until("the ack waits", seconds(10), || client.number(waiting) == 1);
-        signal("CONT", &[launcher]);
+        launcher.wake();
         assert_eq!(acking.join().unwrap().unwrap(), 3);
     });
     assert_eq!(client.receive("c", 10, millis(500)).len(), 0, "an acked message came back");

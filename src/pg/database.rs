@@ -4,6 +4,7 @@ use super::shmem::{Segment, segment};
 use super::slot::Slot;
 use super::status::Status;
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Bits of the map of streams that something was published to. Two streams that share a bit are looked at
@@ -22,6 +23,10 @@ pub struct Database {
     is_waited_for: AtomicBool,
     /// Streams, consumers, or the extension itself have changed.
     config_changed: AtomicBool,
+    /// Transactions that will say so when they commit.
+    changing: AtomicU32,
+    /// The number of the dispatcher, which no other has; 0 while there is none to rely on.
+    reign: AtomicU64,
     /// Streams that a transaction has published to, and ended.
     published: StreamMap,
     /// Streams that the dispatcher wants to be woken for.
@@ -41,6 +46,16 @@ impl Published {
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|&bits| bits == 0)
     }
+}
+
+thread_local! {
+    /// If this process is a dispatcher.
+    static OWN_REIGN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number of this dispatcher.
+pub(super) fn own_reign() -> u64 {
+    OWN_REIGN.get()
 }
 
 fn bit_of(stream: pg_sys::Oid) -> (usize, u64) {
@@ -70,28 +85,93 @@ impl Database {
         Database::find(unsafe { pg_sys::MyDatabaseId })
     }
 
-    /// The entry of a database, a free one if it has none yet; `None` when all are taken.
+    /// The entry of a database, with a dispatcher to be kept running; `None` when all are taken.
     pub fn find_or_add(oid: pg_sys::Oid) -> Option<&'static Database> {
-        if let Some(found) = Database::find(oid) {
+        if let Some(found) = Database::find(oid).filter(|found| found.is_wanted()) {
             return Some(found);
         }
+        Database::add(oid, |_| {})
+    }
+
+    /// The same, for a transaction that will tell the dispatcher of a change: the entry stays until [`Self::tell_change`].
+    pub(super) fn find_or_add_for_change(oid: pg_sys::Oid) -> Option<&'static Database> {
+        Database::add(oid, |entry| {
+            entry.changing.fetch_add(1, Ordering::SeqCst);
+        })
+    }
+
+    /// An entry is taken, and is wanted, under the registry's lock only: so none is given to another database that
+    /// somebody has just come to use.
+    fn add(oid: pg_sys::Oid, and: impl FnOnce(&Database)) -> Option<&'static Database> {
         let segment = segment()?;
         let _registry = segment.registry.lock();
-        if let Some(found) = Database::find(oid) {
-            return Some(found);
+        let entry = match Database::find(oid) {
+            Some(found) => found,
+            None => {
+                let entries = segment.databases();
+                let is_free = |entry: &&Database| entry.oid.load(Ordering::Relaxed) == 0;
+                let entry = (entries.iter().find(is_free))
+                    .or_else(|| entries.iter().find(|entry| entry.is_unused()))?;
+                entry.take(oid);
+                entry
+            }
+        };
+        entry.wanted.store(true, Ordering::Release);
+        and(entry);
+        Some(entry)
+    }
+
+    /// A database that has not got the extension, as a dispatcher has found, and nobody is about to create it there.
+    fn is_unused(&self) -> bool {
+        !self.is_wanted()
+            && self.dispatcher.pid() == 0
+            && self.changing.load(Ordering::SeqCst) == 0
+            && !self.has_config_changed()
+            && self.publishing().next().is_none()
+            && !super::capturers::are_running(self.oid())
+    }
+
+    /// Whether it has a dispatcher that serves, which has found the extension.
+    pub fn has_settled(&self) -> bool {
+        self.reign() != 0
+    }
+
+    fn take(&self, oid: pg_sys::Oid) {
+        self.config_changed.store(false, Ordering::Relaxed);
+        self.changing.store(0, Ordering::Relaxed);
+        self.is_waited_for.store(false, Ordering::Relaxed);
+        self.reign.store(0, Ordering::Relaxed);
+        for word in self.published.iter().chain(&self.listening) {
+            word.store(0, Ordering::Relaxed);
         }
-        let free = segment.databases().iter().find(|e| e.oid.load(Ordering::Relaxed) == 0)?;
-        free.wanted.store(false, Ordering::Relaxed);
-        free.config_changed.store(false, Ordering::Relaxed);
-        free.dispatcher.set_error("");
-        free.oid.store(oid.to_u32(), Ordering::Release);
-        Some(free)
+        self.dispatcher.set_error("");
+        self.oid.store(oid.to_u32(), Ordering::Release);
     }
 
     /// Gives the entry back. Sessions that still hold it see another OID, or 0.
     pub fn free(&self) {
+        let Some(segment) = segment() else { return };
+        let _registry = segment.registry.lock();
         self.wanted.store(false, Ordering::Relaxed);
         self.oid.store(0, Ordering::Release);
+    }
+
+    /// This process is the dispatcher whose word counts from now on, and that of no other.
+    pub fn begin_reign(&self) {
+        let Some(segment) = segment() else { return };
+        let reign = segment.reigns.fetch_add(1, Ordering::SeqCst) + 1;
+        OWN_REIGN.set(reign);
+        self.reign.store(reign, Ordering::SeqCst);
+    }
+
+    /// The dispatcher's word counts no more.
+    pub fn end_reign(&self) {
+        self.reign.store(0, Ordering::SeqCst);
+    }
+
+    /// The number of the dispatcher whose word counts; 0 if there is none.
+    pub(super) fn reign(&self) -> u64 {
+        self.reign.load(Ordering::SeqCst)
     }
 
     pub fn oid(&self) -> pg_sys::Oid {
@@ -108,10 +188,15 @@ impl Database {
         self.wanted.store(wanted, Ordering::Release);
     }
 
-    /// A transaction that changed streams or consumers has committed.
-    pub fn notify_config(&self) {
-        self.config_changed.store(true, Ordering::SeqCst);
-        self.dispatcher.wake();
+    /// A transaction is over that was to change streams or consumers; it has if it `is_committed`.
+    pub(super) fn tell_change(&self, is_committed: bool) {
+        if is_committed {
+            self.config_changed.store(true, Ordering::SeqCst);
+            // A dispatcher that was started before this commit may have found no extension.
+            self.want(true);
+            self.dispatcher.wake();
+        }
+        self.changing.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// The dispatcher doesn't know of a change yet.

@@ -11,6 +11,8 @@ use super::mailbox::MAX_BATCH;
 pub(super) struct Lease {
     /// The request that the deliveries were the answer to; 0: there are none any more.
     request: u64,
+    /// The dispatcher's, whose word it is.
+    reign: u64,
     /// The number under which the session has finished some, and which the dispatcher hasn't collected; 0: none.
     finished_as: u64,
     /// The request that those were the answer to.
@@ -33,8 +35,15 @@ pub struct Finished {
 }
 
 impl Lease {
-    pub(super) fn grant(&mut self, request: u64) {
+    pub(super) fn grant(&mut self, request: u64, reign: u64) {
         self.request = request;
+        self.reign = reign;
+    }
+
+    /// Nothing is left of it, nor of what has been finished.
+    pub(super) fn clear(&mut self) {
+        self.request = 0;
+        self.finished_as = 0;
     }
 
     /// From now on the session has to ask.
@@ -63,14 +72,15 @@ impl Lease {
         request != 0 && self.request == request
     }
 
-    /// Once for each answer: there is one id for a row of sequin.acks.
-    pub(super) fn finish(&mut self, number: u64, places: &[usize]) {
+    /// Once for each answer: there is one id for a row of sequin.acks. Returns whose word it was.
+    pub(super) fn finish(&mut self, number: u64, places: &[usize]) -> u64 {
         self.finished_of = std::mem::take(&mut self.request);
         self.finished_as = number;
         self.places = [0; _];
         for place in places {
             self.places[place / WORD] |= 1 << (place % WORD);
         }
+        self.reign
     }
 
     /// What has been finished since it was last asked.
@@ -95,14 +105,14 @@ mod tests {
     use super::*;
 
     fn lease() -> Lease {
-        Lease { request: 0, finished_as: 0, finished_of: 0, places: [0; _] }
+        Lease { request: 0, reign: 0, finished_as: 0, finished_of: 0, places: [0; _] }
     }
 
     #[test]
     fn what_was_received_is_finished_once_and_collected_once() {
         let mut lease = lease();
         assert!(!lease.is_of(0));
-        lease.grant(7);
+        lease.grant(7, 1);
         assert!(lease.is_of(7) && !lease.is_of(6));
         lease.finish(8, &[0, 63, 64, MAX_BATCH - 1]);
         assert!(!lease.is_of(7));
@@ -114,7 +124,7 @@ mod tests {
     #[test]
     fn a_rollback_revokes_what_was_received_in_it() {
         let mut lease = lease();
-        lease.grant(7);
+        lease.grant(7, 1);
         lease.revoke_from(8);
         assert!(lease.is_of(7));
         lease.revoke_from(7);
@@ -124,7 +134,7 @@ mod tests {
     #[test]
     fn nothing_is_taken_back_from_the_slots_next_session() {
         let mut lease = lease();
-        lease.grant(9);
+        lease.grant(9, 1);
         assert_eq!(lease.revoke_of(7), None);
         assert!(lease.is_of(9));
         lease.finish(10, &[3]);

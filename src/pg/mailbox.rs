@@ -1,5 +1,6 @@
 //! What a session asks its dispatcher, and what it answers: as words, the way they lie in the slot.
 
+use super::fate::Promise;
 use crate::engine::consumer::{Counts, Delivery, Lease};
 use crate::engine::key::{KeyId, Seq};
 use crate::engine::settings::Micros;
@@ -95,9 +96,13 @@ fn id(word: i64) -> ConsumerId {
 }
 
 impl Request {
-    /// True if the transaction's commit means that it was done: then it must not commit where it can't be.
-    pub(super) fn takes_effect_at_commit(&self) -> bool {
-        matches!(self, Request::Finish { .. } | Request::Nack { .. } | Request::Redeliver { .. })
+    /// What the transaction's commit means for it: it must not commit where it can't be done.
+    pub(super) fn promise(&self) -> Promise {
+        match self {
+            Request::Finish { .. } | Request::Redeliver { .. } => Promise::Journalled,
+            Request::Nack { .. } => Promise::Unwritten,
+            _ => Promise::None,
+        }
     }
 
     pub(super) fn encode(&self) -> Vec<i64> {

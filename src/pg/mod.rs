@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod array;
+mod bounds;
 pub mod call;
 pub mod capturers;
 pub mod catalog;
@@ -9,6 +10,7 @@ pub mod condition;
 pub mod database;
 pub mod datum;
 pub mod decode;
+mod fate;
 pub mod hooks;
 pub mod input;
 pub mod insert;

@@ -133,6 +133,7 @@ unsafe extern "C-unwind" fn leave_launcher(_code: i32, _arg: pg_sys::Datum) {
 unsafe extern "C-unwind" fn leave_dispatcher(_code: i32, arg: pg_sys::Datum) {
     let oid = pg_sys::Oid::from(arg.value() as u32);
     if let Some(database) = super::database::Database::find(oid) {
+        database.end_reign();
         database.dispatcher.leave();
     }
     if let Some(segment) = shmem::segment() {
@@ -237,20 +238,39 @@ pub fn set(name: &str, value: &str) {
     }
 }
 
-/// Sets what no database or role may have otherwise for a worker that runs statements of sequin's.
+/// What a worker that runs statements of sequin's needs, whatever ALTER DATABASE has made of it. Settings of time zone and
+/// locale stay the database's own: they are part of what its values look like.
+const DEFAULTS: &[(&str, &str)] = &[
+    // A crash may lose the last moments, by design: what they say comes again, or is captured again.
+    ("synchronous_commit", "off"),
+    // What names mean, and which rows are seen.
+    ("search_path", "pg_catalog, pg_temp"),
+    ("row_security", "off"),
+    ("session_replication_role", "origin"),
+    ("transform_null_equals", "off"),
+    ("array_nulls", "on"),
+    ("standard_conforming_strings", "on"),
+    // Whether a transaction may write, and what it may wait for.
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    ("transaction_timeout", "0"),
+    // Where things go.
+    ("default_tablespace", ""),
+    ("temp_tablespaces", ""),
+    // No more processes, and no compiling, for statements that touch a few rows.
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+];
+
+/// Sets [`DEFAULTS`].
 pub fn set_defaults() {
-    for (name, value) in [
-        // A crash may lose the last moments, by design: what they say comes again, or is captured again.
-        ("synchronous_commit", "off"),
-        ("search_path", "pg_catalog, pg_temp"),
-        ("default_transaction_read_only", "off"),
-        ("default_transaction_isolation", "read committed"),
-        ("statement_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
-        ("row_security", "off"),
-    ] {
-        set(name, value);
-    }
+    DEFAULTS.iter().for_each(|(name, value)| set(name, value));
 }
 
 /// Runs `f` in a transaction of its own. An error, PostgreSQL's or ours, rolls it back and is returned as

@@ -39,7 +39,7 @@ fn with<R>(f: impl FnOnce(&mut Transaction) -> R) -> R {
 fn slot() -> Result<(usize, &'static Slot)> {
     let (index, slot) = Slot::mine().ok_or(Error::NotPreloaded)?;
     if !REGISTERED.get() {
-        slot.own();
+        slot.own()?;
         // SAFETY: the callbacks are functions of this library, which is never unloaded. `at_exit` comes after the end of
         // an open transaction (ShutdownPostgres is a before_shmem_exit callback), and before ProcKill takes the PGPROC
         // away that lightweight locks need.
@@ -55,14 +55,18 @@ fn slot() -> Result<(usize, &'static Slot)> {
 
 /// The entry of this session's database. Made if there is none, which has the launcher start a dispatcher.
 pub fn database() -> Result<&'static Database> {
-    let segment = segment().ok_or(Error::NotPreloaded)?;
-    // SAFETY: a plain value of this process.
-    let database =
-        Database::find_or_add(unsafe { pg_sys::MyDatabaseId }).ok_or(Error::TooManyDatabases)?;
-    if !database.is_wanted() {
-        database.want(true);
-        segment.launcher.wake();
+    let is_wanted = |database: &&Database| database.is_wanted();
+    if let Some(database) = Database::here().filter(is_wanted) {
+        return Ok(database);
     }
+    // SAFETY: a plain value of this process.
+    wanted(Database::find_or_add(unsafe { pg_sys::MyDatabaseId }))
+}
+
+fn wanted(database: Option<&'static Database>) -> Result<&'static Database> {
+    let segment = segment().ok_or(Error::NotPreloaded)?;
+    let database = database.ok_or(Error::TooManyDatabases)?;
+    segment.launcher.wake();
     Ok(database)
 }
 
@@ -74,14 +78,15 @@ pub(super) fn has_published(stream: pg_sys::Oid) -> bool {
 /// Notes in shared memory that this transaction takes no seq of the stream below `bound`.
 pub(super) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<()> {
     let (index, slot) = slot()?;
-    database()?.set_publishing(index, true);
+    let database = database()?;
     // It will have an id anyhow, unless it inserts no row.
     // SAFETY: in a transaction, which may have an id: not on a standby.
     let xid = unsafe {
         pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
         pg_sys::GetTopTransactionId()
     };
-    slot.publish(stream, bound, xid.into_inner());
+    slot.publish(stream, bound, xid.into_inner())?;
+    database.set_publishing(index, true);
     with(|t| t.published.push(stream));
     Ok(())
 }
@@ -89,7 +94,11 @@ pub(super) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<()> {
 /// Tells the dispatcher and the launcher, at commit, that the configuration has changed.
 pub fn note_config_changed() -> Result<()> {
     slot()?;
-    database()?;
+    if with(|t| t.changed_config) {
+        return Ok(());
+    }
+    // SAFETY: a plain value of this process.
+    wanted(Database::find_or_add_for_change(unsafe { pg_sys::MyDatabaseId }))?;
     with(|t| t.changed_config = true);
     Ok(())
 }
@@ -183,8 +192,10 @@ fn before_commit() {
 }
 
 fn refuse_prepare() {
-    let involved = with(|t| !t.asked.is_empty() || !t.published.is_empty());
-    if involved {
+    // Whoever commits it later, in whatever process, would tell nobody.
+    let is_involved =
+        with(|t| !t.asked.is_empty() || !t.published.is_empty() || t.changed_config || t.suspends);
+    if is_involved {
         Error::CannotPrepare.raise();
     }
 }
@@ -204,31 +215,32 @@ fn end(committed: bool) {
             segment.launcher.wake();
         }
     }
-    let Some(database) = Database::here() else { return };
     if !published.is_empty() {
         slot.end_publishing();
+    }
+    let must_tell = asked.first().is_some_and(|&(_, first)| {
+        let must_tell = committed || slot.abort(first);
+        if committed {
+            slot.commit();
+        }
+        slot.end() || must_tell
+    });
+    let Some(database) = Database::here() else { return };
+    if !published.is_empty() {
         database.set_publishing(index, false);
         published.iter().for_each(|&stream| database.notify_published(stream));
     }
-    if changed_config && (committed || made_slot) {
-        database.notify_config();
-        capturers::notify_config(database.oid());
-        // A dispatcher that was started before this commit may have found no extension.
-        database.want(true);
-        if let Some(segment) = segment() {
-            segment.launcher.wake();
+    if changed_config {
+        database.tell_change(committed || made_slot);
+        if committed || made_slot {
+            capturers::notify_config(database.oid());
+            if let Some(segment) = segment() {
+                segment.launcher.wake();
+            }
         }
     }
-    if let Some(&(_, first)) = asked.first() {
-        let must_tell = if committed {
-            slot.commit();
-            true
-        } else {
-            slot.abort(first)
-        };
-        if slot.end() || must_tell {
-            database.notify_end(index);
-        }
+    if must_tell {
+        database.notify_end(index);
     }
 }
 

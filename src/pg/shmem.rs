@@ -3,6 +3,7 @@
 //! Allocated when the server starts, never grown. Zeroed memory is a valid start for all of it, so only the
 //! locks are initialised. See storage/ipc/ipci.c for when the two hooks run.
 
+use super::bounds::{self, Chunk};
 use super::capturers::Capturer;
 use super::database::Database;
 use super::lwlock::Lock;
@@ -19,6 +20,10 @@ pub struct Segment {
     pub(super) registry: Lock,
     /// The launcher.
     pub launcher: super::status::Status,
+    /// Counts the dispatchers of all databases.
+    pub(super) reigns: AtomicU64,
+    /// Chunks of bounds that no transaction has.
+    pub(super) free_chunks: Lock<bounds::Free>,
     /// Capturers that sleep until something is committed.
     pub(super) sleeping_capturers: AtomicU32,
     sizes: Sizes,
@@ -30,6 +35,7 @@ struct Sizes {
     databases: usize,
     slots: usize,
     capturers: usize,
+    chunks: usize,
 }
 
 static SEGMENT: AtomicPtr<Segment> = AtomicPtr::new(std::ptr::null_mut());
@@ -54,6 +60,7 @@ struct Layout {
     databases: usize,
     slots: usize,
     capturers: usize,
+    chunks: usize,
     bitmaps: usize,
     end: usize,
 }
@@ -66,6 +73,7 @@ impl Sizes {
             databases: count(guc::max_databases()),
             slots: process_count(),
             capturers: count(guc::max_sources()),
+            chunks: bounds::chunks(lock_count()),
         }
     }
 
@@ -73,9 +81,10 @@ impl Sizes {
         let databases = round_up(size_of::<Segment>(), align_of::<Database>().max(64));
         let slots = round_up(databases + self.databases * size_of::<Database>(), 64);
         let capturers = round_up(slots + self.slots * size_of::<Slot>(), 64);
-        let bitmaps = round_up(capturers + self.capturers * size_of::<Capturer>(), 64);
+        let chunks = round_up(capturers + self.capturers * size_of::<Capturer>(), 64);
+        let bitmaps = round_up(chunks + self.chunks * size_of::<Chunk>(), 64);
         let end = bitmaps + 2 * self.databases * words(self.slots) * size_of::<AtomicU64>();
-        Layout { databases, slots, capturers, bitmaps, end }
+        Layout { databases, slots, capturers, chunks, bitmaps, end }
     }
 }
 
@@ -103,6 +112,11 @@ impl Segment {
         self.part(self.sizes.layout().capturers, self.sizes.capturers)
     }
 
+    /// The chunks of bounds, used and free.
+    pub(super) fn chunks(&'static self) -> &'static [Chunk] {
+        self.part(self.sizes.layout().chunks, self.sizes.chunks)
+    }
+
     /// Two bitmaps over the slots for each database: which = 0 or 1.
     pub(super) fn bitmap(&'static self, database: usize, which: usize) -> &'static [AtomicU64] {
         let words = words(self.sizes.slots);
@@ -114,6 +128,10 @@ impl Segment {
 unsafe extern "C" {
     /// postmaster/autovacuum.h; not bound by pgrx.
     static autovacuum_max_workers: i32;
+    /// storage/lock.h; the setting max_locks_per_transaction.
+    static max_locks_per_xact: i32;
+    /// access/twophase.h; the setting max_prepared_transactions.
+    static max_prepared_xacts: i32;
 }
 
 /// Processes the server can have: MaxBackends, and a few auxiliary ones that share the numbering.
@@ -135,6 +153,14 @@ fn process_count() -> usize {
         }
     };
     usize::try_from(backends).unwrap_or(0) + AUXILIARY
+}
+
+/// Locks the server has room for, about: NLOCKENTS of storage/lmgr/lock.c.
+fn lock_count() -> usize {
+    // SAFETY: plain integers, set before the hooks run.
+    let (each, prepared) = unsafe { (max_locks_per_xact, max_prepared_xacts) };
+    let count = |n: i32| usize::try_from(n).unwrap_or(0);
+    count(each) * (process_count() + count(prepared))
 }
 
 static mut NEXT_STARTUP: pg_sys::shmem_startup_hook_type = None;
@@ -191,9 +217,11 @@ unsafe extern "C-unwind" fn startup() {
             let tranche = pg_sys::LWLockNewTrancheId();
             let segment: &'static Segment = &*segment;
             segment.registry.initialise(tranche);
+            segment.free_chunks.initialise(tranche);
             segment.slots().iter().for_each(|slot| slot.initialise(tranche));
             segment.databases().iter().for_each(|database| database.initialise(tranche));
             segment.capturers().iter().for_each(|capturer| capturer.initialise(tranche));
+            bounds::initialise(&segment.free_chunks, segment.chunks());
             TRANCHE.store(tranche, Ordering::Relaxed);
         }
         pg_sys::LWLockRegisterTranche(TRANCHE.load(Ordering::Relaxed), c"sequin".as_ptr());

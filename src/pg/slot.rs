@@ -5,7 +5,9 @@
 //! the transaction is left beside it, and is always collected before the next request is, so nothing of a
 //! later transaction can overtake it.
 
-use super::database::Database;
+use super::bounds::{self, Publishing};
+use super::database::{self, Database};
+use super::fate::{Fate, Promise};
 use super::lease::{Finished, Lease};
 use super::lwlock::Lock;
 use super::mailbox::{Answer, MAX_WORDS, Request};
@@ -14,13 +16,10 @@ use super::snapshot::{Snapshot, Xid};
 use crate::engine::key::Seq;
 use crate::engine::settings::Micros;
 use crate::engine::tail::Publisher;
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// Streams one transaction can publish to before the slot says just "any stream". That is still right: all
-/// gaps in the database then wait for this transaction.
-const PUBLISHED: usize = 8;
 
 const IDLE: u32 = 0;
 const POSTED: u32 = 1;
@@ -39,6 +38,7 @@ pub struct Slot {
     inner: Lock<Inner>,
 }
 
+/// All of it is one session's. What its dispatcher has not collected yet outlives it, until the next one comes.
 #[repr(C)]
 struct Inner {
     pid: i32,
@@ -46,44 +46,11 @@ struct Inner {
     publishing: Publishing,
     fate: Fate,
     lease: Lease,
-    /// The answer to the request that was taken is a word to rely on.
-    is_binding: bool,
+    /// What the transaction will rely on once the request that was taken is answered.
+    makes_row: bool,
+    is_nack: bool,
     words: usize,
     mail: [i64; MAX_WORDS],
-}
-
-#[repr(C)]
-struct Publishing {
-    /// Counts the slot's transactions, so that two of them are told apart.
-    transaction: u64,
-    xid: Xid,
-    since: Micros,
-    streams: usize,
-    bounds: [(u32, Seq); PUBLISHED],
-}
-
-/// What has become of the transaction, and what must not happen to it.
-#[repr(C)]
-struct Fate {
-    /// Whose dispatcher has to be told: that of the process that had the slot when it was written.
-    database: u32,
-    /// Requests from this number on were rolled back; 0: none.
-    aborted_from: u64,
-    /// Requests up to this number were committed, as far as they weren't rolled back; 0: none.
-    committed_upto: u64,
-    /// The transaction relies on the word of a dispatcher: it has acked, rejected, nacked or redelivered.
-    finishes: bool,
-    /// It is past the point where it could be refused.
-    committing: bool,
-    /// That dispatcher is gone: the transaction must not commit.
-    doomed: bool,
-}
-
-impl Fate {
-    /// The dispatcher has been told.
-    fn is_empty(&self) -> bool {
-        self.aborted_from == 0 && self.committed_upto == 0
-    }
 }
 
 /// What the dispatcher collects from a slot.
@@ -122,39 +89,50 @@ impl Slot {
 
     // ---- the owner's side ----
 
-    /// Takes the slot over for this process.
-    pub(super) fn own(&self) {
-        // SAFETY: plain values of this process; its latch lies in shared memory.
-        let (pid, latch, database) =
-            unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch, pg_sys::MyDatabaseId) };
-        self.await_collection(database);
-        let mut inner = self.inner.lock();
-        inner.pid = pid;
-        inner.database = database.to_u32();
-        self.latch.store(latch, Ordering::Release);
-        self.state.store(IDLE, Ordering::Release);
-    }
-
-    /// Has the dispatcher of another database collect what the last owner left for it. One that is alive does
-    /// so within milliseconds; one that isn't has forgotten what it is about.
-    fn await_collection(&self, database: pg_sys::Oid) {
+    /// Takes the slot over for this process, once what the last one left in it has been collected: by a dispatcher of the
+    /// same database before it collects anything of this one; by another's now, or by nobody.
+    pub(super) fn own(&self) -> Result<()> {
+        /// A dispatcher that is alive collects within milliseconds.
         const PATIENCE: Duration = Duration::from_secs(30);
         let until = Instant::now() + PATIENCE;
-        loop {
-            let (left_for, is_empty) = {
-                let fate = &self.inner.lock().fate;
-                (pg_sys::Oid::from(fate.database), fate.is_empty())
-            };
-            if is_empty || left_for == database {
-                return;
+        while let Some(left_for) = self.try_own() {
+            if Instant::now() > until {
+                return Err(Error::Uncollected);
             }
-            match Database::find(left_for).map(|database| &database.dispatcher) {
-                Some(alive) if alive.pid() != 0 && Instant::now() < until => alive.wake(),
-                _ => return,
-            }
+            left_for.dispatcher.wake();
             super::call::sleep(Duration::from_millis(1));
             pgrx::check_for_interrupts!();
         }
+        Ok(())
+    }
+
+    /// The same, or the database whose dispatcher has to collect first. One that isn't there has forgotten what it is
+    /// about: the next one learns from the tables what was committed.
+    fn try_own(&self) -> Option<&'static Database> {
+        // SAFETY: plain values of this process; its latch lies in shared memory.
+        let (pid, latch, here) =
+            unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch, pg_sys::MyDatabaseId.to_u32()) };
+        let mut inner = self.inner.lock();
+        if inner.database != here {
+            let left_for = Database::find(pg_sys::Oid::from(inner.database));
+            let alive = left_for.filter(|database| database.dispatcher.pid() != 0);
+            if alive.is_some() && !inner.fate.is_told() {
+                return alive;
+            }
+            inner.fate = Fate::default();
+            inner.lease.clear();
+        }
+        inner.pid = pid;
+        inner.database = here;
+        inner.fate.end();
+        inner.lease.revoke();
+        let chunks = inner.publishing.end();
+        self.suspends.store(0, Ordering::Release);
+        self.latch.store(latch, Ordering::Release);
+        self.state.store(IDLE, Ordering::Release);
+        drop(inner);
+        chunks.give_back();
+        None
     }
 
     /// Leaves the slot to the next process.
@@ -185,17 +163,15 @@ impl Slot {
         let mut inner = self.inner.lock();
         // The dispatcher takes its word back before it takes note of a change; here it hasn't yet. And a rollback that
         // it doesn't know of would be taken for one of what is finished here, too.
-        let is_elsewhere = !inner.fate.is_empty() && inner.fate.database != inner.database;
         if !inner.lease.is_of(request)
             || here.has_config_changed()
-            || inner.fate.aborted_from != 0
-            || is_elsewhere
+            || inner.fate.has_untold_rollback()
         {
             return None;
         }
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        inner.lease.finish(number, places);
-        inner.fate.finishes = true;
+        let reign = inner.lease.finish(number, places);
+        inner.fate.promise(Promise::Journalled, number, reign);
         Some(number)
     }
 
@@ -221,17 +197,14 @@ impl Slot {
     pub(super) fn abort(&self, from: u64) -> bool {
         let mut inner = self.inner.lock();
         inner.lease.revoke_from(from);
+        inner.fate.void_from(from);
         let last = self.number.load(Ordering::Relaxed);
         let unseen = self.state.load(Ordering::Relaxed) == POSTED;
         self.state.store(IDLE, Ordering::Release);
         if unseen && from == last {
             return false;
         }
-        inner.fate.database = inner.database;
-        inner.fate.aborted_from = match inner.fate.aborted_from {
-            0 => from,
-            earlier => earlier.min(from),
-        };
+        inner.fate.tell_aborted(from);
         true
     }
 
@@ -239,46 +212,46 @@ impl Slot {
     pub(super) fn commit(&self) {
         let mut inner = self.inner.lock();
         self.state.store(IDLE, Ordering::Release);
-        inner.fate.database = inner.database;
-        inner.fate.committed_upto = self.number.load(Ordering::Relaxed);
+        let upto = self.number.load(Ordering::Relaxed);
+        inner.fate.tell_committed(upto);
     }
 
-    /// The transaction is about to commit. False if the dispatcher that it got its acks from is gone.
+    /// The transaction is about to commit. False if the dispatcher whose word it relies on is gone.
     pub(super) fn may_commit(&self) -> bool {
         let mut inner = self.inner.lock();
-        inner.fate.committing = inner.fate.finishes && !inner.fate.doomed;
-        !inner.fate.doomed
+        // Read under the lock: a dispatcher that ends its reign looks at all slots after that.
+        let reign = Database::here().map_or(0, Database::reign);
+        inner.fate.may_commit(reign)
     }
 
     /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
     pub(super) fn end(&self) -> bool {
-        let mut inner = self.inner.lock();
-        let was_committing = inner.fate.committing;
-        inner.fate.finishes = false;
-        inner.fate.committing = false;
-        inner.fate.doomed = false;
-        was_committing
+        self.inner.lock().fate.end()
     }
 
     /// Notes the lowest seq that this transaction can take in a stream.
-    pub(super) fn publish(&self, stream: pg_sys::Oid, bound: Seq, xid: Xid) {
+    pub(super) fn publish(&self, stream: pg_sys::Oid, bound: Seq, xid: Xid) -> Result<()> {
+        // Nobody else adds to it.
+        let is_full = self.inner.lock().publishing.is_full();
+        let chunk = match is_full {
+            true => Some(bounds::take().ok_or(Error::TooManyPublished)?),
+            false => None,
+        };
         let mut inner = self.inner.lock();
         let publishing = &mut inner.publishing;
-        if publishing.streams == 0 {
+        if publishing.is_empty() {
             publishing.transaction += 1;
             publishing.xid = xid;
             publishing.since = super::now();
         }
-        match publishing.bounds.get_mut(publishing.streams) {
-            Some(free) => *free = (stream.to_u32(), bound),
-            None => publishing.bounds[PUBLISHED - 1] = (0, 1),
-        }
-        publishing.streams += 1;
+        publishing.add(stream.to_u32(), bound, chunk);
+        Ok(())
     }
 
     /// The publishing transaction is over, and its commit is visible.
     pub(super) fn end_publishing(&self) {
-        self.inner.lock().publishing.streams = 0;
+        let chunks = self.inner.lock().publishing.end();
+        chunks.give_back();
     }
 
     /// Keeps the workers of a database away until the transaction ends; `None`: no longer.
@@ -293,24 +266,18 @@ impl Slot {
         let mut inner = self.inner.lock();
         let number = self.number.load(Ordering::Relaxed);
         let mut mail = Mail { number, ..Mail::default() };
-        let is_here = |of: u32| of == database.to_u32();
-        if is_here(inner.database) || !inner.fate.is_empty() && is_here(inner.fate.database) {
-            mail.finished = inner.lease.take_finished();
+        if inner.database != database.to_u32() {
+            return mail;
         }
-        if is_here(inner.fate.database) {
-            let from = std::mem::take(&mut inner.fate.aborted_from);
-            mail.aborted_from = (from != 0).then_some(from);
-            let upto = std::mem::take(&mut inner.fate.committed_upto);
-            mail.committed_upto = (upto != 0).then_some(upto);
-        }
-        if is_here(inner.database) {
-            mail.pid = inner.pid;
-            if self.state.load(Ordering::Relaxed) == POSTED {
-                self.state.store(TAKEN, Ordering::Release);
-                mail.request = Request::decode(&inner.mail[..inner.words]);
-                inner.is_binding =
-                    mail.request.as_ref().is_some_and(Request::takes_effect_at_commit);
-            }
+        mail.pid = inner.pid;
+        mail.finished = inner.lease.take_finished();
+        (mail.aborted_from, mail.committed_upto) = inner.fate.take();
+        if self.state.load(Ordering::Relaxed) == POSTED {
+            self.state.store(TAKEN, Ordering::Release);
+            mail.request = Request::decode(&inner.mail[..inner.words]);
+            let promise = mail.request.as_ref().map_or(Promise::None, Request::promise);
+            inner.makes_row = promise == Promise::Journalled;
+            inner.is_nack = promise == Promise::Unwritten;
         }
         mail
     }
@@ -322,7 +289,7 @@ impl Slot {
 
     /// The same, with deliveries that the session may finish on its own word.
     pub fn grant(&self, number: u64, answer: &Answer) -> bool {
-        self.answer_and(number, answer, |lease| lease.grant(number))
+        self.answer_and(number, answer, |lease| lease.grant(number, database::own_reign()))
     }
 
     fn answer_and(&self, number: u64, answer: &Answer, and: impl FnOnce(&mut Lease)) -> bool {
@@ -337,9 +304,14 @@ impl Slot {
             inner.mail[..len].copy_from_slice(&words[..len]);
             inner.words = len;
             and(&mut inner.lease);
-            // In one with the answer: a dispatcher that starts after this dooms the transaction, one that
-            // starts before it answers itself.
-            inner.fate.finishes |= inner.is_binding;
+            // In one with the answer: a dispatcher that starts after this has another reign, one that starts before it
+            // answers itself.
+            let promise = match (inner.makes_row, inner.is_nack) {
+                (true, _) => Promise::Journalled,
+                (_, true) => Promise::Unwritten,
+                _ => Promise::None,
+            };
+            inner.fate.promise(promise, number, database::own_reign());
             self.state.store(ANSWERED, Ordering::Release);
         }
         let latch = self.latch.load(Ordering::Acquire);
@@ -366,20 +338,23 @@ impl Slot {
     }
 
     /// A dispatcher starts, and knows nothing of what its predecessor promised: requests that it had taken
-    /// are to be asked again, and transactions that rely on its word must not commit. True if one of them is
-    /// just committing: its rows have to be waited for.
-    pub fn reset(&self, database: pg_sys::Oid) -> bool {
+    /// are to be asked again, and sessions have no word of it any more.
+    pub fn reset(&self, database: pg_sys::Oid) {
         let mut inner = self.inner.lock();
         if inner.database != database.to_u32() {
-            return false;
+            return;
         }
         if self.state.load(Ordering::Relaxed) == TAKEN {
             self.state.store(POSTED, Ordering::Release);
         }
-        inner.lease.revoke();
-        inner.lease.take_finished();
-        inner.fate.doomed |= inner.fate.finishes && !inner.fate.committing;
-        inner.fate.committing
+        inner.lease.clear();
+    }
+
+    /// True while a transaction commits that relies on the word of a dispatcher of this database: it has been found that
+    /// it may, and others don't see it yet.
+    pub fn is_committing(&self, database: pg_sys::Oid) -> bool {
+        let inner = self.inner.lock();
+        inner.database == database.to_u32() && inner.fate.is_committing()
     }
 
     /// True while the workers of `database` must stay away from it.
@@ -416,9 +391,8 @@ pub fn publishers(database: &Database, stream: pg_sys::Oid) -> Publishers {
     let oid = stream.to_u32();
     let bound_of = |(index, slot): (usize, &Slot)| {
         let inner = slot.inner.lock();
-        let Publishing { transaction, xid, streams, ref bounds, .. } = inner.publishing;
-        let used = &bounds[..streams.min(PUBLISHED)];
-        let bound = used.iter().filter(|&&(s, _)| s == oid || s == 0).map(|&(_, b)| b).min()?;
+        let bound = inner.publishing.bound_on(oid)?;
+        let Publishing { transaction, xid, .. } = inner.publishing;
         Some((Publisher { slot: u32::try_from(index).ok()?, transaction, bound }, xid))
     };
     Publishers(database.publishing().filter_map(bound_of).collect())

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How often databases that have appeared by themselves are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// The same, while there are more of them than entries to ask them by.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// Waits between starts of a process that keeps failing: from the first to the last of these, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
@@ -47,16 +50,15 @@ struct Attempts(HashMap<Job, Attempt>);
 pub fn run(segment: &'static Segment) {
     let mut attempts = Attempts::default();
     let mut known: HashSet<Oid> = HashSet::new();
-    let mut looked_at: Option<Instant> = None;
+    let mut look_at = Instant::now();
     while !process::must_end() {
-        if looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY) {
-            look_for_databases(segment, &mut known);
-            looked_at = Some(Instant::now());
+        if look_at <= Instant::now() {
+            look_at = Instant::now() + look_for_databases(segment, &mut known);
         }
         let again = [
             start_dispatchers(segment, &mut attempts),
             start_capturers(&mut attempts),
-            Some(LOOK_EVERY),
+            Some(look_at.saturating_duration_since(Instant::now())),
         ];
         attempts.0.retain(|_, last| last.at.elapsed() < last.pause + SETTLED);
         process::wait(again.into_iter().flatten().min());
@@ -64,25 +66,32 @@ pub fn run(segment: &'static Segment) {
 }
 
 /// Has each database that is new to the launcher asked whether it has the extension, and frees the entries of
-/// databases that are gone.
-fn look_for_databases(segment: &'static Segment, known: &mut HashSet<Oid>) {
-    let Ok(all) = process::transaction(|| Ok(catalog::databases())) else { return };
-    for &database in all.iter().filter(|database| !known.contains(database)) {
-        match Database::find_or_add(database) {
-            Some(entry) => entry.want(true),
-            None => segment.launcher.set_error("too many databases: raise sequin.max_databases"),
-        }
-    }
-    known.clear();
-    known.extend(all);
+/// databases that are gone. Returns when to look again.
+fn look_for_databases(segment: &'static Segment, known: &mut HashSet<Oid>) -> Duration {
+    let Ok(all) = process::transaction(|| Ok(catalog::databases())) else { return LOOK_EVERY };
+    known.retain(|database| all.contains(database));
+    // An entry is free again as soon as its database has been asked, and hasn't got the extension.
+    let new = all.iter().copied().filter(|database| !known.contains(database));
+    let (asked, left): (Vec<Oid>, Vec<Oid>) =
+        new.partition(|&database| Database::find_or_add(database).is_some());
+    known.extend(asked);
     let is_gone =
-        |oid: Oid| oid != Oid::INVALID && !known.contains(&oid) && database_name(oid) == Ok(None);
+        |oid: Oid| oid != Oid::INVALID && !all.contains(&oid) && database_name(oid) == Ok(None);
     for entry in segment.databases().iter().filter(|entry| is_gone(entry.oid())) {
         entry.free();
     }
     for (_, entry) in capturers::all().filter(|(_, entry)| is_gone(entry.database())) {
         entry.give_back(true);
     }
+    if left.is_empty() {
+        return LOOK_EVERY;
+    }
+    let is_asking = |entry: &Database| entry.oid() != Oid::INVALID && !entry.has_settled();
+    if segment.databases().iter().any(is_asking) {
+        return LOOK_AGAIN;
+    }
+    segment.launcher.set_error("too many databases: raise sequin.max_databases");
+    LOOK_EVERY
 }
 
 fn database_name(database: Oid) -> Result<Option<String>, String> {

@@ -2,6 +2,7 @@
 //! All in transactions that commit asynchronously: a crash may lose the last moments, and their messages come
 //! early once more.
 
+use super::requests;
 use super::{ConsumerState, Dispatcher, LastCheckpoint, World};
 use crate::engine::ack_rows;
 use crate::engine::event::{Change, Event, Item};
@@ -83,6 +84,7 @@ impl Dispatcher {
     /// Before this process ends: everything.
     pub(super) fn stop(&mut self) {
         self.revoke_all();
+        requests::hand_over(self.database);
         self.settle_last();
         self.after_changes();
         self.write_events();

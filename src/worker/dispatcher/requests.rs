@@ -13,7 +13,7 @@ use crate::pg::mailbox::{Answer, LEASES_PER_ANSWER, Request};
 use crate::pg::shmem::{Segment, segment};
 use crate::pg::slot::{Mail, Slot};
 use crate::pg::{catalog, now, process};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) fn slots() -> &'static [Slot] {
     segment().map_or(&[][..], Segment::slots)
@@ -47,19 +47,32 @@ pub(super) fn refuse_all(database: &Database) {
     }
 }
 
-/// A dispatcher starts: what its predecessor has taken is asked again, transactions that rely on its word are
-/// doomed, and those that are just committing are waited for, so that their rows are read.
+/// A dispatcher starts: what its predecessor has taken is asked again. Transactions that rely on that one's word can't
+/// begin to commit any more, and those that are just committing are waited for, so that their rows are read.
 pub(super) fn take_over(database: &Database) {
+    database.begin_reign();
+    for (n, slot) in slots().iter().enumerate() {
+        slot.reset(database.oid());
+        database.notify_request(n);
+    }
+    await_commits(database, None);
+}
+
+/// A dispatcher ends: from now on no nack counts that it knows of and hasn't been told the end of. One that is just
+/// committing is waited for; not for long, as a commit may wait for a standby.
+pub(super) fn hand_over(database: &Database) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    database.end_reign();
+    await_commits(database, Some(Instant::now() + PATIENCE));
+}
+
+fn await_commits(database: &Database, until: Option<Instant>) {
     let oid = database.oid();
-    loop {
-        let mut committing = false;
-        for (n, slot) in slots().iter().enumerate() {
-            committing |= slot.reset(oid);
-            database.notify_request(n);
-        }
-        if !committing || process::must_end() {
-            return;
-        }
+    let is_over = || match until {
+        Some(until) => Instant::now() > until,
+        None => process::must_end(),
+    };
+    while slots().iter().any(|slot| slot.is_committing(oid)) && !is_over() {
         process::wait(Some(Duration::from_millis(10)));
     }
 }
