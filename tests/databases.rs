@@ -384,6 +384,7 @@ fn workers_work_whatever_a_database_sets() {
         SET idle_in_transaction_session_timeout = 0; SET search_path = public;
         SET default_transaction_read_only = off; SET session_replication_role = origin;
         SET default_tablespace = ''; SET default_transaction_deferrable = off;
+        SET standard_conforming_strings = on;
         SET default_transaction_isolation = 'read committed'; SET default_table_access_method = heap";
     wait_until("the session is its own", seconds(20), || {
         client.batch_execute(own).is_ok() || {

@@ -213,6 +213,13 @@ impl Launcher {
     }
 }
 
+/// A process that sleeps hangs every DROP DATABASE of its cluster: that of a test that fails, too.
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
 fn a_nack_between_two_dispatchers_fails_at_commit_and_an_ack_counts() {
     let cluster = Cluster::start();
     let database = cluster.database("between");

@@ -7,7 +7,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use postgres::Client;
 
-use crate::calls::{millis, seconds};
+use super::neighbour;
+use crate::calls::{millis, seconds, sqlstate};
 use crate::cluster::{Cluster, Database, Stop, signal, wait_until};
 
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +23,21 @@ pub enum Fault {
     TerminateWorkers,
     /// The dispatcher gets no CPU time for a while.
     StopDispatcher,
+    /// The stream's table is somebody else's for a while.
+    LockTable,
+    /// The same, by a prepared transaction, which nobody's end takes back.
+    Prepare,
+    /// Many rows are inserted and rolled back: dead entries of the index, which hold nothing.
+    RollBackMany,
+    /// Many rows are inserted and deleted in one transaction.
+    DeleteMany,
+    /// The other database is dropped, and made again.
+    DropDatabase,
     /// Nothing happens: only now can an empty answer be judged.
     Calm,
 }
 
-pub const FAULTS: [Fault; 9] = [
+pub const FAULTS: [Fault; 14] = [
     Fault::KillChild,
     Fault::KillServer,
     Fault::StopImmediate,
@@ -35,6 +46,11 @@ pub const FAULTS: [Fault; 9] = [
     Fault::CancelClients,
     Fault::TerminateWorkers,
     Fault::StopDispatcher,
+    Fault::LockTable,
+    Fault::Prepare,
+    Fault::RollBackMany,
+    Fault::DeleteMany,
+    Fault::DropDatabase,
     Fault::Calm,
 ];
 
@@ -78,6 +94,13 @@ impl Fault {
             Fault::CancelClients => storm(database, rng, "cancel", CLIENTS),
             Fault::TerminateWorkers => storm(database, rng, "terminate", WORKERS),
             Fault::StopDispatcher => stop_dispatcher(database, durations.stopped),
+            Fault::LockTable => lock_table(database, millis(rng.u64(100..2000))),
+            Fault::Prepare => prepare(database, millis(rng.u64(100..2000))),
+            Fault::RollBackMany => insert_many(database, "ROLLBACK"),
+            Fault::DeleteMany => {
+                insert_many(database, "DELETE FROM sequin_stream.load WHERE key = 'many'; COMMIT");
+            }
+            Fault::DropDatabase => neighbour::make(cluster),
             Fault::Calm => thread::sleep(durations.calm),
         }
     }
@@ -127,10 +150,50 @@ fn stop_dispatcher(database: &Database, duration: Duration) {
     signal("CONT", &[pid as u32]);
 }
 
+const LOCK: &str = "LOCK TABLE sequin_stream.load IN ACCESS EXCLUSIVE MODE";
+
+fn lock_table(database: &Database, duration: Duration) {
+    let mut admin = connect_to(database.cluster, &database.name);
+    admin.batch_execute(&format!("BEGIN; {LOCK}")).unwrap();
+    thread::sleep(duration);
+    admin.batch_execute("COMMIT").unwrap();
+}
+
+/// What sequin has to be told of can't be prepared; a lock can.
+fn prepare(database: &Database, duration: Duration) {
+    let mut admin = connect_to(database.cluster, &database.name);
+    for call in ["sequin.pause_consumer('ordered')", "sequin.publish('load', 'never', '-1')"] {
+        admin.batch_execute(&format!("BEGIN; SELECT {call}")).unwrap();
+        let refused = admin.batch_execute("PREPARE TRANSACTION 'refused'");
+        assert_eq!(sqlstate(refused), "0A000", "{call}");
+        admin.batch_execute("ROLLBACK").unwrap();
+    }
+    admin.batch_execute(&format!("BEGIN; {LOCK}; PREPARE TRANSACTION 'lock'")).unwrap();
+    drop(admin);
+    thread::sleep(duration);
+    let mut admin = connect_to(database.cluster, &database.name);
+    admin.batch_execute("COMMIT PREPARED 'lock'").unwrap();
+}
+
+fn insert_many(database: &Database, end: &str) {
+    const MANY: u32 = 200_000;
+    let mut admin = connect_to(database.cluster, &database.name);
+    let insert = format!(
+        "BEGIN; INSERT INTO sequin_stream.load (key, data)
+         SELECT 'many', '-1' FROM generate_series(1, {MANY})"
+    );
+    admin.batch_execute(&insert).unwrap();
+    admin.batch_execute(end).unwrap();
+}
+
 fn connect(cluster: &Cluster) -> Client {
+    connect_to(cluster, "postgres")
+}
+
+fn connect_to(cluster: &Cluster, database: &str) -> Client {
     let mut client = None;
     wait_until("the server is there", BACK, || {
-        client = cluster.try_connect("postgres").ok();
+        client = cluster.try_connect(database).ok();
         client.is_some()
     });
     client.unwrap()

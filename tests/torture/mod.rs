@@ -4,6 +4,7 @@
 mod checker;
 mod fault;
 mod history;
+mod neighbour;
 mod publisher;
 mod recorder;
 mod worker;
@@ -41,6 +42,8 @@ const PUBLISHERS: u64 = 8;
 const WORKERS_OF_A_CONSUMER: u64 = 8;
 /// Who changes the tables of a source.
 const WRITERS: u64 = 2;
+/// Who works in the second database.
+const NEIGHBOURS: u64 = 3;
 
 /// Publishers wait while so many messages are unfinished: what was published at the end has to be worked off.
 const MOST_UNFINISHED: i64 = 5000;
@@ -93,8 +96,10 @@ fn histories_hold_whatever_the_server_suffers() {
     let duration = seconds_to_run();
     let seed = Seed::new();
     eprintln!("torture: {} s, SEED={}", duration.as_secs(), seed.number());
-    let cluster = Cluster::start_with(LOGICAL_DECODING);
+    let cluster =
+        Cluster::start_with(&format!("{LOGICAL_DECODING}\nmax_prepared_transactions = 2"));
     let mut fixture = Fixture::on(&cluster, "torture", "");
+    neighbour::make(&cluster);
     let tables = northwind::load(&mut fixture);
     let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
     fixture.client.create_source("src", &tables, "");
@@ -113,6 +118,7 @@ fn histories_hold_whatever_the_server_suffers() {
     let mut history = recorder.into_history();
     history.end = end(&mut fixture.client);
     judge(&history, &cluster, &seed);
+    neighbour::judge(&cluster);
 
     fixture.client.finish_backfills();
     replay(&mut fixture.client, &tables);
@@ -139,6 +145,8 @@ fn suffer(database: &Database, recorder: &Recorder, seed: &Seed, duration: Durat
             let number = id as usize % CONSUMERS.len();
             let mut worker = Worker::new(recorder, &CONSUMERS[number], number, rng);
             keep_on(database, done, |client| worker.step(client));
+        } else if id <= PUBLISHERS + workers + NEIGHBOURS {
+            neighbour::work(database.cluster, done, &mut rng);
         } else {
             while !done.is_set() {
                 northwind::write_until_it_fails(database, &mut rng, done, millis(10));
@@ -146,7 +154,7 @@ fn suffer(database: &Database, recorder: &Recorder, seed: &Seed, duration: Durat
             }
         }
     };
-    while_others(PUBLISHERS + workers + WRITERS, client, || {
+    while_others(PUBLISHERS + workers + NEIGHBOURS + WRITERS, client, || {
         inject_faults(database, recorder, &mut seed.rng(0), duration);
     });
 }
