@@ -8,6 +8,7 @@ use fastrand::Rng;
 use postgres::Client;
 
 use super::neighbour;
+use super::recorder::Recorder;
 use crate::calls::{millis, seconds, sqlstate};
 use crate::cluster::{Cluster, Database, Stop, signal, wait_until};
 
@@ -33,7 +34,7 @@ pub enum Fault {
     DeleteMany,
     /// The other database is dropped, and made again.
     DropDatabase,
-    /// Nothing happens: only now can an empty answer be judged.
+    /// Nothing happens, and little is published: only now can an empty answer be judged.
     Calm,
 }
 
@@ -77,7 +78,13 @@ impl Fault {
     }
 
     /// Returns when it is over, and the server there again.
-    pub fn inject(self, database: &Database, durations: Durations, rng: &mut Rng) {
+    pub fn inject(
+        self,
+        database: &Database,
+        recorder: &Recorder,
+        durations: Durations,
+        rng: &mut Rng,
+    ) {
         let cluster = database.cluster;
         match self {
             Fault::KillChild => kill_child(database),
@@ -101,7 +108,7 @@ impl Fault {
                 insert_many(database, "DELETE FROM sequin_stream.load WHERE key = 'many'; COMMIT");
             }
             Fault::DropDatabase => neighbour::make(cluster),
-            Fault::Calm => thread::sleep(durations.calm),
+            Fault::Calm => calm(recorder, durations.calm),
         }
     }
 }
@@ -148,6 +155,16 @@ fn stop_dispatcher(database: &Database, duration: Duration) {
     signal("STOP", &[pid as u32]);
     thread::sleep(duration);
     signal("CONT", &[pid as u32]);
+}
+
+/// At least until some empty answers have come that can be judged, however slow the machine is.
+fn calm(recorder: &Recorder, duration: Duration) {
+    const EMPTY: i64 = 30;
+    recorder.set_calm(true);
+    thread::sleep(duration);
+    let before = recorder.empty();
+    wait_until("workers have found nothing", BACK, || recorder.empty() - before >= EMPTY);
+    recorder.set_calm(false);
 }
 
 const LOCK: &str = "LOCK TABLE sequin_stream.load IN ACCESS EXCLUSIVE MODE";

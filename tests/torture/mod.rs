@@ -135,7 +135,8 @@ fn suffer(database: &Database, recorder: &Recorder, seed: &Seed, duration: Durat
             let mut publisher = Publisher::new(recorder, rng, id);
             keep_on(database, done, |client| {
                 let is_enough = recorder.published() > MOST_PUBLISHED;
-                if is_enough || recorder.backlog() > MOST_UNFINISHED {
+                let is_calm = recorder.is_calm() && fastrand::u8(0..10) > 0;
+                if is_enough || is_calm || recorder.backlog() > MOST_UNFINISHED {
                     thread::sleep(millis(20));
                     return Ok(());
                 }
@@ -164,7 +165,7 @@ fn inject_faults(database: &Database, recorder: &Recorder, rng: &mut Rng, durati
     let is_short = duration.is_zero();
     let durations = Durations {
         stopped: if is_short { seconds(3) } else { seconds(10) },
-        calm: if is_short { seconds(5) } else { seconds(10) },
+        calm: if is_short { seconds(4) } else { seconds(10) },
     };
     let until = Instant::now() + duration;
     loop {
@@ -173,7 +174,7 @@ fn inject_faults(database: &Database, recorder: &Recorder, rng: &mut Rng, durati
         for fault in faults {
             thread::sleep(millis(rng.u64(200..1500)));
             let begun = recorder.now();
-            fault.inject(database, durations, rng);
+            fault.inject(database, recorder, durations, rng);
             let (what, ended) = (fault.to_string(), recorder.now());
             if !is_short {
                 eprintln!(

@@ -1,7 +1,7 @@
 //! The run's clock, and where its clients write down what they saw.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Instant;
 
 use postgres::Error;
@@ -13,13 +13,22 @@ pub struct Recorder {
     history: Mutex<History>,
     published: AtomicI64,
     finished: Vec<AtomicI64>,
+    /// Calls of receive that brought nothing.
+    empty: AtomicI64,
+    is_calm: AtomicBool,
 }
 
 impl Recorder {
     pub fn new(history: History) -> Self {
         let finished = history.consumers.iter().map(|_| AtomicI64::new(0)).collect();
-        let published = AtomicI64::new(0);
-        Self { begun: Instant::now(), history: Mutex::new(history), published, finished }
+        Self {
+            begun: Instant::now(),
+            history: Mutex::new(history),
+            published: AtomicI64::new(0),
+            finished,
+            empty: AtomicI64::new(0),
+            is_calm: AtomicBool::new(false),
+        }
     }
 
     pub fn now(&self) -> Time {
@@ -36,6 +45,7 @@ impl Recorder {
     pub fn receive(&self, receive: Receive) {
         let finished = receive.deliveries.iter().filter(|d| d.finished != Effect::No).count();
         self.finished[receive.consumer].fetch_add(finished as i64, Ordering::Relaxed);
+        self.empty.fetch_add(receive.deliveries.is_empty().into(), Ordering::Relaxed);
         self.history.lock().unwrap().receives.push(receive);
     }
 
@@ -61,6 +71,20 @@ impl Recorder {
     pub fn backlog(&self) -> i64 {
         let finished = self.finished.iter().map(|finished| finished.load(Ordering::Relaxed));
         self.published.load(Ordering::Relaxed) - finished.max().unwrap_or(0)
+    }
+
+    /// Empty answers so far.
+    pub fn empty(&self) -> i64 {
+        self.empty.load(Ordering::Relaxed)
+    }
+
+    /// Little is published now, so that workers find nothing from time to time.
+    pub fn is_calm(&self) -> bool {
+        self.is_calm.load(Ordering::Relaxed)
+    }
+
+    pub fn set_calm(&self, is_calm: bool) {
+        self.is_calm.store(is_calm, Ordering::Relaxed);
     }
 
     pub fn published(&self) -> i64 {
