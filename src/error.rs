@@ -55,6 +55,8 @@ pub enum Error {
     NotConsumerOwner { consumer: String, owner: String },
     #[error("permission denied for stream \"{0}\"")]
     NoSelect(String),
+    #[error("permission denied for schema sequin_stream")]
+    NoSchemaUsage,
     #[error("source \"{0}\" does not exist")]
     NoSource(String),
     #[error("source \"{0}\" already exists")]
@@ -192,6 +194,7 @@ impl Error {
             | Error::NotPublicationOwner { .. }
             | Error::AllTables
             | Error::NoSelect(_)
+            | Error::NoSchemaUsage
             | Error::NoInsert(_)
             | Error::NoTableSelect(_)
             | Error::TableRowSecurity(_)
@@ -265,6 +268,9 @@ impl Error {
             }
             Error::NoSelect(stream) => {
                 format!("Have its owner run: GRANT SELECT ON sequin_stream.\"{stream}\" TO the role.")
+            }
+            Error::NoSchemaUsage => {
+                "Have its owner run: GRANT USAGE ON SCHEMA sequin_stream TO the role.".into()
             }
             Error::NoSource(_) => {
                 "See sequin.sources for those there are, or create it with sequin.create_source().".into()
