@@ -4,6 +4,12 @@
 -- No table that is dumped has a foreign key: those of an extension's tables are there before the rows, and
 -- pg_restore --jobs loads tables in any order. The functions see to it that nothing refers to what is not there.
 
+-- First of all: in a schema of somebody else's, nothing that follows would be safe from him.
+CREATE FUNCTION sequin._check_installation() RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_check_installation';
+SELECT sequin._check_installation();
+DROP FUNCTION sequin._check_installation();
+
 -- Streams' tables live here and are no members of the extension: pg_dump, GRANT and COPY treat them as the
 -- user's own.
 CREATE SCHEMA sequin_stream;

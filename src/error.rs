@@ -41,6 +41,8 @@ pub enum Error {
     NoStream(String),
     #[error("table \"{0}\" is not a stream any more")]
     NotAStream(String),
+    #[error("sequin.{function}() cannot be a trigger of table \"{table}\"")]
+    ForeignTrigger { table: String, function: &'static str },
     #[error("stream \"{0}\" already exists")]
     StreamExists(String),
     #[error("cannot drop stream \"{stream}\" because it has consumers")]
@@ -117,6 +119,12 @@ pub enum Error {
     TooManyDatabases,
     #[error("consumer \"{0}\" is not active yet")]
     ConsumerUncommitted(String),
+    #[error("schema \"{schema}\" cannot be taken for the extension sequin")]
+    SchemaTaken { schema: &'static str, fault: String },
+    #[error("schema \"sequin\" is not that of the extension sequin")]
+    NotOurSchema,
+    #[error("sequin.{0} is not part of the extension sequin")]
+    NotAMember(String),
     #[error("the dispatcher of this database is not running")]
     NoDispatcher(Option<String>),
     #[error("the dispatcher cannot read the stream")]
@@ -183,7 +191,7 @@ impl Error {
             | Error::ConsumerExists(_)
             | Error::SourceExists(_)
             | Error::PublicationExists(_) => ERRCODE_DUPLICATE_OBJECT,
-            Error::NotAStream(_) => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::NotAStream(_) | Error::ForeignTrigger { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::StreamInUse { .. } | Error::StreamFed { .. } => {
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST
             }
@@ -204,6 +212,9 @@ impl Error {
             }
             Error::TooManyRedelivered(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NotPreloaded
+            | Error::SchemaTaken { .. }
+            | Error::NotOurSchema
+            | Error::NotAMember(_)
             | Error::ConsumerUncommitted(_)
             | Error::NoDispatcher(_)
             | Error::NoIdentity(_)
@@ -249,6 +260,9 @@ impl Error {
             Error::NotAStream(_) => {
                 "Its first columns must be seq, key, data, headers and inserted_at as sequin.create_stream() made them, with the primary key on seq."
                     .into()
+            }
+            Error::ForeignTrigger { .. } => {
+                "It is for the tables that sequin makes. Drop the trigger from this one.".into()
             }
             Error::StreamExists(_) => "Choose another name, or drop the stream first.".into(),
             Error::StreamInUse { .. } => {
@@ -339,6 +353,16 @@ impl Error {
             Error::CannotPrepare => {
                 "Use COMMIT, or leave publishing and acking out of two-phase transactions.".into()
             }
+            Error::SchemaTaken { schema, .. } => {
+                format!("Rename or drop schema \"{schema}\", then create the extension, which makes it anew.")
+            }
+            Error::NotOurSchema => {
+                "Rename this schema, and give the one that the extension was created in its name back."
+                    .into()
+            }
+            Error::NotAMember(name) => {
+                format!("Run ALTER EXTENSION sequin ADD for sequin.{name}, if it is the extension's own.")
+            }
             Error::NotPreloaded => "Add sequin to shared_preload_libraries and restart the server.".into(),
             Error::TooManyDatabases => {
                 "Raise sequin.max_databases, and max_worker_processes with it, and restart the server."
@@ -368,6 +392,7 @@ impl Error {
                 let headers = headers.map_or("no".into(), |n| n.to_string());
                 Some(format!("There are {keys} keys, {data} data, and {headers} headers."))
             }
+            Error::SchemaTaken { fault, .. } => Some(fault.clone()),
             Error::StreamInUse { consumers, .. } => Some(format!("Its consumers: {consumers}.")),
             Error::StreamFed { sources, .. } => Some(format!("Its sources: {sources}.")),
             Error::NotCapturable { fault, .. } => Some(fault.clone()),

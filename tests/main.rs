@@ -14,6 +14,7 @@ mod databases;
 mod dead_rows;
 mod dooming;
 mod faults;
+mod foreign_schema;
 mod in_the_way;
 mod leases;
 mod long_poll;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         crash::tests(),
         databases::tests(),
         faults::tests(),
+        foreign_schema::tests(),
         dead_rows::tests(),
         tour::tests(),
         sources::tests(),

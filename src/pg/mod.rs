@@ -12,6 +12,7 @@ pub mod decode;
 pub mod hooks;
 pub mod input;
 pub mod insert;
+pub mod installation;
 pub mod lease;
 pub mod lwlock;
 pub mod mailbox;

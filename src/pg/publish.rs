@@ -66,5 +66,6 @@ macro_rules! finfo {
         }
     };
 }
+pub(super) use finfo;
 finfo!(pg_finfo_sequin_on_publish);
 finfo!(pg_finfo_sequin_on_config_change);

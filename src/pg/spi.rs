@@ -74,6 +74,7 @@ impl Statement {
         args: &[Arg],
         f: impl FnOnce(&Rows) -> Result<R>,
     ) -> Result<R> {
+        super::catalog::check_own_schema()?;
         connected(|| {
             if self.plan.get().is_none() {
                 let _ = self.plan.set(Plan::new(self.sql, self.types)?);
