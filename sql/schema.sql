@@ -179,6 +179,8 @@ CREATE FUNCTION sequin.on_publish() RETURNS trigger
 CREATE FUNCTION sequin.on_config_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_config_change';
 
+REVOKE EXECUTE ON FUNCTION sequin.on_config_change() FROM PUBLIC;
+
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.streams
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.consumers

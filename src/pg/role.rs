@@ -64,6 +64,11 @@ pub fn may_select_columns(table: pg_sys::Oid, columns: &[i16]) -> bool {
     has_right_on(current(), table, columns, pg_sys::ACL_SELECT)
 }
 
+/// True if the current role may INSERT values for these columns of a table.
+pub fn may_insert_columns(table: pg_sys::Oid, columns: &[i16]) -> bool {
+    has_right_on(current(), table, columns, pg_sys::ACL_INSERT)
+}
+
 /// True if a role may INSERT into a table.
 pub fn may_insert(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
     has_right(role, table, pg_sys::ACL_INSERT)

@@ -26,6 +26,8 @@ pub const SEQ_ONLY: [i16; 1] = [SEQ as i16];
 pub const SEQ_AND_KEY: [i16; 2] = [SEQ as i16, KEY as i16];
 pub const SEQ_AND_TIME: [i16; 2] = [SEQ as i16, INSERTED_AT as i16];
 pub const ALL: [i16; 5] = [1, 2, 3, 4, 5];
+/// All that a publisher gives; the time is the table's own default.
+pub const PUBLISHED: [i16; 4] = [1, 2, 3, 4];
 
 /// One message, while the scan stands on it.
 pub struct Message(*mut pg_sys::TupleTableSlot);

@@ -7,7 +7,7 @@ use crate::pg::append::{self, New};
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::spi::{self, Access, Arg, OuterContext, Plan, arg, connected};
-use crate::pg::{catalog, publish, scan, sequence};
+use crate::pg::{catalog, publish, role, scan, sequence};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -82,9 +82,19 @@ fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
     plan
 }
 
-/// Takes `n` seqs of a stream, ascending. Its table is locked before its sequence, as ALTER TABLE and DROP TABLE lock
-/// them: else there would be deadlocks with them.
+/// Takes `n` seqs of a stream, ascending. Who may not publish is refused before anything has happened that others could
+/// notice. The table is locked before its sequence, as ALTER TABLE and DROP TABLE lock them: else there would be deadlocks
+/// with them.
 fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+    if !role::may_use_schema_of(role::current(), table) {
+        return Err(Error::NoSchemaUsage);
+    }
+    if !role::may_insert_columns(table, &scan::PUBLISHED) {
+        return Err(Error::NoInsert(stream.into()));
+    }
+    if n == 0 {
+        return Ok(Vec::new());
+    }
     if !catalog::lock_for_writing(table) {
         return Err(Error::NoStream(stream.into()));
     }
@@ -119,6 +129,9 @@ pub fn insert_many(
     headers: Option<JsonbArray>,
 ) -> Result<Vec<Seq>> {
     let seqs = take_seqs(stream, table, count)?;
+    if seqs.is_empty() {
+        return Ok(seqs);
+    }
     let messages = || {
         let headers = headers.map(|headers| headers.elements());
         let mut messages = Vec::with_capacity(count);
@@ -145,6 +158,9 @@ pub fn append(
     mut data: Vec<String>,
 ) -> Result<()> {
     let seqs = take_seqs(stream, table, keys.len())?;
+    if seqs.is_empty() {
+        return Ok(());
+    }
     let messages = || {
         let texts = seqs.iter().zip(&keys).zip(&mut data);
         let message = |((&seq, key), data): ((&Seq, &String), &mut String)| New {
