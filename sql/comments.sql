@@ -571,9 +571,11 @@ COMMENT ON COLUMN sequin.backfills.status IS 'pending, running, done, cancelled,
 COMMENT ON COLUMN sequin.backfills.last_key IS 'Key of the last row read, as text: it goes on after that';
 COMMENT ON COLUMN sequin.backfills.rows_read IS 'Rows read; those that were changed meanwhile are counted out';
 
-COMMENT ON TABLE sequin.dead_letters IS
+COMMENT ON TABLE sequin.all_dead_letters IS 'The dead letters of all consumers: see the view sequin.dead_letters';
+COMMENT ON VIEW sequin.dead_letters IS
 $$Messages that a consumer has given up on, with a copy of their data: see sequin.reject(), sequin.redrive() and
-max_deliver. Members of the consumer's owner see its rows. They go when the consumer is dropped.$$;
+max_deliver. Members of the consumer's owner see its rows, who may read sequin.all_dead_letters sees all. They go when
+the consumer is dropped.$$;
 COMMENT ON COLUMN sequin.dead_letters.deliver_count IS 'How often it had been delivered';
 COMMENT ON COLUMN sequin.dead_letters.reason IS 'From sequin.reject(), or "max_deliver reached"';
 

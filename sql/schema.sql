@@ -98,7 +98,7 @@ CREATE TABLE sequin.checkpoints (
 );
 
 -- Written by: reject, redrive, drop_consumer, and the dispatcher for messages delivered max_deliver times.
-CREATE TABLE sequin.dead_letters (
+CREATE TABLE sequin.all_dead_letters (
     consumer text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,
     key text COLLATE "C" NOT NULL,
@@ -199,4 +199,4 @@ SELECT pg_catalog.pg_extension_config_dump('sequin.epoch', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.acks', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.checkpoints', '');
-SELECT pg_catalog.pg_extension_config_dump('sequin.dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.all_dead_letters', '');

@@ -9,6 +9,7 @@ mod harness;
 mod others;
 mod seed;
 
+mod backup_role;
 mod crash;
 mod databases;
 mod dead_rows;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         memory::tests(),
         crash::tests(),
         databases::tests(),
+        backup_role::tests(),
         faults::tests(),
         foreign_schema::tests(),
         dead_rows::tests(),

@@ -32,7 +32,7 @@ const MEMBERS: [&CStr; 10] = [
     c"outbox",
     c"acks",
     c"checkpoints",
-    c"dead_letters",
+    c"all_dead_letters",
     c"sources",
     c"source_progress",
     c"backfills",
