@@ -132,7 +132,8 @@ new_only         what commits from now on.  At most one of the three; none: the 
 condition, transform  only NULL in this version
 
 NULL: only where it is said, and for start_seq and start_time.
-Active once its transaction has committed.  Right: SELECT on the stream's table.
+Active once its transaction has committed.  Right: SELECT on the stream's table; with start_time or new_only
+unlimited by policies.
 Errors: 42704 no such stream, 42710 exists, 42602 bad name, 22023 bad value, 22004 NULL, 42501 no right,
 0A000 not in this version.
 
@@ -202,8 +203,9 @@ to_time   to the first message inserted at or after this time (inserted_at)
 Takes effect at commit. Everything from there on is delivered again, the first time with deliver_count 1.
 What was delivered and not acked is void: its ack_ids are dead. Dead letters and totals stay.
 To repeat only some messages use sequin.redeliver().
-Right: member of the role that owns the consumer.
-Errors: 42704 no such consumer, 22023 to_seq below 1, or both given, 22004 NULL, 42501 not the owner.
+Right: member of the role that owns the consumer; with to_time also SELECT on the stream's table, unlimited by
+policies.
+Errors: 42704 no such consumer, 22023 to_seq below 1, or both given, 22004 NULL, 42501 no right.
 
 Example: SELECT sequin.rewind('billing', to_time => now() - interval '1 hour');$$;
 
@@ -216,8 +218,8 @@ seqs      seqs in any order, from any query; NULLs among them are ignored; may n
 Left out of the count: a seq that is not in the stream, does not match the filters, has not been reached by
 the consumer yet, or is not finished.
 Takes effect at commit. deliver_count starts from 1 again, and order per key is kept.
-Right: member of the role that owns the consumer.
-Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 54000 more than 131072 unfinished messages
+Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
+Errors: 42704 no such consumer, 22004 NULL, 42501 no right, 54000 more than 131072 unfinished messages
 would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
 
 Example: SELECT sequin.redeliver('billing', array(SELECT seq FROM sequin.messages('orders', 'order.17.>')));$$;
@@ -306,8 +308,8 @@ reason    a text for whoever looks at the dead letter, or NULL
 Unknown, late and used ack_ids are left out of the count. The dead letter is a copy; a message that was
 deleted from the stream meanwhile is counted and leaves none. Later messages of the key go on.
 Takes effect at commit, and not if you roll back.
-Right: member of the role that owns the consumer.
-Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 40001 at COMMIT (run it again),
+Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
+Errors: 42704 no such consumer, 22004 NULL, 42501 no right, 40001 at COMMIT (run it again),
 55000 no dispatcher, 25006 read-only transaction or standby.
 
 Example: SELECT sequin.reject('billing', '{1099511627777}', 'no such customer');$$;
@@ -321,8 +323,8 @@ seqs      those of sequin.dead_letters to take; NULL: all; NULLs among them are 
 A dead letter whose message has been deleted from the stream stays where it is, and is not counted. Filters
 are not asked.
 Takes effect at commit. Waits for another redrive of the same dead letters.
-Right: member of the role that owns the consumer.
-Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 not the owner, 54000 more than 131072 unfinished
+Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
+Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 no right, 54000 more than 131072 unfinished
 messages would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
 
 Example: SELECT sequin.redrive('billing');$$;
@@ -478,17 +480,19 @@ $$Shows what a consumer has delivered and not finished, ascending by ack_id. Cha
 
 consumer  the consumer; may not be NULL
 
-Result: ack_id, seq, key (NULL if the message has been deleted), deliver_count, deadline (may be past while
+Result: ack_id, seq, key (NULL if the message has been deleted, or you may not read it), deliver_count, deadline (may be past while
 an open transaction has acked the message), pid (the process that received it; NULL if the dispatcher has
 been restarted since).
-Right: member of the role that owns the consumer.
+Right: member of the role that owns the consumer, or pg_monitor; for keys SELECT on the stream's table, unlimited by
+policies.
 Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 55000 consumer not committed, or no
 dispatcher, 25006 standby.
 
 Example: SELECT seq, key, deadline - now() AS time_left FROM sequin.in_flight('billing');$$;
 
 COMMENT ON VIEW sequin.stream_stats IS
-'One row for each stream. Everybody may read it. NULLs where the table was dropped by hand.';
+$$One row for each stream. Everybody may read it; messages and first_seq are for pg_monitor and for who may SELECT
+the stream's seqs. NULLs where the table was dropped by hand.$$;
 COMMENT ON COLUMN sequin.stream_stats.messages IS 'last_seq - first_seq + 1: an upper bound, gaps of rolled-back transactions count';
 COMMENT ON COLUMN sequin.stream_stats.bytes IS 'Size on disk of the table, its indexes and TOAST, in bytes';
 COMMENT ON COLUMN sequin.stream_stats.first_seq IS 'Lowest seq there is; NULL if there is none';
@@ -509,7 +513,7 @@ COMMENT ON COLUMN sequin.consumer_stats.lag IS 'Seqs of the stream beyond what t
 COMMENT ON COLUMN sequin.consumer_stats.redelivered_total IS 'Deliveries with a deliver_count above 1';
 COMMENT ON COLUMN sequin.consumer_stats.acked_total IS 'Acks that took effect';
 COMMENT ON COLUMN sequin.consumer_stats.dead_total IS 'Messages that became dead letters, by max_deliver or reject';
-COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished';
+COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished; for pg_monitor and who may SELECT it';
 COMMENT ON COLUMN sequin.consumer_stats.waiting IS 'Calls of receive that wait';
 COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, or unknown: no dispatcher, or the stream''s table is gone';
 COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it in the dispatcher';
@@ -567,9 +571,11 @@ COMMENT ON COLUMN sequin.backfills.status IS 'pending, running, done, cancelled,
 COMMENT ON COLUMN sequin.backfills.last_key IS 'Key of the last row read, as text: it goes on after that';
 COMMENT ON COLUMN sequin.backfills.rows_read IS 'Rows read; those that were changed meanwhile are counted out';
 
-COMMENT ON TABLE sequin.dead_letters IS
+COMMENT ON TABLE sequin.all_dead_letters IS 'The dead letters of all consumers: see the view sequin.dead_letters';
+COMMENT ON VIEW sequin.dead_letters IS
 $$Messages that a consumer has given up on, with a copy of their data: see sequin.reject(), sequin.redrive() and
-max_deliver. Members of the consumer's owner see its rows. They go when the consumer is dropped.$$;
+max_deliver. Members of the consumer's owner see its rows, who may read sequin.all_dead_letters sees all. They go when
+the consumer is dropped.$$;
 COMMENT ON COLUMN sequin.dead_letters.deliver_count IS 'How often it had been delivered';
 COMMENT ON COLUMN sequin.dead_letters.reason IS 'From sequin.reject(), or "max_deliver reached"';
 

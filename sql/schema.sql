@@ -4,6 +4,12 @@
 -- No table that is dumped has a foreign key: those of an extension's tables are there before the rows, and
 -- pg_restore --jobs loads tables in any order. The functions see to it that nothing refers to what is not there.
 
+-- First of all: in a schema of somebody else's, nothing that follows would be safe from him.
+CREATE FUNCTION sequin._check_installation() RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_check_installation';
+SELECT sequin._check_installation();
+DROP FUNCTION sequin._check_installation();
+
 -- Streams' tables live here and are no members of the extension: pg_dump, GRANT and COPY treat them as the
 -- user's own.
 CREATE SCHEMA sequin_stream;
@@ -92,7 +98,7 @@ CREATE TABLE sequin.checkpoints (
 );
 
 -- Written by: reject, redrive, drop_consumer, and the dispatcher for messages delivered max_deliver times.
-CREATE TABLE sequin.dead_letters (
+CREATE TABLE sequin.all_dead_letters (
     consumer text COLLATE "C" NOT NULL,
     seq bigint NOT NULL,
     key text COLLATE "C" NOT NULL,
@@ -173,6 +179,8 @@ CREATE FUNCTION sequin.on_publish() RETURNS trigger
 CREATE FUNCTION sequin.on_config_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_config_change';
 
+REVOKE EXECUTE ON FUNCTION sequin.on_config_change() FROM PUBLIC;
+
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.streams
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.consumers
@@ -191,4 +199,4 @@ SELECT pg_catalog.pg_extension_config_dump('sequin.epoch', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.acks', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.checkpoints', '');
-SELECT pg_catalog.pg_extension_config_dump('sequin.dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.all_dead_letters', '');

@@ -86,6 +86,16 @@ CROSS JOIN LATERAL (
                 WHEN b.tbl IS NOT NULL THEN 'backfilling'
                 ELSE 'streaming' END AS status) t;
 
+-- What users see of the dead letters: those of consumers whose owner they are members of. No row-level security on the
+-- table, which a role that only makes backups could not dump then. Who may read the table sees all.
+CREATE VIEW sequin.dead_letters WITH (security_barrier) AS
+SELECT d.consumer, d.seq, d.key, d.data, d.headers, d.deliver_count, d.reason, d.dead_at
+FROM sequin.all_dead_letters d
+WHERE pg_catalog.has_table_privilege('sequin.all_dead_letters'::pg_catalog.regclass, 'SELECT')
+   OR EXISTS (
+        SELECT FROM sequin.consumers c
+        WHERE c.name = d.consumer AND pg_catalog.pg_has_role(c.owner, 'USAGE'));
+
 CREATE VIEW sequin.workers AS
 SELECT w.process, w.database, w.pid, w.state, w.since, w.last_error
 FROM sequin._workers() w;

@@ -41,6 +41,8 @@ pub enum Error {
     NoStream(String),
     #[error("table \"{0}\" is not a stream any more")]
     NotAStream(String),
+    #[error("sequin.{function}() cannot be a trigger of table \"{table}\"")]
+    ForeignTrigger { table: String, function: &'static str },
     #[error("stream \"{0}\" already exists")]
     StreamExists(String),
     #[error("cannot drop stream \"{stream}\" because it has consumers")]
@@ -55,6 +57,8 @@ pub enum Error {
     NotConsumerOwner { consumer: String, owner: String },
     #[error("permission denied for stream \"{0}\"")]
     NoSelect(String),
+    #[error("permission denied for schema sequin_stream")]
+    NoSchemaUsage,
     #[error("source \"{0}\" does not exist")]
     NoSource(String),
     #[error("source \"{0}\" already exists")]
@@ -119,6 +123,12 @@ pub enum Error {
     Uncollected,
     #[error("consumer \"{0}\" is not active yet")]
     ConsumerUncommitted(String),
+    #[error("schema \"{schema}\" cannot be taken for the extension sequin")]
+    SchemaTaken { schema: &'static str, fault: String },
+    #[error("schema \"sequin\" is not that of the extension sequin")]
+    NotOurSchema,
+    #[error("sequin.{0} is not part of the extension sequin")]
+    NotAMember(String),
     #[error("the dispatcher of this database is not running")]
     NoDispatcher(Option<String>),
     #[error("the dispatcher cannot read the stream")]
@@ -185,7 +195,7 @@ impl Error {
             | Error::ConsumerExists(_)
             | Error::SourceExists(_)
             | Error::PublicationExists(_) => ERRCODE_DUPLICATE_OBJECT,
-            Error::NotAStream(_) => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::NotAStream(_) | Error::ForeignTrigger { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::StreamInUse { .. } | Error::StreamFed { .. } => {
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST
             }
@@ -196,6 +206,7 @@ impl Error {
             | Error::NotPublicationOwner { .. }
             | Error::AllTables
             | Error::NoSelect(_)
+            | Error::NoSchemaUsage
             | Error::NoInsert(_)
             | Error::NoTableSelect(_)
             | Error::TableRowSecurity(_)
@@ -205,6 +216,9 @@ impl Error {
             }
             Error::TooManyRedelivered(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NotPreloaded
+            | Error::SchemaTaken { .. }
+            | Error::NotOurSchema
+            | Error::NotAMember(_)
             | Error::ConsumerUncommitted(_)
             | Error::NoDispatcher(_)
             | Error::Uncollected
@@ -254,6 +268,9 @@ impl Error {
                 "Its first columns must be seq, key, data, headers and inserted_at as sequin.create_stream() made them, with the primary key on seq."
                     .into()
             }
+            Error::ForeignTrigger { .. } => {
+                "It is for the tables that sequin makes. Drop the trigger from this one.".into()
+            }
             Error::StreamExists(_) => "Choose another name, or drop the stream first.".into(),
             Error::StreamInUse { .. } => {
                 "Drop the consumers first, or pass force => true to drop them too.".into()
@@ -272,6 +289,9 @@ impl Error {
             }
             Error::NoSelect(stream) => {
                 format!("Have its owner run: GRANT SELECT ON sequin_stream.\"{stream}\" TO the role.")
+            }
+            Error::NoSchemaUsage => {
+                "Have its owner run: GRANT USAGE ON SCHEMA sequin_stream TO the role.".into()
             }
             Error::NoSource(_) => {
                 "See sequin.sources for those there are, or create it with sequin.create_source().".into()
@@ -341,6 +361,16 @@ impl Error {
                 "Use COMMIT, or leave sequin's functions and streams out of two-phase transactions."
                     .into()
             }
+            Error::SchemaTaken { schema, .. } => {
+                format!("Rename or drop schema \"{schema}\", then create the extension, which makes it anew.")
+            }
+            Error::NotOurSchema => {
+                "Rename this schema, and give the one that the extension was created in its name back."
+                    .into()
+            }
+            Error::NotAMember(name) => {
+                format!("Run ALTER EXTENSION sequin ADD for sequin.{name}, if it is the extension's own.")
+            }
             Error::NotPreloaded => "Add sequin to shared_preload_libraries and restart the server.".into(),
             Error::TooManyDatabases => {
                 "Raise sequin.max_databases, and max_worker_processes with it, and restart the server."
@@ -378,6 +408,7 @@ impl Error {
                 let headers = headers.map_or("no".into(), |n| n.to_string());
                 Some(format!("There are {keys} keys, {data} data, and {headers} headers."))
             }
+            Error::SchemaTaken { fault, .. } => Some(fault.clone()),
             Error::StreamInUse { consumers, .. } => Some(format!("Its consumers: {consumers}.")),
             Error::StreamFed { sources, .. } => Some(format!("Its sources: {sources}.")),
             Error::NotCapturable { fault, .. } => Some(fault.clone()),

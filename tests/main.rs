@@ -9,11 +9,13 @@ mod harness;
 mod others;
 mod seed;
 
+mod backup_role;
 mod crash;
 mod databases;
 mod dead_rows;
 mod dooming;
 mod faults;
+mod foreign_schema;
 mod in_the_way;
 mod leases;
 mod long_poll;
@@ -65,7 +67,9 @@ fn main() -> ExitCode {
         memory::tests(),
         crash::tests(),
         databases::tests(),
+        backup_role::tests(),
         faults::tests(),
+        foreign_schema::tests(),
         dead_rows::tests(),
         tour::tests(),
         sources::tests(),

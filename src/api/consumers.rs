@@ -1,6 +1,7 @@
 //! Consumers.
 
 use super::check::{self, ack_wait, delay, elements, name, not_yet, required, texts, within};
+use super::rights::{readable, selectable};
 use crate::engine::consumer::LOOK_AHEAD;
 use crate::engine::filter::Filter;
 use crate::engine::key::{Seq, key_id};
@@ -51,10 +52,8 @@ fn create_consumer(
     if starts.into_iter().filter(|&given| given).count() > 1 {
         return Err(Error::TwoStarts.into());
     }
-    let table = streams::table(&stream)?;
-    if !role::may_select(table) {
-        return Err(Error::NoSelect(stream).into());
-    }
+    let looks = start_time.is_some() || new_only;
+    let table = if looks { readable(&stream)? } else { selectable(&stream)? };
     if !streams::exists(&stream)? {
         return Err(Error::NoStream(stream).into());
     }
@@ -115,7 +114,7 @@ fn rewind(
         (Some(_), Some(_)) => return Err(Error::TwoTargets.into()),
         (Some(seq), None) => after_seq(seq, "to_seq")?,
         (None, Some(time)) => {
-            messages::last_before(streams::table(&consumer.stream)?, check::time(time))?
+            messages::last_before(readable(&consumer.stream)?, check::time(time))?
         }
         (None, None) => 0,
     };
@@ -144,7 +143,7 @@ pub fn mine(name: Option<&str>, argument: &'static str) -> Result<Rc<Consumer>> 
 pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> Result<Vec<Seq>> {
     seqs.sort_unstable();
     seqs.dedup();
-    let table = streams::table(&consumer.stream)?;
+    let table = readable(&consumer.stream)?;
     let filters: Vec<Filter> =
         consumer.filters.iter().filter_map(|filter| Filter::parse(filter).ok()).collect();
     let mut wanted = Vec::new();

@@ -8,6 +8,7 @@ mod dead_letters;
 mod keys;
 mod publishing;
 mod receiving;
+mod rights;
 mod source_stats;
 mod sources;
 mod stats;

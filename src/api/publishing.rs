@@ -37,10 +37,7 @@ fn publish_many(
     let data = required(data, "data")?;
     let count = same_length(keys, data, headers)?;
     let table = streams::table(&stream)?;
-    let seqs = match count {
-        0 => Vec::new(),
-        _ => messages::insert_many(&stream, table, count, keys, data, headers)?,
-    };
+    let seqs = messages::insert_many(&stream, table, count, keys, data, headers)?;
     Ok(SetOfIterator::new(seqs))
 }
 

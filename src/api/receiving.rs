@@ -2,6 +2,7 @@
 
 use super::check::{self, delay, required, within};
 use super::consumers::{mine, unexpected};
+use super::rights::readable;
 use crate::engine::consumer::Delivery;
 use crate::engine::event::Item;
 use crate::engine::key::Seq;
@@ -11,11 +12,11 @@ use crate::pg::call::call;
 use crate::pg::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
 use crate::pg::received::{self, Finished};
-use crate::pg::{catalog, now, role};
+use crate::pg::{catalog, now};
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::Consumer;
+use crate::store::dead_letters;
 use crate::store::messages::{self, Payload};
-use crate::store::{dead_letters, streams};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -64,13 +65,7 @@ fn deliver(
     until: Micros,
     ack_wait: Option<Micros>,
 ) -> Result<Vec<Message>> {
-    let table = streams::table(&consumer.stream)?;
-    if !role::may_select(table) {
-        return Err(Error::NoSelect(consumer.stream.clone()));
-    }
-    if role::is_limited_by_policies(table) {
-        return Err(Error::RowSecurity(consumer.stream.clone()));
-    }
+    let table = readable(&consumer.stream)?;
     let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
     loop {
         let deliveries = match call(&request, Some(table))? {
@@ -177,6 +172,8 @@ fn reject(
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<i32, ErrorReport> {
     let consumer = mine(consumer, "consumer")?;
+    // Their payloads are copied to where members of the consumer's owner can read them.
+    readable(&consumer.stream)?;
     let mut count = 0;
     for ack_ids in chunks(ack_ids)? {
         let finished = finish(&consumer, ack_ids, Kind::Rejected)?;

@@ -2,6 +2,7 @@
 
 use super::check::{name, required, within};
 use super::consumers::{mine, unexpected};
+use super::rights;
 use crate::engine::filter::{Filter, KeyRange};
 use crate::engine::key::Seq;
 use crate::error::{Error, Result};
@@ -41,15 +42,14 @@ fn messages(
     let after = required(after_seq, "after_seq")?;
     let max = required(max_messages, "max_messages")?;
     let max = within(max, 0, 1_000_000, "max_messages", "between 0 and 1000000")?;
-    let table = streams::table(&stream)?;
+    streams::table(&stream)?;
     let (low, high) = match filter.key_range() {
         KeyRange::Exact(key) => (Some(key.to_owned()), None),
         range @ KeyRange::Prefix(prefix) => {
             (range.prefix_end().map(|_| prefix.to_owned()), range.prefix_end())
         }
     };
-    let seqs = messages::matching(&stream, filter.as_str(), low, high, after, max)?;
-    let rows = (messages::payloads(table, &seqs)?.into_iter())
+    let rows = (messages::matching(&stream, filter.as_str(), low, high, after, max)?.into_iter())
         .map(|p| (p.seq, p.key, p.data, p.headers, Timestamptz::from(p.inserted_at)));
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
@@ -76,6 +76,7 @@ fn in_flight(
         false => mine(consumer, "consumer")?,
     };
     let table = streams::table(&consumer.stream)?;
+    let shows_keys = rights::may_see_keys(table);
     let mut rows = Vec::new();
     let mut after = 0;
     loop {
@@ -88,7 +89,7 @@ fn in_flight(
         after = leases.last().map_or(after, |(lease, ..)| lease.ack_id);
         let mut seqs: Vec<Seq> = leases.iter().map(|&(_, seq, _)| seq).collect();
         seqs.sort_unstable();
-        let keys = messages::keys(table, &seqs)?;
+        let keys = if shows_keys { messages::keys(table, &seqs)? } else { Vec::new() };
         for (lease, seq, deliveries) in leases {
             let key = keys.binary_search_by_key(&seq, |row| row.seq).ok();
             let key = key.and_then(|n| keys.get(n)).map(|row| row.key.clone());
@@ -109,7 +110,7 @@ fn stream_stats(
     TableIterator<
         'static,
         (
-            name!(messages, i64),
+            name!(messages, Option<i64>),
             name!(bytes, i64),
             name!(first_seq, Option<i64>),
             name!(last_seq, i64),
@@ -124,11 +125,12 @@ fn stream_stats(
         return Ok(TableIterator::new(Vec::new()));
     };
     let last = sequence::last_value(sequence::of_stream(table)?);
-    let first = first_from(table, 1)?.map(|(seq, _)| seq);
+    let shows_seqs = rights::may_see_seqs(table);
+    let first = if shows_seqs { first_from(table, 1)?.map(|(seq, _)| seq) } else { None };
     let open = slot::open_publishers(session::database()?, table);
     let oldest = open.iter().min_by_key(|publisher| publisher.since);
     Ok(TableIterator::new(vec![(
-        first.map_or(0, |first| last - first + 1),
+        shows_seqs.then(|| first.map_or(0, |first| last - first + 1)),
         catalog::table_bytes(table),
         first,
         last,
@@ -157,6 +159,9 @@ fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
 fn inserted_at(stream: Option<&str>, seq: Option<i64>) -> Result<Option<Timestamptz>, ErrorReport> {
     let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
     let Some(seq) = seq.filter(|&seq| seq > 0) else { return Ok(None) };
+    if !rights::may_see_times(table) {
+        return Ok(None);
+    }
     let first = first_from(table, seq)?.filter(|&(found, _)| found == seq);
     Ok(first.map(|(_, at)| Timestamptz::from(at)))
 }

@@ -3,7 +3,9 @@
 //! All of it needs an open transaction, which callers have: the caches are filled under its snapshots, and its resource
 //! owner lets go of entries if an ERROR comes between. Nothing here keeps a pointer into a cache beyond the call.
 
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 /// Where streams' tables are.
@@ -20,6 +22,58 @@ pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
         let kind = pg_sys::get_rel_relkind(relation).cast_unsigned();
         valid(relation).filter(|_| kind == pg_sys::RELKIND_RELATION)
     }
+}
+
+/// What workers read and write without being asked by anybody.
+const MEMBERS: [&CStr; 10] = [
+    c"streams",
+    c"consumers",
+    c"epoch",
+    c"outbox",
+    c"acks",
+    c"checkpoints",
+    c"all_dead_letters",
+    c"sources",
+    c"source_progress",
+    c"backfills",
+];
+
+thread_local! {
+    /// The schema that was found to be the extension's.
+    static OWN_SCHEMA: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+}
+
+/// Checks that the schema named sequin is the extension's. Sequin's own statements name what is in it, and run as
+/// superuser: in another one of that name there may be whatever its owner wants to be run so. A lookup in a cache, but
+/// for the first time.
+pub fn check_own_schema() -> Result<()> {
+    // SAFETY: looks the name up in the catalog cache.
+    let schema = unsafe { pg_sys::get_namespace_oid(c"sequin".as_ptr(), true) };
+    if schema != pg_sys::InvalidOid && schema == OWN_SCHEMA.get() {
+        return Ok(());
+    }
+    // A member stays in the schema where it was made, and nobody can make one but the extension's owner.
+    if !is_member(c"consumers") {
+        return Err(Error::NotOurSchema);
+    }
+    OWN_SCHEMA.set(schema);
+    Ok(())
+}
+
+/// The same, and that all relations in it that workers use are members of the extension.
+pub fn check_members() -> Result<()> {
+    check_own_schema()?;
+    match MEMBERS.iter().find(|name| !is_member(name)) {
+        Some(name) => Err(Error::NotAMember(name.to_string_lossy().into_owned())),
+        None => Ok(()),
+    }
+}
+
+fn is_member(name: &CStr) -> bool {
+    let (Some(table), Some(extension)) = (own_table(name), extension()) else { return false };
+    // SAFETY: reads pg_depend.
+    let owner = unsafe { pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, table) };
+    owner == extension
 }
 
 /// One of sequin's own tables.

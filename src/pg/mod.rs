@@ -14,6 +14,7 @@ mod fate;
 pub mod hooks;
 pub mod input;
 pub mod insert;
+pub mod installation;
 pub mod lease;
 pub mod lwlock;
 pub mod mailbox;

@@ -1,8 +1,8 @@
 //! The trigger of every stream's table: before an INSERT or COPY takes its first seq, it notes in shared
 //! memory how low that can be. So the dispatcher knows which gaps may still fill.
 
-use super::{sequence, session};
-use crate::error::Result;
+use super::{catalog, sequence, session};
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 
 /// Notes that this transaction publishes to the stream; costs next to nothing after the first time.
@@ -18,8 +18,20 @@ pub fn announce(table: pg_sys::Oid) -> Result<()> {
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn sequin_on_publish(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    raise(trigger_table(fcinfo).map_or(Ok(()), announce));
+    raise(trigger_table(fcinfo).map_or(Ok(()), on_publish));
     pg_sys::Datum::null()
+}
+
+/// Who creates a stream gives its table the trigger, so everybody may; and so may give it to any other table.
+fn on_publish(table: pg_sys::Oid) -> Result<()> {
+    if session::has_published(table) || catalog::is_stream_table(table) {
+        return announce(table);
+    }
+    Err(foreign(table, "on_publish"))
+}
+
+fn foreign(table: pg_sys::Oid, function: &'static str) -> Error {
+    Error::ForeignTrigger { table: catalog::relation_name(table), function }
 }
 
 /// `sequin.on_config_change()`, AFTER any change of sequin.streams or sequin.consumers, FOR EACH STATEMENT:
@@ -29,11 +41,17 @@ unsafe extern "C-unwind" fn sequin_on_publish(fcinfo: pg_sys::FunctionCallInfo) 
 unsafe extern "C-unwind" fn sequin_on_config_change(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    if let Some(table) = trigger_table(fcinfo) {
-        super::relcache::invalidate(table);
-        raise(session::note_config_changed());
-    }
+    raise(trigger_table(fcinfo).map_or(Ok(()), on_config_change));
     pg_sys::Datum::null()
+}
+
+fn on_config_change(table: pg_sys::Oid) -> Result<()> {
+    let of_config = [c"streams", c"consumers", c"sources", c"backfills"];
+    if !of_config.iter().any(|name| catalog::own_table(name) == Some(table)) {
+        return Err(foreign(table, "on_config_change"));
+    }
+    super::relcache::invalidate(table);
+    session::note_config_changed()
 }
 
 fn raise(result: Result<()>) {
@@ -66,5 +84,6 @@ macro_rules! finfo {
         }
     };
 }
+pub(super) use finfo;
 finfo!(pg_finfo_sequin_on_publish);
 finfo!(pg_finfo_sequin_on_config_change);

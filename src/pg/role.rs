@@ -56,18 +56,61 @@ pub fn is_limited_by_policies(table: pg_sys::Oid) -> bool {
 
 /// True if the current role may SELECT from a table.
 pub fn may_select(table: pg_sys::Oid) -> bool {
-    // SAFETY: looks the table up in the catalog cache.
-    let result = unsafe {
-        pg_sys::pg_class_aclcheck(table, current(), pg_sys::ACL_SELECT as pg_sys::AclMode)
-    };
-    result == pg_sys::AclResult::ACLCHECK_OK
+    has_right(current(), table, pg_sys::ACL_SELECT)
+}
+
+/// True if the current role may SELECT these columns of a table, whatever the rows.
+pub fn may_select_columns(table: pg_sys::Oid, columns: &[i16]) -> bool {
+    has_right_on(current(), table, columns, pg_sys::ACL_SELECT)
+}
+
+/// True if the current role may INSERT values for these columns of a table.
+pub fn may_insert_columns(table: pg_sys::Oid, columns: &[i16]) -> bool {
+    has_right_on(current(), table, columns, pg_sys::ACL_INSERT)
 }
 
 /// True if a role may INSERT into a table.
 pub fn may_insert(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    has_right(role, table, pg_sys::ACL_INSERT)
+}
+
+fn has_right(role: pg_sys::Oid, table: pg_sys::Oid, right: u32) -> bool {
     // SAFETY: looks the table up in the catalog cache.
-    let result =
-        unsafe { pg_sys::pg_class_aclcheck(table, role, pg_sys::ACL_INSERT as pg_sys::AclMode) };
+    let result = unsafe { pg_sys::pg_class_aclcheck(table, role, right as pg_sys::AclMode) };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
+/// As SQL has it: the right to the table, or to each of the columns.
+fn has_right_on(role: pg_sys::Oid, table: pg_sys::Oid, columns: &[i16], right: u32) -> bool {
+    has_right(role, table, right)
+        || columns.iter().all(|&column| {
+            let mut is_missing = false;
+            // SAFETY: looks the column up in the catalog cache; told so, it raises nothing for one that isn't there.
+            let result = unsafe {
+                pg_sys::pg_attribute_aclcheck_ext(
+                    table,
+                    column,
+                    role,
+                    right as pg_sys::AclMode,
+                    &mut is_missing,
+                )
+            };
+            result == pg_sys::AclResult::ACLCHECK_OK
+        })
+}
+
+/// True if a role may look up what is in the schema of a table, which SQL asks for with every name in it.
+pub fn may_use_schema_of(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    // SAFETY: looks both up in the catalog cache.
+    let result = unsafe {
+        let schema = pg_sys::get_rel_namespace(table);
+        let right = pg_sys::ACL_USAGE as pg_sys::AclMode;
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let result = pg_sys::pg_namespace_aclcheck(schema, role, right);
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        let result = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, right);
+        result
+    };
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 

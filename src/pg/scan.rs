@@ -3,6 +3,8 @@
 //! A kept plan can flip to a sequential scan when statistics change (a stream that was empty when it was
 //! planned and has a million messages now), and each kind of read would need its own; an index scan by hand
 //! costs the same for ever. See access/genam.h, and systable_beginscan_ordered for the model.
+//!
+//! No scan asks whether the caller may read: who does it on a caller's behalf has asked `api::rights` before.
 
 use super::datum::{Jsonb, Text, copy_varlena};
 use super::snapshot::Snapshot;
@@ -18,6 +20,14 @@ const KEY: i32 = 2;
 const DATA: i32 = 3;
 const HEADERS: i32 = 4;
 const INSERTED_AT: i32 = 5;
+
+/// Numbers of columns, as rights to them are asked for.
+pub const SEQ_ONLY: [i16; 1] = [SEQ as i16];
+pub const SEQ_AND_KEY: [i16; 2] = [SEQ as i16, KEY as i16];
+pub const SEQ_AND_TIME: [i16; 2] = [SEQ as i16, INSERTED_AT as i16];
+pub const ALL: [i16; 5] = [1, 2, 3, 4, 5];
+/// All that a publisher gives; the time is the table's own default.
+pub const PUBLISHED: [i16; 4] = [1, 2, 3, 4];
 
 /// One message, while the scan stands on it.
 pub struct Message(*mut pg_sys::TupleTableSlot);
@@ -186,7 +196,7 @@ impl Scan {
 
 /// The columns that create_stream makes. Their owner can change them, and then they can't be read: datums of
 /// another type would be taken for pointers.
-pub(super) const COLUMNS: [pg_sys::Oid; 5] =
+pub const COLUMNS: [pg_sys::Oid; 5] =
     [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::JSONBOID, pg_sys::JSONBOID, pg_sys::TIMESTAMPTZOID];
 
 /// True if a table's first columns are of these types.

@@ -3,6 +3,7 @@
 //! pgrx's own Spi assigns a transaction id to most statements and copies values through Rust types; this
 //! layer does neither. An ERROR inside unwinds through it; the transaction's end cleans SPI up.
 
+use super::datum::{Jsonb, Text, copy_varlena};
 use crate::error::{Error, Result};
 use pgrx::datum::{FromDatum, IntoDatum};
 use pgrx::pg_sys;
@@ -73,6 +74,7 @@ impl Statement {
         args: &[Arg],
         f: impl FnOnce(&Rows) -> Result<R>,
     ) -> Result<R> {
+        super::catalog::check_own_schema()?;
         connected(|| {
             if self.plan.get().is_none() {
                 let _ = self.plan.set(Plan::new(self.sql, self.types)?);
@@ -300,6 +302,19 @@ impl Rows<'_> {
         if self.table.is_null() { 0 } else { self.processed }
     }
 
+    /// True if the columns are of these types.
+    pub fn have_types(&self, types: &[pg_sys::Oid]) -> bool {
+        types.iter().zip(1..).all(|(&oid, column)| self.type_of(column) == oid)
+    }
+
+    fn type_of(&self, column: i32) -> pg_sys::Oid {
+        if self.table.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        // SAFETY: looks the column's type up in the rows' descriptor; none for a column that doesn't exist.
+        unsafe { pg_sys::SPI_gettypeid((*self.table).tupdesc, column) }
+    }
+
     /// The rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
         (0..self.len()).map(|n| Row { rows: self, n })
@@ -337,8 +352,7 @@ impl Row<'_> {
 
     /// A column's value; `None` if it is NULL.
     pub fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<Option<T>> {
-        // SAFETY: looks the column's type up in the row's descriptor.
-        let is = unsafe { pg_sys::SPI_gettypeid((*self.rows.table).tupdesc, column) };
+        let is = self.rows.type_of(column);
         if !T::is_compatible_with(is) {
             return Err(Error::Internal(format!("column {column} has type {}", is.to_u32())));
         }
@@ -349,6 +363,30 @@ impl Row<'_> {
     /// A column that can't be NULL.
     pub fn need<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
         self.get(column)?.ok_or_else(|| Error::Internal(format!("column {column} is NULL")))
+    }
+
+    /// A text as it is, copied into `context`.
+    pub fn text(&self, column: i32, context: OuterContext) -> Result<Option<Text>> {
+        self.copy(column, context)
+    }
+
+    /// A jsonb, likewise.
+    pub fn jsonb(&self, column: i32, context: OuterContext) -> Result<Option<Jsonb>> {
+        self.copy(column, context)
+    }
+
+    fn copy<T: FromDatum + IntoDatum>(
+        &self,
+        column: i32,
+        context: OuterContext,
+    ) -> Result<Option<T>> {
+        let is = self.rows.type_of(column);
+        if is != T::type_oid() {
+            return Err(Error::Internal(format!("column {column} has type {}", is.to_u32())));
+        }
+        // SAFETY: of the type that was just checked, which is a varlena, as both callers' are.
+        let copied = |datum| context.run(|| unsafe { T::from_datum(copy_varlena(datum), false) });
+        Ok(self.datum(column).and_then(copied))
     }
 
     /// A timestamptz as microseconds.

@@ -1,4 +1,4 @@
-//! `sequin.dead_letters`: messages that a consumer has given up on, with a copy of their payload.
+//! `sequin.all_dead_letters`: messages that a consumer has given up on, with a copy of their payload.
 
 use super::{messages, statement, streams};
 use crate::engine::event::Item;
@@ -9,7 +9,7 @@ use crate::pg::spi::{Access, arg};
 
 statement!(
     INSERT,
-    "INSERT INTO sequin.dead_letters (consumer, seq, key, data, headers, deliver_count, reason) \
+    "INSERT INTO sequin.all_dead_letters (consumer, seq, key, data, headers, deliver_count, reason) \
      SELECT $1, $2, $3, $4, $5, $6, $7 FROM sequin.consumers \
      WHERE name OPERATOR(pg_catalog.=) $1 FOR KEY SHARE \
      ON CONFLICT (consumer, seq) DO UPDATE SET deliver_count = excluded.deliver_count, \
@@ -18,19 +18,19 @@ statement!(
 );
 statement!(
     LOCK,
-    "SELECT seq FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
+    "SELECT seq FROM sequin.all_dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
      AND ($2 IS NULL OR seq OPERATOR(pg_catalog.=) ANY ($2)) ORDER BY seq FOR UPDATE",
     [TEXTOID, INT8ARRAYOID]
 );
 statement!(
     DELETE,
-    "DELETE FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
+    "DELETE FROM sequin.all_dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
      AND seq OPERATOR(pg_catalog.=) ANY ($2)",
     [TEXTOID, INT8ARRAYOID]
 );
 statement!(
     DELETE_ALL,
-    "DELETE FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1",
+    "DELETE FROM sequin.all_dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1",
     [TEXTOID]
 );
 

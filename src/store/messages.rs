@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::pg::append::{self, New};
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::pg::snapshot::Snapshot;
-use crate::pg::spi::{Access, Arg, OuterContext, Plan, arg, connected};
-use crate::pg::{catalog, publish, scan, sequence};
+use crate::pg::spi::{self, Access, Arg, OuterContext, Plan, arg, connected};
+use crate::pg::{catalog, publish, role, scan, sequence};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -82,9 +82,19 @@ fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
     plan
 }
 
-/// Takes `n` seqs of a stream, ascending. Its table is locked before its sequence, as ALTER TABLE and DROP TABLE lock
-/// them: else there would be deadlocks with them.
+/// Takes `n` seqs of a stream, ascending. Who may not publish is refused before anything has happened that others could
+/// notice. The table is locked before its sequence, as ALTER TABLE and DROP TABLE lock them: else there would be deadlocks
+/// with them.
 fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+    if !role::may_use_schema_of(role::current(), table) {
+        return Err(Error::NoSchemaUsage);
+    }
+    if !role::may_insert_columns(table, &scan::PUBLISHED) {
+        return Err(Error::NoInsert(stream.into()));
+    }
+    if n == 0 {
+        return Ok(Vec::new());
+    }
     if !catalog::lock_for_writing(table) {
         return Err(Error::NoStream(stream.into()));
     }
@@ -119,6 +129,9 @@ pub fn insert_many(
     headers: Option<JsonbArray>,
 ) -> Result<Vec<Seq>> {
     let seqs = take_seqs(stream, table, count)?;
+    if seqs.is_empty() {
+        return Ok(seqs);
+    }
     let messages = || {
         let headers = headers.map(|headers| headers.elements());
         let mut messages = Vec::with_capacity(count);
@@ -145,6 +158,9 @@ pub fn append(
     mut data: Vec<String>,
 ) -> Result<()> {
     let seqs = take_seqs(stream, table, keys.len())?;
+    if seqs.is_empty() {
+        return Ok(());
+    }
     let messages = || {
         let texts = seqs.iter().zip(&keys).zip(&mut data);
         let message = |((&seq, key), data): ((&Seq, &String), &mut String)| New {
@@ -257,8 +273,8 @@ pub fn last_before(table: pg_sys::Oid, time: i64) -> Result<Seq> {
     Ok(before)
 }
 
-/// The seqs of up to `max` messages after a seq whose keys match a filter, ascending. `low` and `high` bound
-/// the keys, for the index: both, or `low` alone for a single key, or none.
+/// Up to `max` messages after a seq whose keys match a filter, ascending by seq. `low` and `high` bound the keys, for
+/// the index: both, or `low` alone for a single key, or none. All by SQL, which asks for the caller's rights.
 pub fn matching(
     stream: &str,
     filter: &str,
@@ -266,21 +282,35 @@ pub fn matching(
     high: Option<String>,
     after: Seq,
     max: i32,
-) -> Result<Vec<Seq>> {
+) -> Result<Vec<Payload>> {
     use pg_sys::{INT4OID, INT8OID, TEXTOID};
+    let context = OuterContext::current();
     let keys = match (&low, &high) {
         (Some(_), Some(_)) => "key >= $3 AND key < $4 AND",
         (Some(_), None) => "key = $3 AND",
         _ => "",
     };
     let sql = format!(
-        "SELECT seq FROM sequin_stream.\"{stream}\" \
+        "SELECT seq, key, data, headers, inserted_at FROM sequin_stream.\"{stream}\" \
          WHERE {keys} seq > $2 AND sequin.key_matches(key, $1) ORDER BY seq LIMIT $5"
     );
     let args = [arg(filter), arg(after), low.and_then(arg), high.and_then(arg), arg(max)];
     connected(|| {
         let plan = Plan::new(&sql, &[TEXTOID, INT8OID, TEXTOID, TEXTOID, INT4OID])?;
-        plan.execute(Access::Snapshot, &args)?.iter().map(|row| row.need::<Seq>(1)).collect()
+        let rows = plan.execute(Access::Snapshot, &args)?;
+        if !rows.have_types(&scan::COLUMNS) {
+            return Err(Error::NotAStream(stream.into()));
+        }
+        let payload = |row: spi::Row| {
+            Ok(Payload {
+                seq: row.need(1)?,
+                key: row.text(2, context)?,
+                data: row.jsonb(3, context)?,
+                headers: row.jsonb(4, context)?,
+                inserted_at: row.micros(5).unwrap_or(0),
+            })
+        };
+        rows.iter().map(payload).collect()
     })
 }
 

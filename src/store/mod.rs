@@ -33,6 +33,7 @@ fn put<const N: usize>(
     rows: &[[Arg; N]],
     statement: &'static LocalKey<Statement>,
 ) -> Result<()> {
+    catalog::check_own_schema()?;
     if let Some(table) = catalog::own_table(table)
         && insert::insert(table, statement.with(Statement::types), rows)?
     {

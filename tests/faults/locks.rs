@@ -47,7 +47,7 @@ fn all_goes_on_while_the_dispatchers_tables_are_locked() {
     let database = cluster.database("locked_journals");
     let mut locker = database.connect();
     load::prepare(&mut locker);
-    let tables = ["outbox", "checkpoints", "dead_letters", "streams", "consumers", "sources"];
+    let tables = ["outbox", "checkpoints", "all_dead_letters", "streams", "consumers", "sources"];
     let (_, known) = load::during(&database, SMALL, |load| {
         for table in tables {
             load.wait_for_more(SOME);

@@ -64,7 +64,7 @@ const TABLES: [&str; 8] = [
     "checkpoints",
     "consumers",
     "streams",
-    "dead_letters",
+    "all_dead_letters",
     "sources",
     "source_progress",
 ];

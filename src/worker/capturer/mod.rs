@@ -95,7 +95,10 @@ fn capture(entry: &'static Entry) -> Result<(), String> {
 /// The source, if it is to be captured.
 fn find(entry: &Entry) -> Result<Option<Source>, String> {
     let all = process::transaction(|| match catalog::extension() {
-        Some(_) => sources::list(),
+        Some(_) => {
+            catalog::check_members()?;
+            sources::list()
+        }
         None => Ok(Vec::new()),
     })?;
     let is_it = |s: &Source| s.id == entry.source() && s.is_here && !s.paused;

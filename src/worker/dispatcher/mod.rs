@@ -210,6 +210,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
     if !process::transaction(|| Ok(crate::pg::catalog::extension().is_some()))? {
         return Ok(None);
     }
+    process::transaction(crate::pg::catalog::check_members)?;
     process::set("synchronous_commit", "on");
     let epoch = process::transaction(crate::store::epoch::take)?;
     process::set("synchronous_commit", "off");

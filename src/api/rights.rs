@@ -1,0 +1,49 @@
+//! Whether the caller may read a stream. Scans in code ask for no rights: whoever starts one for a caller asks here first
+//! for what SQL would ask for, which is the schema, the columns, and that no policy hides rows.
+
+use crate::error::{Error, Result};
+use crate::pg::{role, scan};
+use crate::store::streams;
+use pgrx::pg_sys;
+
+/// The table of a stream that must exist, all of which the caller may read.
+pub fn readable(stream: &str) -> Result<pg_sys::Oid> {
+    let table = selectable(stream)?;
+    match role::is_limited_by_policies(table) {
+        true => Err(Error::RowSecurity(stream.into())),
+        false => Ok(table),
+    }
+}
+
+/// The same, but policies may hide messages.
+pub fn selectable(stream: &str) -> Result<pg_sys::Oid> {
+    let table = streams::table(stream)?;
+    if !role::may_use_schema_of(role::current(), table) {
+        return Err(Error::NoSchemaUsage);
+    }
+    match role::may_select_columns(table, &scan::ALL) {
+        true => Ok(table),
+        false => Err(Error::NoSelect(stream.into())),
+    }
+}
+
+/// True if the caller may see seqs and keys of all messages.
+pub fn may_see_keys(table: pg_sys::Oid) -> bool {
+    may_see(table, &scan::SEQ_AND_KEY)
+}
+
+/// True if statistics may show the caller which seqs there are: to who monitors, and to who may see for himself.
+pub fn may_see_seqs(table: pg_sys::Oid) -> bool {
+    role::is_monitor() || may_see(table, &scan::SEQ_ONLY)
+}
+
+/// The same for the time of a message.
+pub fn may_see_times(table: pg_sys::Oid) -> bool {
+    role::is_monitor() || may_see(table, &scan::SEQ_AND_TIME)
+}
+
+fn may_see(table: pg_sys::Oid, columns: &[i16]) -> bool {
+    role::may_use_schema_of(role::current(), table)
+        && role::may_select_columns(table, columns)
+        && !role::is_limited_by_policies(table)
+}
