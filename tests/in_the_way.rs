@@ -1,4 +1,4 @@
-//! Whoever waits for a message is in nobody's way: neither of DROP nor of a shutdown.
+//! Whoever waits for a message is in nobody's way: neither of DROP, nor of ALTER TABLE, nor of a shutdown.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, answer_to_waiter, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, Stop, wait_until};
+use crate::cluster::{Cluster, Database, Stop, wait_until};
 use crate::harness::{database, trials};
 
 pub fn tests() -> Vec<Trial> {
@@ -18,6 +18,9 @@ pub fn tests() -> Vec<Trial> {
         a_receiver_learns_at_once_that_its_stream_is_dropped,
         a_receiver_learns_at_once_that_its_consumer_is_dropped,
         a_rolled_back_drop_disturbs_no_receiver,
+        a_receiver_that_came_while_the_table_was_locked_holds_no_lock_on_it,
+        an_alter_table_that_queues_before_a_waiting_receiver_can_read_delays_nobody,
+        a_receiver_that_waits_in_a_transaction_holds_no_lock_for_what_it_received_before,
     ]
 }
 
@@ -28,6 +31,11 @@ const UNDEFINED_OBJECT: &str = "42704";
 /// Consumer c of stream s, and a session whose commands fail where something blocks them.
 fn prepare(client: &mut Client) {
     client.create("s", "c", "");
+    bound(client);
+}
+
+/// Its commands fail where something blocks them.
+fn bound(client: &mut Client) {
     client.batch_execute(&format!("SET statement_timeout = {}", NOT_BLOCKED.as_millis())).unwrap();
 }
 
@@ -135,4 +143,74 @@ fn a_rolled_back_drop_disturbs_no_receiver() {
         assert_eq!(client.ack("c", &ack_ids(&got)), 1);
         assert!(took < NOT_BLOCKED, "{command}: the receiver waited {took:?}");
     }
+}
+
+/// Has another session lock the table of s, begins to receive from its consumer c, which no dispatcher has read yet, and
+/// runs `act` when the receiver waits for that lock. It must commit the locker, and have the
+/// receiver get a message.
+#[track_caller]
+fn while_locked(name: &str, act: impl FnOnce(&Database, &mut Client, &mut Client) -> i64) {
+    let database = database(name);
+    let (mut locker, mut client) = (database.connect(), database.connect());
+    prepare(&mut client);
+    locker.batch_execute("BEGIN; LOCK TABLE sequin_stream.s IN ACCESS EXCLUSIVE MODE").unwrap();
+    let mut receiver = database.connect();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || receiver.try_receive("c", 1, seconds(60)));
+        await_queued(&mut client, 1);
+        let seq = act(&database, &mut locker, &mut client);
+        assert_eq!(seqs(&waiting.join().unwrap().unwrap()), [seq]);
+    });
+}
+
+/// So many sessions wait for a lock on the table of s.
+#[track_caller]
+fn await_queued(client: &mut Client, count: i64) {
+    let queued = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sequin_stream.s'::regclass";
+    wait_until("they wait for the lock", seconds(10), || client.number(queued) == count);
+}
+
+fn a_receiver_that_came_while_the_table_was_locked_holds_no_lock_on_it() {
+    while_locked("way_locked", |_, locker, client| {
+        locker.batch_execute("COMMIT").unwrap();
+        wait_until("the receiver waits", seconds(10), || {
+            client.number("SELECT waiting FROM sequin.consumer_stats") == 1
+        });
+        client.batch_execute("ALTER TABLE sequin_stream.s ADD COLUMN more int").unwrap();
+        client.publish("s", "a", "1")
+    });
+}
+
+fn an_alter_table_that_queues_before_a_waiting_receiver_can_read_delays_nobody() {
+    while_locked("way_queued", |database, locker, client| {
+        let mut altering = database.connect();
+        bound(&mut altering);
+        thread::scope(|scope| {
+            let altering = scope.spawn(move || {
+                altering.batch_execute("ALTER TABLE sequin_stream.s ADD COLUMN more int").unwrap();
+            });
+            await_queued(client, 2);
+            locker.batch_execute("COMMIT").unwrap();
+            altering.join().unwrap();
+            client.publish("s", "a", "1")
+        })
+    });
+}
+
+fn a_receiver_that_waits_in_a_transaction_holds_no_lock_for_what_it_received_before() {
+    let database = database("way_again");
+    let (mut receiver, mut client) = (database.connect(), database.connect());
+    prepare(&mut client);
+    let first = client.publish("s", "a", "1");
+    receiver.batch_execute("BEGIN").unwrap();
+    assert_eq!(seqs(&receiver.receive("c", 1, seconds(10))), [first]);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || receiver.try_receive("c", 1, seconds(60)));
+        wait_until("the receiver waits", seconds(10), || {
+            client.number("SELECT waiting FROM sequin.consumer_stats") == 1
+        });
+        client.batch_execute("ALTER TABLE sequin_stream.s ADD COLUMN more int").unwrap();
+        let second = client.publish("s", "b", "2");
+        assert_eq!(seqs(&waiting.join().unwrap().unwrap()), [second]);
+    });
 }

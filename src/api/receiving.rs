@@ -79,9 +79,6 @@ fn deliver(
             return Ok(Vec::new());
         }
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
-        if !catalog::lock_for_reading(table) {
-            return Err(Error::NoStream(consumer.stream.clone()));
-        }
         let payloads = messages::payloads(table, &seqs)?;
         let (messages, gone) = join(&deliveries, payloads);
         if !gone.is_empty() {

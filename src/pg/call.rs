@@ -23,8 +23,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Asks this database's dispatcher and waits for its answer. Cancel, statement_timeout and terminate work
 /// meanwhile, and withdraw the request.
 ///
-/// If the dispatcher can't read the stream because somebody keeps its `table` locked, this session waits for
-/// that lock, as for any statement: the dispatcher never does.
+/// If the dispatcher can't read the stream because somebody keeps its `table` locked, this session waits until it is
+/// free, as any statement would: the dispatcher never does. It keeps no lock on it: whoever has queued for the table
+/// meanwhile comes before the dispatcher, and would wait for as long as this call waits for a message.
 pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
     // SAFETY: reads the server's state.
     if unsafe { pg_sys::RecoveryInProgress() } {
@@ -38,16 +39,20 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
         }
         let begun = Instant::now();
         // One that was dropped is found out by asking again.
-        table.map(catalog::lock_for_reading);
-        if begun.elapsed() < ASK_AGAIN {
-            // It was not the lock.
-            let since = *failing_since.get_or_insert(begun);
-            if since.elapsed() > PATIENCE {
-                return Err(Error::NotReady(session::database()?.dispatcher.error()));
-            }
-            sleep(ASK_AGAIN);
-            pgrx::check_for_interrupts!();
+        if let Some(table) = table {
+            catalog::await_lock_for_reading(table);
         }
+        if begun.elapsed() >= ASK_AGAIN {
+            failing_since = None;
+            continue;
+        }
+        // It was not the lock.
+        let since = *failing_since.get_or_insert(begun);
+        if since.elapsed() > PATIENCE {
+            return Err(Error::NotReady(session::database()?.dispatcher.error()));
+        }
+        sleep(ASK_AGAIN);
+        pgrx::check_for_interrupts!();
     }
 }
 

@@ -91,7 +91,19 @@ pub fn lock_for_reading(table: pg_sys::Oid) -> bool {
     lock(table, pg_sys::AccessShareLock)
 }
 
-/// The same for writing, as an INSERT would.
+/// Waits until a table may be read, likewise, and keeps no lock on it.
+pub fn await_lock_for_reading(table: pg_sys::Oid) {
+    lock_for_reading(table);
+    unlock_from_reading(table);
+}
+
+/// Gives a lock for reading back before the transaction ends. One that the transaction has taken otherwise stays.
+pub fn unlock_from_reading(table: pg_sys::Oid) {
+    // SAFETY: the caller has taken the lock under the same resource owner.
+    unsafe { pg_sys::UnlockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) };
+}
+
+/// Waits for a lock on a table that allows writing, as an INSERT would.
 pub fn lock_for_writing(table: pg_sys::Oid) -> bool {
     lock(table, pg_sys::RowExclusiveLock)
 }

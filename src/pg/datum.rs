@@ -159,7 +159,7 @@ impl From<RegClass> for pg_sys::Oid {
 /// Copies a value that PostgreSQL passes by reference into the current memory context.
 pub(super) fn copy_varlena(datum: pg_sys::Datum) -> pg_sys::Datum {
     // SAFETY: called with non-NULL varlena datums of a live tuple only, whose header says their size. One that
-    // is a pointer to TOAST is copied as that pointer: the caller's snapshot keeps its chunks.
+    // is a pointer to TOAST is copied as that pointer: the caller's snapshot keeps its chunks, and a lock the table.
     unsafe {
         let size = pgrx::varsize_any(datum.cast_mut_ptr());
         let copy = pg_sys::palloc(size);

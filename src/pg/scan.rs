@@ -73,6 +73,14 @@ impl Message {
         self.jsonb(HEADERS, context)
     }
 
+    /// Whether copies of its key, data or headers are pointers to TOAST, good for as long as the table is locked.
+    pub fn is_out_of_line(&self) -> bool {
+        [KEY, DATA, HEADERS].into_iter().filter_map(|column| self.datum(column)).any(|datum| {
+            // SAFETY: a live varlena datum.
+            unsafe { pgrx::varatt_is_1b_e(datum.cast_mut_ptr()) }
+        })
+    }
+
     fn jsonb(&self, column: i32, context: OuterContext) -> Option<Jsonb> {
         let datum = self.datum(column)?;
         // SAFETY: jsonb columns.
@@ -184,12 +192,13 @@ impl Scan {
     }
 
     fn close(self) {
-        // SAFETY: pairs with `open`. The lock stays until the transaction ends, as always.
+        // SAFETY: pairs with `open`. The lock goes, too: who has read may be about to wait, for an hour, for a message. What
+        // was read is copied, but for pointers to TOAST: see `Message::is_out_of_line`.
         unsafe {
             pg_sys::index_endscan(self.scan);
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::index_close(self.index, LOCK);
-            pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
+            pg_sys::table_close(self.table, LOCK);
         }
     }
 }

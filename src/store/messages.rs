@@ -187,11 +187,15 @@ pub struct Payload {
     pub inserted_at: i64,
 }
 
-/// The messages with these seqs (ascending), as far as they are still there.
+/// The messages with these seqs (ascending), as far as they are still there. Large ones are not read yet: the table
+/// stays locked for them until the transaction ends, as after a SELECT.
 pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
     let context = OuterContext::current();
     let mut found = Vec::with_capacity(seqs.len());
+    let mut is_needed = false;
+    catalog::lock_for_reading(table);
     scan::messages(table, &runs(seqs), |message| {
+        is_needed |= message.is_out_of_line();
         found.push(Payload {
             seq: message.seq(),
             key: message.key_datum(context),
@@ -201,6 +205,9 @@ pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
         });
         true
     })?;
+    if !is_needed {
+        catalog::unlock_from_reading(table);
+    }
     Ok(found)
 }
 
