@@ -365,7 +365,7 @@ Warns of tables without a key, whose rows can't be backfilled.
 Errors: 42704 no such stream or publication, 42710 the source or its publication exists, 42602 bad name, 22023 bad
 value, or a table that can't be captured, 22004 NULL, 42501 no right, 55000 a table has no replica identity, or
 wal_level is not logical, 0A000 the database is not in UTF8, 53400 no replication slot is free (max_replication_slots),
-55006 tables have been made or changed all the time for 10 s, 25006 read-only transaction or standby.
+55006 tables have been made or changed all the time for 30 s, 25006 read-only transaction or standby.
 
 Example: SELECT sequin.create_source('shop', 'changes', tables => '{orders,customers}');$$;
 
@@ -375,7 +375,8 @@ $$Changes settings of a source. NULL leaves a setting as it is.
 name        the source; may not be NULL
 stream      publish to this stream from now on
 tables      capture just these tables, as for sequin.create_source(); only if sequin made the publication, which it
-            makes again if somebody has dropped it. Tables that are new are backfilled if the source was created so.
+            makes again if somebody has dropped it. Tables that are new are backfilled if the source was created so;
+            backfills of those that are left out are cancelled.
 key_format  as for sequin.create_source()
 
 Takes effect at commit, for tables in the order of the WAL, for the others for what is captured after that. What is in
@@ -412,7 +413,7 @@ Takes effect at commit. Waits as sequin.create_source() does if it makes a slot.
 Right: member of the role that owns the source; to backfill, SELECT on the tables.
 Errors: 42704 no such source, 42501 no right, 22004 NULL, 55000 its publication is gone, or wal_level is not
 logical, 0A000 the database is not in UTF8, 53400 no replication slot is free, 55006 tables have been made or changed all
-the time for 10 s, 25006 read-only transaction or standby.
+the time for 30 s, 25006 read-only transaction or standby.
 
 Example: SELECT sequin.resume_source('shop');$$;
 
@@ -438,7 +439,9 @@ condition  only rows for which this SQL expression over the table's columns is t
 
 Each row becomes a message with action "read", unless it is changed meanwhile: then the message of the change is enough.
 Whoever applies the messages in order has the table. Backfills of a source run one after the other, in chunks by the
-key, without locks on the table; they go on after a restart.
+key, without locks on the table; they go on after a restart. If the table is altered meanwhile, the rest is read as the table
+is by then, and all of it again if its key was altered. Without a key, or if what was asked for can't be read any more, the
+backfill fails: sequin.source_stats says why, until another one for the table is begun, or it is cancelled.
 Starts at commit. Reads as the role that called this.
 Rights: member of the role that owns the source, and SELECT on the table, unlimited by policies.
 Errors: 42704 no such source, 22023 the table is not captured, or condition is not one expression, 22004 NULL,
@@ -447,7 +450,8 @@ Errors: 42704 no such source, 22023 the table is not captured, or condition is n
 Example: SELECT sequin.backfill('shop', 'orders', 'id > 1000');$$;
 
 COMMENT ON FUNCTION sequin.cancel_backfill(bigint) IS
-$$Cancels a backfill. True if it took effect, false if the backfill has ended before.
+$$Cancels a backfill. True if it took effect, false if the backfill has ended before. One that has failed is forgotten: the
+status of its source is no longer "failed" for it.
 
 id  from sequin.backfill(), or sequin.backfills; may not be NULL
 
@@ -521,8 +525,9 @@ COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with
 COMMENT ON VIEW sequin.source_stats IS 'One row for each source. Everybody may read it.';
 COMMENT ON COLUMN sequin.source_stats.slot IS 'Its replication slot; NULL if that is of another server or database';
 COMMENT ON COLUMN sequin.source_stats.status IS
-$$streaming, or why not: starting (its slot or worker is not there yet), backfilling (both), paused, failed (see
-last_error; it is tried again), lost (the slot is gone, or misses WAL), restored (came with a dump).$$;
+$$streaming, or why not: starting (its slot or worker is not there yet), backfilling (both), paused, failed (it, or a
+backfill, can't do its work: last_error says why and what to do; it is tried again, but not the backfill), lost (the slot is
+gone, or misses WAL), restored (came with a dump).$$;
 COMMENT ON COLUMN sequin.source_stats.lag_bytes IS 'WAL that the slot keeps from being confirmed, in bytes; NULL without a slot';
 COMMENT ON COLUMN sequin.source_stats.last_commit_lsn IS 'All transactions that end up to here are in the stream; NULL before the start';
 COMMENT ON COLUMN sequin.source_stats.last_commit_time IS 'When the last transaction that is in the stream was committed';
@@ -530,7 +535,8 @@ COMMENT ON COLUMN sequin.source_stats.captured_total IS 'Messages published sinc
 COMMENT ON COLUMN sequin.source_stats.backfills_pending IS 'Backfills that are to follow';
 COMMENT ON COLUMN sequin.source_stats.backfill_table IS 'The table that is being read; NULL if none';
 COMMENT ON COLUMN sequin.source_stats.backfill_rows IS 'Rows of it read so far';
-COMMENT ON COLUMN sequin.source_stats.last_error IS 'What last went wrong, and what to do about it; that of a backfill is in sequin.backfills';
+COMMENT ON COLUMN sequin.source_stats.last_error IS
+'What is wrong with it, or with a backfill, and what to do about it; why a backfill failed only for members of its owner';
 
 COMMENT ON VIEW sequin.workers IS
 'The background processes: the launcher of the server and a dispatcher for each database. Everybody may read it.';

@@ -161,6 +161,8 @@ CREATE TABLE sequin.backfills (
         CHECK (status IN ('pending', 'running', 'done', 'cancelled', 'failed')),
     -- The key of the last row of the last chunk that was written, as text.
     last_key text[],
+    -- Which columns that key was made of, and when they were last altered: after that it means nothing.
+    key_version text,
     rows_read bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,

@@ -53,7 +53,7 @@ SELECT s.name AS source,
            WHEN 'lost' THEN 'the slot of the source is lost, and changes with it; call sequin.resume_source()'
            -- It has no entry in shared memory: the dispatcher says why.
            WHEN 'starting' THEN coalesce(w.last_error, CASE WHEN w.source_id IS NULL THEN e.last_error END)
-           ELSE w.last_error END AS last_error
+           ELSE coalesce(w.last_error, f.what) END AS last_error
 FROM (SELECT c.system_identifier AS system, d.oid AS database,
              CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                   ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
@@ -75,6 +75,21 @@ LEFT JOIN LATERAL (
            min(f.rows_read) FILTER (WHERE f.status = 'running') AS rows_read
     FROM sequin.backfills f
     WHERE f.source = s.name AND f.status IN ('pending', 'running')) b ON true
+-- One that has failed, and that none has made up for since.
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.format(
+               E'backfill %s of table %s has failed: %s. Changes are captured. Mend it and call sequin.backfill(%L, %L, ..), or '
+               'forget it: sequin.cancel_backfill(%s)',
+               o.id, o.tbl::regclass,
+               CASE WHEN pg_catalog.pg_has_role(s.owner, 'USAGE') THEN o.error
+                    ELSE 'members of the source''s owner see why in sequin.backfills' END,
+               s.name, o.tbl::regclass, o.id) AS what
+    FROM sequin.backfills o
+    WHERE o.source = s.name AND o.status = 'failed' AND NOT EXISTS (
+        SELECT FROM sequin.backfills n
+        WHERE n.source = o.source AND n.tbl = o.tbl AND n.id > o.id AND n.status <> 'cancelled'
+          AND (n.condition IS NULL OR n.condition = o.condition))
+    ORDER BY o.id DESC LIMIT 1) f ON true
 LEFT JOIN sequin._source_workers() w ON w.source_id = s.id
 LEFT JOIN sequin._workers() e ON e.process = 'dispatcher' AND e.database = pg_catalog.current_database()
 CROSS JOIN LATERAL (
@@ -83,6 +98,7 @@ CROSS JOIN LATERAL (
                 WHEN s.paused THEN 'paused'
                 WHEN w.pid IS NULL AND w.last_error IS NOT NULL THEN 'failed'
                 WHEN w.pid IS NULL OR p.lsn IS NULL THEN 'starting'
+                WHEN f.what IS NOT NULL THEN 'failed'
                 WHEN b.tbl IS NOT NULL THEN 'backfilling'
                 ELSE 'streaming' END AS status) t;
 

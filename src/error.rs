@@ -137,8 +137,10 @@ pub enum Error {
     DispatcherRestarted,
     #[error("sources need the server to run with wal_level logical")]
     WalLevel,
-    #[error("could not make a replication slot while tables are being made or changed")]
-    TablesChange,
+    #[error(
+        "could not make a replication slot in {0} s, since tables are being made or changed all the time"
+    )]
+    TablesChange(u64),
     #[error("sources need a database in UTF8")]
     NotUtf8,
     #[error("cannot use consumers during recovery")]
@@ -227,10 +229,10 @@ impl Error {
             | Error::PublicationGone { .. }
             | Error::WalLevel
             | Error::NotReady(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Error::TablesChange => ERRCODE_OBJECT_IN_USE,
             Error::TooManyDatabases | Error::TooManyPublished => {
                 ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
+            Error::TablesChange(_) => ERRCODE_OBJECT_IN_USE,
             Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::InRecovery | Error::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::BackfillCancelled(_) => ERRCODE_QUERY_CANCELED,
@@ -392,8 +394,8 @@ impl Error {
                 "See sequin.workers and the server log for the reason; max_worker_processes may be too low."
                     .into()
             }
-            Error::TablesChange => {
-                "Try again when no CREATE, ALTER or TRUNCATE TABLE is committed meanwhile.".into()
+            Error::TablesChange(_) => {
+                "Try again when for a moment no CREATE, ALTER or TRUNCATE TABLE is committed meanwhile.".into()
             }
             Error::DispatcherRestarted => "Run the transaction again.".into(),
             Error::InRecovery => "Use consumers on the primary.".into(),

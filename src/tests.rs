@@ -216,14 +216,14 @@ mod tests {
             (0..3).map(|_| backfills::insert("read", table, Some("true")).unwrap()).collect();
         let next = || backfills::next("read").unwrap().map(|job| (job.id, job.last_key));
         assert_eq!(next(), Some((ids[0], None)));
-        assert!(backfills::progress(ids[1], vec!["5".into()], 10).unwrap());
+        assert!(backfills::progress(ids[1], vec!["5".into()], "1/23/0/700", 10).unwrap());
         assert_eq!(next(), Some((ids[1], Some(vec!["5".into()]))));
-        assert!(backfills::progress(ids[1], vec!["9".into()], 10).unwrap());
+        assert!(backfills::progress(ids[1], vec!["9".into()], "1/23/0/700", 10).unwrap());
         assert!(backfills::finish(ids[1], End::Done, None).unwrap());
         assert_eq!(next(), Some((ids[0], None)));
         assert!(backfills::cancel(ids[0]).unwrap());
         assert!(!backfills::cancel(ids[0]).unwrap());
-        assert!(!backfills::progress(ids[0], vec!["5".into()], 10).unwrap());
+        assert!(!backfills::progress(ids[0], vec!["5".into()], "1/23/0/700", 10).unwrap());
         assert!(!backfills::finish(ids[0], End::Failed, Some("x")).unwrap());
         assert_eq!(next(), Some((ids[2], None)));
         assert!(backfills::finish(ids[2], End::Failed, Some("x")).unwrap());

@@ -7,7 +7,7 @@ use crate::engine::consumer::Delivery;
 use crate::engine::event::Item;
 use crate::engine::key::Seq;
 use crate::engine::settings::Micros;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::call::call;
 use crate::pg::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::mailbox::{Answer, MAX_BATCH, Request};

@@ -245,11 +245,12 @@ fn set_tables(source: &Source, tables: Vec<Candidate>) -> Result<()> {
             publications::create(&source.name, Some(&tables))?;
         }
     }
+    let after = publications::tables(&source.publication)?;
+    backfills::cancel_others(&source.name, after.iter().map(|table| table.oid).collect())?;
     if !source.backfill {
         return Ok(());
     }
     let is_new = |table: &Published| before.iter().all(|old| old.oid != table.oid);
-    let after = publications::tables(&source.publication)?;
     read_all(source, after.into_iter().filter(is_new).collect())
 }
 

@@ -11,6 +11,8 @@ use std::panic::AssertUnwindSafe;
 /// (ReorderBufferImmediateInvalidation), and leaves the transaction's own resource owner and memory context as the
 /// current ones. The executor would then give back its snapshot to the wrong owner, an ERROR.
 pub fn create(slot: &str) -> Result<()> {
+    // Callers may try for long.
+    pgrx::check_for_interrupts!();
     let (slot, plugin) = (name(slot)?, name("pgoutput")?);
     let no = pg_sys::Datum::from(false);
     let (slot, plugin) =

@@ -5,6 +5,17 @@ use pgrx::pg_sys;
 /// Registered; an ERROR while it is there leaves nothing behind, as the transaction's resource owner lets go of it.
 pub struct Snapshot(pg_sys::Snapshot);
 
+/// Runs `f`, whose statements of [`super::spi::Access::Snapshot`] all see what is committed by now, and nothing later. An
+/// ERROR in `f` leaves nothing behind: the end of the transaction takes the snapshot off.
+pub fn with_newest<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: in a transaction. What GetLatestSnapshot() returns is static until it is pushed, which copies it.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let result = f();
+    // SAFETY: pushed above, and what `f` has pushed it has popped.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}
+
 /// A transaction's id, as shared memory has it.
 pub type Xid = u32;
 

@@ -17,6 +17,8 @@ pub struct Job {
     pub owner: pg_sys::Oid,
     /// The key of the last row that was written.
     pub last_key: Option<Vec<String>>,
+    /// What the key was then: see [`super::chunks::Target::key_version`].
+    pub key_version: Option<String>,
 }
 
 /// How a backfill has ended.
@@ -24,11 +26,13 @@ pub struct Job {
 pub enum End {
     Done,
     Failed,
+    /// There is nothing left to read.
+    Cancelled,
 }
 
 statement!(
     NEXT,
-    "SELECT id, tbl, condition, owner::oid, last_key FROM sequin.backfills \
+    "SELECT id, tbl, condition, owner::oid, last_key, key_version FROM sequin.backfills \
      WHERE source = $1 AND status IN ('pending', 'running') \
      ORDER BY status = 'running' DESC, id LIMIT 1",
     [TEXTOID]
@@ -37,19 +41,19 @@ statement!(
 // who waits for this row.
 statement!(
     START,
-    "UPDATE sequin.backfills b SET status = 'running', last_key = $2, rows_read = b.rows_read + $3 \
+    "UPDATE sequin.backfills b SET status = 'running', last_key = $2, rows_read = b.rows_read + $3, key_version = $4 \
      FROM (SELECT id FROM sequin.backfills WHERE id = $1 AND status = 'pending' \
            FOR NO KEY UPDATE SKIP LOCKED) mine \
      WHERE b.id = mine.id",
-    [INT8OID, TEXTARRAYOID, INT8OID]
+    [INT8OID, TEXTARRAYOID, INT8OID, TEXTOID]
 );
 statement!(
     PROGRESS,
-    "UPDATE sequin.backfills b SET last_key = $2, rows_read = b.rows_read + $3 \
+    "UPDATE sequin.backfills b SET last_key = $2, rows_read = b.rows_read + $3, key_version = $4 \
      FROM (SELECT id FROM sequin.backfills WHERE id = $1 AND status = 'running' \
            FOR NO KEY UPDATE SKIP LOCKED) mine \
      WHERE b.id = mine.id",
-    [INT8OID, TEXTARRAYOID, INT8OID]
+    [INT8OID, TEXTARRAYOID, INT8OID, TEXTOID]
 );
 statement!(
     FINISH,
@@ -69,13 +73,19 @@ statement!(SOURCE, "SELECT source FROM sequin.backfills WHERE id = $1", [INT8OID
 statement!(
     CANCEL,
     "UPDATE sequin.backfills SET status = 'cancelled', finished_at = clock_timestamp() \
-     WHERE id = $1 AND status IN ('pending', 'running')",
+     WHERE id = $1 AND status IN ('pending', 'running', 'failed')",
     [INT8OID]
+);
+statement!(
+    CANCEL_OTHERS,
+    "UPDATE sequin.backfills SET status = 'cancelled', finished_at = clock_timestamp() \
+     WHERE source = $1 AND status IN ('pending', 'running', 'failed') AND tbl <> ALL ($2)",
+    [TEXTOID, OIDARRAYOID]
 );
 statement!(
     CANCEL_ALL,
     "UPDATE sequin.backfills SET status = 'cancelled', finished_at = clock_timestamp() \
-     WHERE source = $1 AND status IN ('pending', 'running')",
+     WHERE source = $1 AND status IN ('pending', 'running', 'failed')",
     [TEXTOID]
 );
 
@@ -88,6 +98,7 @@ pub fn next(source: &str) -> Result<Option<Job>> {
             condition: row.get(3)?,
             owner: row.need(4)?,
             last_key: row.get(5)?,
+            key_version: row.get(6)?,
         })
     };
     NEXT.with(|s| s.run(Access::Latest, &[arg(source)], |rows| rows.first().map(read).transpose()))
@@ -95,8 +106,8 @@ pub fn next(source: &str) -> Result<Option<Job>> {
 
 /// Notes a chunk that this transaction writes, of so many rows up to this key. False if the backfill is not to go
 /// on: it was cancelled, or an open transaction is about to. Then the chunk must not be written.
-pub fn progress(id: i64, last_key: Vec<String>, rows: i64) -> Result<bool> {
-    let args = [arg(id), arg(last_key), arg(rows)];
+pub fn progress(id: i64, last_key: Vec<String>, key_version: &str, rows: i64) -> Result<bool> {
+    let args = [arg(id), arg(last_key), arg(rows), arg(key_version)];
     Ok(PROGRESS.with(|s| s.execute(&args))? > 0 || START.with(|s| s.execute(&args))? > 0)
 }
 
@@ -105,6 +116,7 @@ pub fn finish(id: i64, end: End, error: Option<&str>) -> Result<bool> {
     let status = match end {
         End::Done => "done",
         End::Failed => "failed",
+        End::Cancelled => "cancelled",
     };
     FINISH.with(|s| s.execute(&[arg(id), arg(status), error.and_then(arg)])).map(|n| n > 0)
 }
@@ -125,12 +137,18 @@ pub fn source(id: i64) -> Result<String> {
     role::as_owner_in_pg_catalog(|| SOURCE.with(run))
 }
 
-/// Cancels a backfill; false if it has ended already.
+/// Cancels a backfill; false if it has ended already. One that has failed is no failure any more.
 pub fn cancel(id: i64) -> Result<bool> {
     role::as_owner_in_pg_catalog(|| CANCEL.with(|s| s.execute(&[arg(id)]))).map(|n| n > 0)
 }
 
-/// Cancels all backfills of a source that have not ended.
+/// Cancels those backfills of a source that read other tables than these.
+pub fn cancel_others(source: &str, tables: Vec<pg_sys::Oid>) -> Result<()> {
+    let args = [arg(source), arg(tables)];
+    role::as_owner_in_pg_catalog(|| CANCEL_OTHERS.with(|s| s.execute(&args))).map(drop)
+}
+
+/// Cancels all backfills of a source that have not ended well.
 pub fn cancel_all(source: &str) -> Result<()> {
     role::as_owner_in_pg_catalog(|| CANCEL_ALL.with(|s| s.execute(&[arg(source)]))).map(drop)
 }

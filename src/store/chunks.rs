@@ -1,12 +1,15 @@
 //! Reading the rows that a table has, in chunks by its key, as they would be captured: what the publication leaves
 //! out stays out.
+//!
+//! For each chunk the table is locked first, then looked up, and then comes the snapshot. An ALTER TABLE that rewrites the
+//! table, or TRUNCATE, leaves nothing for older snapshots to see: an empty chunk would be taken for the table's end.
 
 use super::statement;
 use super::tables::{self, Facts, quoted};
 use crate::capture::window::Snapshot;
 use crate::error::{Error, Result};
-use crate::pg::input;
 use crate::pg::spi::{Access, Plan, arg, connected};
+use crate::pg::{catalog, input, snapshot};
 use pgrx::pg_sys::{self, INT4OID};
 
 statement!(SNAPSHOT, "SELECT pg_current_snapshot()::text", []);
@@ -35,6 +38,16 @@ statement!(
      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
     [OIDOID]
 );
+// Locks them all, as reading them would.
+statement!(LOCK_PARTITIONS, "SELECT count(*) FROM pg_partition_tree($1)", [OIDOID]);
+// ALTER TABLE writes the row of a column that it alters: a key that was rewritten has another xmin here, a moved table not.
+statement!(
+    KEY_VERSION,
+    "SELECT coalesce(string_agg(concat_ws('/', a.attnum, a.atttypid, a.attcollation, a.xmin), ' ' ORDER BY k.n), '') \
+     FROM unnest($2) WITH ORDINALITY k (name, n) \
+     JOIN pg_attribute a ON a.attrelid = $1 AND a.attname = k.name AND NOT a.attisdropped",
+    [OIDOID, TEXTARRAYOID]
+);
 statement!(
     OPERATOR,
     "SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname), '::' || format_type($2, -1) \
@@ -43,6 +56,7 @@ statement!(
 );
 
 /// A table whose rows are to be read.
+#[derive(PartialEq, Eq)]
 pub struct Target {
     pub oid: pg_sys::Oid,
     pub schema: String,
@@ -52,12 +66,16 @@ pub struct Target {
     /// The columns that are published, with their types.
     pub columns: Vec<(String, u32)>,
     pub facts: Facts,
+    /// Differs once a column of the key has been altered, or other columns are the key: then what was the last row that
+    /// was read says nothing about which rows are left.
+    pub key_version: String,
     /// How to compare each column of the key.
     order: Vec<Order>,
 }
 
 /// The order that ORDER BY gives to a type: of one that an extension has made, such as citext, its operators are not
 /// those that the search_path finds.
+#[derive(PartialEq, Eq)]
 struct Order {
     greater: String,
     equal: String,
@@ -76,9 +94,30 @@ pub struct Wanted<'a> {
 /// A row: the text of each column, as its type's output function has it.
 pub type Texts = Vec<Option<String>>;
 
-/// The table as a publication has it; `None` if it has not, or the table is gone.
-pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
-    let Some(facts) = tables::describe(table.to_u32())? else { return Ok(None) };
+/// What a look for a table has found.
+pub enum Found {
+    Target(Box<Target>),
+    /// The publication does not have it.
+    NotPublished,
+    /// It was dropped.
+    Gone,
+    /// Somebody has locked it: an ALTER TABLE, or VACUUM FULL.
+    Locked,
+}
+
+/// Locks a table for reading, until the end of the transaction, and looks it up. Doesn't wait in the line for the table
+/// itself: who did would keep from it those that come behind.
+pub fn lock(publication: &str, table: pg_sys::Oid) -> Result<Found> {
+    if !catalog::try_lock_for_reading(table) {
+        return Ok(Found::Locked);
+    }
+    LOCK_PARTITIONS.with(|s| s.run(Access::Latest, &[arg(table)], |_| Ok(())))?;
+    target(publication, table)
+}
+
+/// The table as a publication has it now.
+pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Found> {
+    let Some(facts) = tables::describe(table.to_u32())? else { return Ok(Found::Gone) };
     let mut columns: Vec<(String, u32)> = COLUMNS.with(|s| {
         s.run(Access::Latest, &[arg(table)], |rows| {
             rows.iter()
@@ -87,14 +126,17 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
         })
     })?;
     let order = facts.key_types().map(order).collect::<Result<Vec<_>>>()?;
+    let args = [arg(table), arg(facts.key.clone())];
+    let key_version =
+        KEY_VERSION.with(|s| s.run(Access::Latest, &args, |rows| rows.one()?.need(1)))?;
     PUBLISHED.with(|s| {
         s.run(Access::Latest, &[arg(publication), arg(table)], |rows| {
-            let Some(row) = rows.first() else { return Ok(None) };
+            let Some(row) = rows.first() else { return Ok(Found::NotPublished) };
             let listed: Option<Vec<String>> = row.get(5)?;
             if let Some(listed) = listed {
                 columns.retain(|(name, _)| listed.contains(name));
             }
-            Ok(Some(Target {
+            Ok(Found::Target(Box::new(Target {
                 oid: table,
                 schema: row.need(1)?,
                 name: row.need(2)?,
@@ -102,8 +144,9 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Option<Target>> {
                 filter: row.get(4)?,
                 columns,
                 facts,
+                key_version,
                 order,
-            }))
+            })))
         })
     })
 }
@@ -124,7 +167,7 @@ fn order((type_oid, is_domain): (pg_sys::Oid, bool)) -> Result<Order> {
     Ok(Order { greater: look_up(greater)?.0, equal, cast })
 }
 
-/// Reads up to `limit` rows in the order of the key, under a snapshot of its own, which it returns.
+/// Reads up to `limit` rows of a locked table in the order of the key, under a snapshot of its own, which it returns.
 pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> {
     let sql = query(target, wanted);
     let after = wanted.after.unwrap_or_default();
@@ -133,16 +176,17 @@ pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> 
     let (mut types, mut args) = target.facts.args(columns, after)?.ok_or_else(missing)?;
     args.push(arg(i32::try_from(wanted.limit).unwrap_or(i32::MAX)));
     types.push(INT4OID);
-    connected(|| {
-        let plan = Plan::new(&sql, &types)?;
-        let rows = plan.execute(Access::Snapshot, &args)?;
-        let rows = rows.iter().map(|row| row.need(1)).collect::<Result<Vec<Texts>>>()?;
-        // The transaction's first snapshot, which both statements have, as nothing in between has made another
-        // the active one.
-        let text: String =
-            SNAPSHOT.with(|s| s.run(Access::Snapshot, &[], |rows| rows.one()?.need(1)))?;
-        let snapshot = Snapshot::parse(&text).ok_or(Error::Internal(text))?;
-        Ok((snapshot, rows))
+    snapshot::with_newest(|| {
+        connected(|| {
+            let plan = Plan::new(&sql, &types)?;
+            let rows = plan.execute(Access::Snapshot, &args)?;
+            let rows = rows.iter().map(|row| row.need(1)).collect::<Result<Vec<Texts>>>()?;
+            // It has the snapshot of the rows, as nothing in between has made another the active one.
+            let text: String =
+                SNAPSHOT.with(|s| s.run(Access::Snapshot, &[], |rows| rows.one()?.need(1)))?;
+            let snapshot = Snapshot::parse(&text).ok_or(Error::Internal(text))?;
+            Ok((snapshot, rows))
+        })
     })
 }
 

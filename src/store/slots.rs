@@ -83,8 +83,9 @@ pub fn lock_sources(alone: bool) -> Result<()> {
     role::as_owner_in_pg_catalog(|| command(&format!("LOCK TABLE sequin.sources IN {mode} MODE")))
 }
 
-/// How long a slot is made again and again for the sake of catalog changes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a slot is made again and again for the sake of catalog changes: on a busy machine nearly every attempt may
+/// meet one. A user can cancel it at any time.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes a slot, unless this transaction has written already, which PostgreSQL forbids: then the capturer makes it
 /// after the commit. True if there is one now. Waits for transactions that have written to end.
@@ -97,8 +98,8 @@ pub fn create(slot: &str) -> Result<bool> {
         return Ok(false);
     }
     session::note_slot_made()?;
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
         let next_xid = role::as_owner_in_pg_catalog(|| {
             NEXT_XID.with(|s| s.run(Access::Latest, &[], |rows| rows.one()?.need::<String>(1)))
         })?;
@@ -112,7 +113,7 @@ pub fn create(slot: &str) -> Result<bool> {
         }
         role::as_owner_in_pg_catalog(|| delete(slot))?;
     }
-    Err(Error::TablesChange)
+    Err(Error::TablesChange(began.elapsed().as_secs()))
 }
 
 /// The text of the message that opens a source.

@@ -9,7 +9,7 @@ use postgres::Client;
 use super::fixture::{DEADLINE, Fixture, Sources};
 use super::replay::{assert_identical, replay};
 use crate::calls::{Calls, millis, sqlstate};
-use crate::cluster::{Cluster, wait_until};
+use crate::cluster::{Cluster, Database, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
 use crate::others::{Done, while_others};
 
@@ -23,6 +23,10 @@ pub fn tests() -> Vec<Trial> {
         a_backfill_holds_no_lock_and_no_old_snapshot,
         keys_of_any_type_and_order_are_read,
         source_stats_show_the_progress,
+        a_backfill_goes_on_behind_what_rewrites_the_table,
+        a_backfill_goes_on_with_the_table_as_it_is_now,
+        a_backfill_that_cannot_go_on_says_why_and_what_to_do,
+        a_backfill_of_a_table_that_is_dropped_or_left_out_is_cancelled,
     ]
 }
 
@@ -242,4 +246,190 @@ fn source_stats_show_the_progress() {
     });
     let slot = client.text("SELECT slot FROM sequin.source_stats");
     assert_eq!(client.slots(), [slot]);
+}
+
+/// Locked, then read: a snapshot from before a rewrite, or a TRUNCATE, sees no rows at all.
+fn a_backfill_goes_on_behind_what_rewrites_the_table() {
+    let tables = "CREATE TABLE t (id int PRIMARY KEY, a int, v int);
+                  CREATE TABLE p (LIKE t, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+                  CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (1000000)";
+    let mut fixture = Fixture::new("rewritten_in_backfill", tables);
+    let mut other = fixture.database.connect();
+    let client = &mut fixture.client;
+    client.create_source("src", &["t", "p"], "backfill => false");
+    for (table, rewrite) in [
+        ("t", "ALTER TABLE t ALTER v TYPE text"),
+        ("p", "ALTER TABLE p ALTER v TYPE text"),
+        (
+            "t",
+            "CREATE TEMP TABLE all_of_t AS SELECT * FROM t;
+             TRUNCATE t; INSERT INTO t SELECT * FROM all_of_t",
+        ),
+    ] {
+        client.batch_execute(&format!("TRUNCATE {table}; {}", insert(table))).unwrap();
+        client.catch_up();
+        let mut job = Halted::start(&fixture.database, client, table);
+        other.batch_execute(&format!("BEGIN; {rewrite}")).unwrap();
+        // A capturer that waits for the lock, if it does, has its snapshot by now.
+        thread::sleep(millis(300));
+        other.batch_execute("COMMIT").unwrap();
+        assert_eq!(job.status(client), "running");
+        job.go_on();
+        client.wait_for("it is done", |client| job.status(client) == "done");
+        assert_eq!(job.rows_read(client), SOME_ROWS, "{rewrite}");
+    }
+    client.catch_up();
+    replay(client, &["t", "p"]);
+    assert_identical(client, &["t", "p"]);
+}
+
+/// What else is done to a table that is being read: the rest is read as the table is by then.
+fn a_backfill_goes_on_with_the_table_as_it_is_now() {
+    for (n, (statement, table, last)) in [
+        ("ALTER TABLE t ADD w int DEFAULT 7", "t", r#"{"a": 1, "v": 0, "w": 7, "id": 3000}"#),
+        ("ALTER TABLE t DROP COLUMN v", "t", r#"{"a": 1, "id": 3000}"#),
+        ("ALTER TABLE t RENAME COLUMN v TO w", "t", r#"{"a": 1, "w": 0, "id": 3000}"#),
+        ("ALTER TABLE t RENAME COLUMN id TO key", "t", r#"{"a": 1, "v": 0, "key": 3000}"#),
+        ("ALTER TABLE t RENAME TO u", "u", LAST),
+        ("ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO t", "t", LAST),
+        ("CREATE SCHEMA s2; ALTER TABLE t SET SCHEMA s2", "t", LAST),
+        ("ALTER SCHEMA s1 RENAME TO s2", "t", LAST),
+        // As texts, most of them are in front of those that have been read.
+        ("ALTER TABLE t ALTER id TYPE text", "t", r#"{"a": 1, "v": 0, "id": "3000"}"#),
+        ("ALTER TABLE t ALTER id TYPE int USING -id", "t", r#"{"a": 1, "v": 0, "id": -3000}"#),
+        (
+            "ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER a TYPE bigint USING 10000 - id, ADD PRIMARY KEY (a)",
+            "t",
+            r#"{"a": 7000, "v": 0, "id": 3000}"#,
+        ),
+        // Another one in its place is not that table.
+        ("ALTER TABLE t RENAME TO old; CREATE TABLE t (id int PRIMARY KEY, a int)", "old", LAST),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut fixture = Fixture::new(&format!("altered_in_backfill_{n}"), &table_t());
+        let client = &mut fixture.client;
+        client.create_source("src", &["t"], "backfill => false");
+        let mut job = Halted::start(&fixture.database, client, "t");
+        client.batch_execute(statement).unwrap();
+        assert_eq!(job.status(client), "running");
+        job.go_on();
+        client.wait_for(statement, |client| job.status(client) == "done");
+        assert_eq!(client.wait_for_status("src", "streaming"), "");
+        let found = format!(
+            "SELECT count(*) FROM sequin_stream.s WHERE data->>'action' = 'read'
+             AND data->'metadata'->>'table' = '{table}' AND data->'record' = '{last}'"
+        );
+        assert_eq!(client.number(&found), 1, "{statement}");
+        let rows = "SELECT count(DISTINCT abs((coalesce(data->'record'->'id', data->'record'->'key')->>0)::int))
+                    FROM sequin_stream.s WHERE data->>'action' = 'read' AND data->'record' ? 'a'";
+        assert_eq!(client.number(rows), SOME_ROWS, "{statement}");
+    }
+}
+
+fn a_backfill_that_cannot_go_on_says_why_and_what_to_do() {
+    for (n, (statement, why)) in [
+        ("ALTER TABLE t DROP CONSTRAINT t_pkey", "no primary key"),
+        ("ALTER TABLE t DROP COLUMN a", "column \"a\" does not exist"),
+        ("ALTER PUBLICATION sequin_src DROP TABLE t", "publication does not have the table"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut fixture = Fixture::new(&format!("stuck_backfill_{n}"), &table_t());
+        let client = &mut fixture.client;
+        client.create_source("src", &["t"], "backfill => false");
+        let mut job = Halted::start(&fixture.database, client, "t");
+        client.batch_execute(statement).unwrap();
+        assert_eq!(job.status(client), "running");
+        job.go_on();
+        let error = client.wait_for_status("src", "failed");
+        assert!(error.contains(why) && error.contains("sequin.backfill('src', 't'"), "{error}");
+        client.catch_up();
+        if n == 0 {
+            // Another one makes up for it.
+            client.batch_execute("ALTER TABLE t ADD PRIMARY KEY (id)").unwrap();
+            client.batch_execute("SELECT sequin.backfill('src', 't')").unwrap();
+            client.wait_for("it is read", |client| client.number(DONE) == 1);
+        } else {
+            let forget =
+                format!("SELECT count(*) FROM sequin.cancel_backfill({}) c WHERE c", job.id);
+            assert!(error.contains(&format!("sequin.cancel_backfill({})", job.id)), "{error}");
+            assert_eq!(client.number(&forget), 1);
+            assert_eq!(client.number(&forget), 0);
+        }
+        assert_eq!(client.wait_for_status("src", "streaming"), "");
+    }
+}
+
+/// Of a table that is not to be captured any more there is nothing to be read, and nothing is wrong.
+fn a_backfill_of_a_table_that_is_dropped_or_left_out_is_cancelled() {
+    for (n, statement) in
+        ["DROP TABLE t", "SELECT sequin.alter_source('src', tables => '{marker}')"]
+            .into_iter()
+            .enumerate()
+    {
+        let mut fixture = Fixture::new(&format!("dropped_in_backfill_{n}"), &table_t());
+        let client = &mut fixture.client;
+        client.create_source("src", &["t"], "backfill => false");
+        let mut job = Halted::start(&fixture.database, client, "t");
+        client.batch_execute(statement).unwrap();
+        job.go_on();
+        client.wait_for("it is cancelled", |client| job.status(client) == "cancelled");
+        assert_eq!(client.wait_for_status("src", "streaming"), "");
+        client.catch_up();
+    }
+}
+
+const DONE: &str = "SELECT count(*) FROM sequin.backfills WHERE status = 'done'";
+
+const SOME_ROWS: i64 = 3000;
+
+const LAST: &str = r#"{"a": 1, "v": 0, "id": 3000}"#;
+
+fn table_t() -> String {
+    let insert = insert("t");
+    format!(
+        "CREATE SCHEMA s1; SET search_path = s1, s2, public;
+         CREATE TABLE t (id int PRIMARY KEY, a int, v int); {insert}"
+    )
+}
+
+/// In the first hundred of its rows, a is 0.
+fn insert(table: &str) -> String {
+    format!(
+        "INSERT INTO {table} SELECT n, (n > 100)::int, 0 FROM generate_series(1, {SOME_ROWS}) n"
+    )
+}
+
+/// A backfill that has read a hundred rows, and no more before it is told to go on.
+struct Halted {
+    id: i64,
+    /// Whose lock the rest waits for: no session that does something to the table, which would be a deadlock.
+    gate: Client,
+}
+
+impl Halted {
+    fn start(database: &Database, client: &mut Client, table: &str) -> Halted {
+        let mut gate = database.connect();
+        gate.batch_execute("SELECT pg_advisory_lock(1)").unwrap();
+        let condition = "a = 0 OR pg_advisory_xact_lock_shared(1) IS NOT NULL";
+        let start = format!("SELECT sequin.backfill('src', '{table}', '{condition}')");
+        let job = Halted { id: client.number(&start), gate };
+        client.wait_for("a part is read", |client| job.rows_read(client) == 100);
+        job
+    }
+
+    fn go_on(&mut self) {
+        self.gate.batch_execute("SELECT pg_advisory_unlock(1)").unwrap();
+    }
+
+    fn status(&self, client: &mut Client) -> String {
+        client.text(&format!("SELECT status FROM sequin.backfills WHERE id = {}", self.id))
+    }
+
+    fn rows_read(&self, client: &mut Client) -> i64 {
+        client.number(&format!("SELECT rows_read FROM sequin.backfills WHERE id = {}", self.id))
+    }
 }

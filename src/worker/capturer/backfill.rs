@@ -8,21 +8,19 @@
 //! the order in which they become visible. So a chunk is read only when all transactions that were decoded before
 //! are visible.
 
+use super::chunk::{self, Attempt};
 use super::relations::Known;
 use super::writing::Writer;
-use crate::capture::json;
-use crate::capture::message::{Change, Message, Table, Transaction};
-use crate::capture::pgoutput::{Identity, Relation, RelationColumn};
+use crate::capture::message::{self, Change, Message, Table, Transaction};
 use crate::capture::types::Types;
-use crate::capture::window::{Chunk, Row};
-use crate::error::{Error, Result};
+use crate::capture::window::{Chunk, Row, Snapshot};
+use crate::error::Error;
 use crate::pg::capturers::Capturer as Entry;
 use crate::pg::decode::{self, Decoder};
-use crate::pg::{condition, now, process, role, transactions};
+use crate::pg::{now, process, transactions};
 use crate::store::backfills::{self, End, Job};
-use crate::store::chunks::{self, Target, Wanted};
+use crate::store::chunks::{self, Found, Target};
 use crate::store::sources::Source;
-use crate::store::{tables, types};
 use std::time::Duration;
 
 /// Rows of the first chunk; the next ones are larger or smaller, as their rows are.
@@ -56,11 +54,6 @@ pub struct Backfill {
 /// A backfill that has begun.
 struct Running {
     job: Job,
-    target: Target,
-    /// The target as the stream's messages name it.
-    table: Table,
-    /// The columns that it is read in the order of.
-    key: Vec<usize>,
     types: Types,
     rows: usize,
     pending: Option<Pending>,
@@ -68,6 +61,10 @@ struct Running {
 
 /// A chunk that waits until its watermark has been decoded.
 struct Pending {
+    /// The table as it was when the chunk was read.
+    target: Box<Target>,
+    /// The same as the stream's messages name it.
+    table: Box<Table>,
     chunk: Chunk,
     count: usize,
     last_key: Vec<String>,
@@ -102,10 +99,10 @@ impl Backfill {
         if self.decoded.last() != Some(&xid) {
             self.decoded.push(xid);
         }
-        let Some(Running { target, pending: Some(pending), .. }) = &mut self.running else {
+        let Some(Running { job, pending: Some(pending), .. }) = &mut self.running else {
             return;
         };
-        if target.oid.to_u32() != relation {
+        if job.tbl.to_u32() != relation {
             return;
         }
         match (&known.key, change) {
@@ -130,12 +127,12 @@ impl Backfill {
             if !self.look {
                 return Ok(false);
             }
-            self.begin(writer)?;
+            self.begin()?;
         }
         let Some(running) = &mut self.running else { return Ok(false) };
         match running.pending.take_if(|pending| pending.watermark <= decoder.position()) {
             Some(pending) => self.write(entry, pending, writer),
-            None if running.pending.is_none() => self.read()?,
+            None if running.pending.is_none() => self.read(&writer.source)?,
             // The rest of the WAL up to the watermark is decoded first.
             None => {}
         }
@@ -143,31 +140,17 @@ impl Backfill {
     }
 
     /// Takes up the next backfill, if there is one.
-    fn begin(&mut self, writer: &Writer) -> Result<(), String> {
+    fn begin(&mut self) -> Result<(), String> {
         let Some(job) = process::transaction(|| backfills::next(&self.source))? else {
             self.look = false;
             self.decoded.clear();
             return Ok(());
         };
-        if !self.may_begin(job.id)? {
-            return Ok(());
+        if self.may_begin(job.id)? {
+            let (types, rows, pending) = (Types::default(), FIRST_ROWS, None);
+            self.running = Some(Running { job, types, rows, pending });
         }
-        match process::transaction(|| chunks::target(&self.publication, job.tbl)) {
-            Ok(Some(target)) => {
-                let table = described(&target, writer);
-                match key_of(&target, &table) {
-                    Ok(key) => {
-                        let (types, rows, pending) = (Types::default(), FIRST_ROWS, None);
-                        self.running =
-                            Some(Running { job, target, table, key, types, rows, pending });
-                        Ok(())
-                    }
-                    Err(reason) => self.end(job.id, Err(reason.into())),
-                }
-            }
-            Ok(None) => self.end(job.id, Err("the publication does not have the table".into())),
-            Err(error) => self.end(job.id, Err(error)),
-        }
+        Ok(())
     }
 
     /// True once those transactions have ended that were open when the backfill was first seen. What they have changed
@@ -183,72 +166,82 @@ impl Backfill {
         Ok(ended >= until)
     }
 
-    fn end(&mut self, id: i64, result: Result<(), String>) -> Result<(), String> {
+    fn end(&mut self, id: i64, end: End, error: Option<&str>) -> Result<(), String> {
         self.running = None;
-        let (end, error) = match &result {
-            Ok(()) => (End::Done, None),
-            Err(error) => (End::Failed, Some(error.as_str())),
-        };
-        if let Some(error) = error {
+        if let (End::Failed, Some(error)) = (end, error) {
             pgrx::warning!("sequin capturer: backfill {id} of source \"{}\": {error}", self.source);
         }
         process::transaction(|| backfills::finish(id, end, error)).map(drop)
     }
 
-    /// Reads a chunk, once all that has been decoded is visible.
-    fn read(&mut self) -> Result<(), String> {
+    /// True once all that has been decoded is visible. Waits a moment otherwise.
+    fn all_is_visible(&mut self) -> bool {
         self.decoded.retain(|&xid| transactions::is_in_progress(xid));
-        let Some(running) = &mut self.running else { return Ok(()) };
         if !self.decoded.is_empty() {
             process::wait(Some(Duration::from_millis(1)));
-            return Ok(());
         }
-        let Running { job, target, table, key, types, rows, .. } = running;
-        if types.outdated() {
-            types.forget();
-        }
-        let read = process::patient_transaction(|| {
-            role::as_role(job.owner, || {
-                if let Some(text) = &job.condition {
-                    condition::check(&target.facts.name, text)?;
-                }
-                let wanted = Wanted {
-                    condition: job.condition.as_deref(),
-                    after: job.last_key.as_deref(),
-                    limit: *rows,
-                };
-                let (snapshot, rows) = chunks::read(target, &wanted)?;
-                types::load(types, &table.type_oids().collect::<Vec<_>>())?;
-                let rows = rows.into_iter().map(|texts| row(table, key, &texts, types));
-                Ok((snapshot, rows.collect::<Result<Vec<Row>>>()?))
-            })
-        });
-        let id = job.id;
-        let (snapshot, found) = match read {
-            Ok(read) => read,
-            // An ALTER TABLE or VACUUM FULL: read later.
-            Err(error) if error.is_lock => {
-                process::wait(Some(RETRY_LOCKED));
-                return Ok(());
-            }
-            Err(error) => return self.end(id, Err(error.text)),
-        };
-        let Some(last) = found.last() else { return self.end(id, Ok(())) };
-        let last_key = last.key.clone();
-        let bytes: usize = found.iter().map(|row| row.record.len()).sum();
-        *rows = (found.len() * CHUNK_BYTES / bytes.max(1)).clamp(1, (*rows * 2).min(MOST_ROWS));
-        let watermark = process::transaction(chunks::watermark)?;
-        decode::flush(watermark);
-        let count = found.len();
-        let chunk = Chunk::new(snapshot, found);
-        running.pending = Some(Pending { chunk, count, last_key, watermark, read_at: now() });
-        Ok(())
+        self.decoded.is_empty()
     }
 
-    /// Writes the rows of a chunk that still hold.
+    /// Reads a chunk, once all that has been decoded is visible.
+    fn read(&mut self, source: &message::Source) -> Result<(), String> {
+        if !self.all_is_visible() {
+            return Ok(());
+        }
+        let Some(running) = &mut self.running else { return Ok(()) };
+        let id = running.job.id;
+        if running.types.outdated() {
+            running.types.forget();
+        }
+        let mut target = None;
+        let attempt = process::patient_transaction(|| {
+            let Running { job, types, rows, .. } = running;
+            chunk::read(&self.publication, source, (job, types, *rows), &mut target)
+        });
+        match attempt {
+            Ok(Attempt::Read(_, _, rows)) if rows.is_empty() => self.end(id, End::Done, None),
+            Ok(Attempt::Read(table, snapshot, rows)) => match target {
+                Some(target) => running.has_read(target, table, snapshot, rows),
+                None => Ok(()),
+            },
+            Ok(Attempt::Ends(end, reason)) => self.end(id, end, Some(reason)),
+            Ok(Attempt::Locked) => {
+                process::wait(Some(RETRY_LOCKED));
+                Ok(())
+            }
+            // Read later what somebody has locked, or has changed by what takes no lock: ALTER SCHEMA.
+            Err(error) => {
+                if !error.is_lock && !self.has_changed(target.as_deref()) {
+                    return self.end(id, End::Failed, Some(&error.text));
+                }
+                process::wait(Some(RETRY_LOCKED));
+                Ok(())
+            }
+        }
+    }
+
+    /// True if the table is not any more what it was when it was read.
+    fn has_changed(&self, read: Option<&Target>) -> bool {
+        let (Some(running), Some(read)) = (&self.running, read) else { return false };
+        let now = process::transaction(|| chunks::target(&self.publication, running.job.tbl));
+        !matches!(now, Ok(Found::Target(now)) if *now == *read)
+    }
+
+    /// Writes the rows of a chunk that still hold. Not if somebody has altered the table since they were read: they are
+    /// read anew, as the table is now.
     fn write(&mut self, entry: &Entry, pending: Pending, writer: &mut Writer) {
-        let Some(Running { job, table, .. }) = &mut self.running else { return };
-        let Pending { chunk, count, last_key, watermark, read_at } = pending;
+        // A decoded change of the table may be known by a key that this process does not see yet.
+        if !self.all_is_visible() {
+            if let Some(running) = &mut self.running {
+                running.pending = Some(pending);
+            }
+            return;
+        }
+        if self.has_changed(Some(&pending.target)) {
+            return;
+        }
+        let Some(Running { job, .. }) = &mut self.running else { return };
+        let Pending { target, table, chunk, count, last_key, watermark, read_at } = pending;
         // Its end is where the next record begins, which may be a commit; the byte before is nobody else's.
         let transaction = Transaction::new(watermark - 1, read_at, None);
         let rows = chunk.into_rows();
@@ -259,12 +252,13 @@ impl Backfill {
         let rows = i64::try_from(count).unwrap_or(i64::MAX);
         let mut goes_on = true;
         let written = writer.write_rows(messages, || {
-            goes_on = backfills::progress(job.id, last_key.clone(), rows)?;
+            goes_on = backfills::progress(job.id, last_key.clone(), &target.key_version, rows)?;
             if goes_on { Ok(()) } else { Err(Error::BackfillCancelled(job.id)) }
         });
         match written {
             Ok(()) => {
                 job.last_key = Some(last_key);
+                job.key_version = Some(target.key_version);
                 if std::mem::take(&mut self.has_failed) {
                     entry.status.set_error("");
                 }
@@ -288,44 +282,23 @@ impl Backfill {
     }
 }
 
-/// The columns that the table is read in the order of, or why it can't be.
-fn key_of(target: &Target, table: &Table) -> Result<Vec<usize>, &'static str> {
-    let names: Vec<&str> = target.facts.key.iter().map(String::as_str).collect();
-    if names.is_empty() {
-        return Err("the table has no primary key to be read in the order of");
+impl Running {
+    /// Takes the rows of a chunk, of which there are some, and has a watermark in the WAL behind them.
+    fn has_read(
+        &mut self,
+        target: Box<Target>,
+        table: Box<Table>,
+        snapshot: Snapshot,
+        rows: Vec<Row>,
+    ) -> Result<(), String> {
+        let (count, last) = (rows.len(), rows.last());
+        let last_key = last.map(|row| row.key.clone()).unwrap_or_default();
+        let bytes: usize = rows.iter().map(|row| row.record.len()).sum();
+        self.rows = (count * CHUNK_BYTES / bytes.max(1)).clamp(1, (self.rows * 2).min(MOST_ROWS));
+        let watermark = process::transaction(chunks::watermark)?;
+        decode::flush(watermark);
+        let (chunk, read_at) = (Chunk::new(snapshot, rows), now());
+        self.pending = Some(Pending { target, table, chunk, count, last_key, watermark, read_at });
+        Ok(())
     }
-    table.positions(&names).ok_or("the publication does not have all columns of the table's key")
-}
-
-/// A row that was read, as a chunk has it.
-fn row(table: &Table, key: &[usize], texts: &[Option<String>], types: &Types) -> Result<Row> {
-    let all = |columns: &[usize]| {
-        columns.iter().map(|&column| texts.get(column)?.clone()).collect::<Option<Vec<String>>>()
-    };
-    let named = table.columns.iter().map(|column| (column.name.as_str(), column.type_oid));
-    let cast = &mut |oid: u32, text: &str| tables::to_json(oid, text);
-    Ok(Row {
-        key: all(key).unwrap_or_default(),
-        pk: all(&table.pk).filter(|pk| !pk.is_empty()),
-        columns: table.key_values(texts),
-        record: json::record::<Error>(types, named.zip(texts), cast)?,
-    })
-}
-
-/// The table as the stream's messages name it.
-fn described(target: &Target, writer: &Writer) -> Table {
-    let columns = target.columns.iter().map(|(name, type_oid)| RelationColumn {
-        name,
-        type_oid: *type_oid,
-        is_key: target.facts.key.contains(name),
-    });
-    let relation = Relation {
-        oid: target.oid.to_u32(),
-        schema: &target.schema,
-        name: &target.name,
-        identity: Identity::Default,
-        columns: columns.collect(),
-    };
-    let pk: Vec<&str> = target.facts.pk.iter().map(String::as_str).collect();
-    Table::new(&writer.source, &relation, &pk)
 }

@@ -3,9 +3,11 @@
 //! A round decodes what has been written to WAL since the last, writes the messages together with the position
 //! up to which they go, in one transaction, and only when that is on disk lets the slot go on. So whatever ends
 //! this process, the next begins after the last transaction whose messages are there. `writing` makes messages,
-//! `relations` knows the tables, `backfill` reads rows that were there before.
+//! `relations` knows the tables, `backfill` reads rows that were there before, in chunks
+//! (`chunk`).
 
 mod backfill;
+mod chunk;
 mod last_changes;
 mod relations;
 mod writing;
