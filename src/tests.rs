@@ -8,7 +8,9 @@ mod values;
 #[pgrx::pg_schema]
 mod tests {
     use crate::engine::key::Seq;
+    use crate::engine::tail::Reached;
     use crate::error::Error;
+    use crate::pg::snapshot::Snapshot;
     use crate::pg::{role, scan, sequence, session, slot, transactions};
     use crate::store::backfills::End;
     use crate::store::source_progress::Progress;
@@ -49,9 +51,32 @@ mod tests {
             publish("limited", "a");
         });
         let found = messages::rows(table, &[(1, 5)], 3).unwrap();
-        assert!(!found.complete);
+        assert_eq!(found.reached, Reached::UpTo(3));
         assert_eq!(found.rows.len(), 3);
-        assert!(messages::rows(table, &[(1, 5)], 6).unwrap().complete);
+        assert!(messages::rows(table, &[(1, 5)], 6).unwrap().reached.is_end());
+        // One that has no more time has still come somewhere.
+        let snapshot = Snapshot::newest();
+        let ranges = [(1, 2), (4, 1_000_000_000)];
+        let mut seen = Vec::new();
+        let no_time = Some(Duration::ZERO);
+        let reached = scan::messages_in(&snapshot, table, &ranges, no_time, |message| {
+            seen.push(message.seq());
+            true
+        });
+        assert_eq!((seen, reached.unwrap()), (vec![1, 2], Reached::UpTo(2)));
+        snapshot.close();
+    }
+
+    /// Where there is nothing for long, all that time isn't spent on looking at it.
+    #[pg_test]
+    fn what_lies_far_behind_nothing_is_found_at_once() {
+        let table = stream("sparse");
+        publish("sparse", "a");
+        Spi::run("SELECT setval('sequin_stream.sparse_seq_seq', 4000000000000000)").unwrap();
+        publish("sparse", "b");
+        let found = messages::rows(table, &[(1, Seq::MAX)], 10).unwrap();
+        assert_eq!(found.rows.len(), 2);
+        assert!(found.reached.is_end());
     }
 
     #[pg_test]

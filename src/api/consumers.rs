@@ -5,7 +5,6 @@ use super::rights::{readable, selectable};
 use crate::engine::consumer::LOOK_AHEAD;
 use crate::engine::filter::Filter;
 use crate::engine::key::{Seq, key_id};
-use crate::engine::ranges::RangeSet;
 use crate::error::{Error, Result};
 use crate::pg::call::call;
 use crate::pg::datum::RegProc;
@@ -236,11 +235,6 @@ fn from_now_on(table: pgrx::pg_sys::Oid) -> Result<Start> {
     let last = sequence::last_value(sequence::of_stream(table)?);
     let publishers = slot::publishers(session::database()?, table);
     let bound = publishers.bound().unwrap_or(last.saturating_add(1));
-    let mut done = RangeSet::new();
-    if bound <= last {
-        for row in messages::rows(table, &[(bound, last)], usize::MAX)?.rows {
-            done.insert(row.seq);
-        }
-    }
+    let done = messages::committed(table, bound, last)?;
     Ok(Start { after: bound - 1, done: done.to_pairs() })
 }

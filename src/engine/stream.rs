@@ -10,7 +10,7 @@ use super::key::{KeyId, Seq, key_id};
 use super::router::{RouteScratch, Router};
 use super::settings::Settings;
 use super::snapshot::Snapshot;
-use super::tail::{Look, Publisher, Seen, Tail};
+use super::tail::{Look, Publisher, Reached, Seen, Tail};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names a consumer: the id of its row in sequin.consumers.
@@ -23,11 +23,11 @@ pub struct Row {
     pub key: String,
 }
 
-/// Rows read from the table, ascending; `complete` unless the read stopped at its limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Rows read from the table, ascending.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub rows: Vec<Row>,
-    pub complete: bool,
+    pub reached: Reached,
 }
 
 #[derive(Debug)]
@@ -139,8 +139,11 @@ impl Stream {
         if !std::mem::take(&mut member.reading) {
             return;
         }
-        let last = found.rows.last().map_or(member.consumer.cursor, |row| row.seq);
-        let mut cursor = if found.complete { upto } else { last };
+        let mut cursor = match found.reached {
+            Reached::Nowhere => member.consumer.cursor,
+            Reached::UpTo(seq) => seq.min(upto),
+            Reached::End => upto,
+        };
         for row in found.rows.iter().filter(|row| !self.tail.is_hole(row.seq)) {
             if member.consumer.is_full() {
                 cursor = row.seq - 1;
@@ -167,7 +170,7 @@ impl Stream {
             return given;
         }
         // Where the read of the holes stopped short, the tail must not overtake them.
-        let holes_first = !late.complete && !look.recheck.is_empty();
+        let holes_first = !late.reached.is_end() && !look.recheck.is_empty();
         let rows = if holes_first { &[] } else { &new.rows[..] };
         for row in late.rows.iter().chain(rows) {
             self.route(row, &mut given);
@@ -176,8 +179,8 @@ impl Stream {
         let (late_seqs, new_seqs) = (seqs(late), seqs(new));
         self.tail.found(
             look,
-            Seen { seqs: &late_seqs, complete: late.complete },
-            Seen { seqs: &new_seqs, complete: new.complete },
+            Seen { seqs: &late_seqs, reached: late.reached },
+            Seen { seqs: &new_seqs, reached: new.reached },
         );
         let pos = self.tail.pos();
         for id in std::mem::take(&mut self.settling) {

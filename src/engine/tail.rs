@@ -70,14 +70,38 @@ pub struct Look {
 pub struct Seen<'a> {
     /// The seqs that exist, ascending.
     pub seqs: &'a [Seq],
-    /// False if the reading stopped at a limit. Then it reached its last seq and no further.
-    pub complete: bool,
+    pub reached: Reached,
+}
+
+/// How far a reading came. It stops at a limit of rows, or of the time that it may take: entries of an index that show
+/// nothing, because their transactions failed or have not ended or their rows were deleted, take time as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    Nowhere,
+    /// All is read that has this seq or a lower one.
+    UpTo(Seq),
+    End,
+}
+
+impl Reached {
+    pub fn is_end(self) -> bool {
+        self == Reached::End
+    }
+
+    /// The seq up to which all is read, of what was to be read up to `end`; `None` if nothing is.
+    fn upto(self, end: Seq) -> Option<Seq> {
+        match self {
+            Reached::Nowhere => None,
+            Reached::UpTo(seq) => Some(seq.min(end)),
+            Reached::End => Some(end),
+        }
+    }
 }
 
 impl Seen<'_> {
     /// This part was not read.
     #[cfg(test)]
-    pub const UNREAD: Self = Seen { seqs: &[], complete: false };
+    pub const UNREAD: Self = Seen { seqs: &[], reached: Reached::Nowhere };
 }
 
 impl Tail {
@@ -131,19 +155,19 @@ impl Tail {
             return;
         }
         if let Some(&(_, end)) = look.recheck.last() {
-            if let Some(reached) = reached(refound, end) {
+            if let Some(reached) = refound.reached.upto(end) {
                 for &(lo, hi) in &look.recheck {
                     self.settle(lo, hi.min(reached), refound, look.floor);
                 }
                 self.recheck.remove_range(Seq::MIN, reached);
                 self.drop_parts_without_holes();
             }
-            if !refound.complete {
+            if !refound.reached.is_end() {
                 return;
             }
         }
         if let Some((after, upto)) = look.scan
-            && let Some(reached) = reached(rows, upto)
+            && let Some(reached) = rows.reached.upto(upto)
         {
             self.settle(after.saturating_add(1), reached, rows, look.floor);
             self.pos = self.pos.max(reached);
@@ -234,11 +258,6 @@ fn floor(last: Seq, open: &[Publisher]) -> Seq {
 fn is_open(open: &[Publisher], old: &Publisher) -> bool {
     open.binary_search_by_key(&(old.slot, old.transaction), |new| (new.slot, new.transaction))
         .is_ok()
-}
-
-/// How far a reading came that was to reach `end`: None if nowhere.
-fn reached(seen: Seen<'_>, end: Seq) -> Option<Seq> {
-    if seen.complete { Some(end) } else { seen.seqs.last().map(|&seq| seq.min(end)) }
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use super::datum::{Jsonb, Text, copy_varlena};
 use super::snapshot::Snapshot;
 use super::spi::OuterContext;
 use crate::engine::key::Seq;
+use crate::engine::tail::Reached;
 use crate::error::{Error, Result};
 use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
+use std::time::{Duration, Instant};
 
 /// Columns of a stream's table, in the order that create_stream gives them.
 const SEQ: i32 = 1;
@@ -88,39 +90,69 @@ impl Message {
     }
 }
 
-/// [`messages_in`] a snapshot of what is committed by now.
+/// [`messages_in`] a snapshot of what is committed by now, however long it takes.
 pub fn messages(
     table: pg_sys::Oid,
     ranges: &[(Seq, Seq)],
     f: impl FnMut(&Message) -> bool,
-) -> Result<bool> {
+) -> Result<Reached> {
     let snapshot = Snapshot::newest();
-    let all = messages_in(&snapshot, table, ranges, f)?;
+    let reached = messages_in(&snapshot, table, ranges, None, f)?;
     snapshot.close();
-    Ok(all)
+    Ok(reached)
 }
 
+/// Seqs that are read at a time where the time for it is limited. Whatever has become of their messages, that takes less
+/// than a millisecond with the pages in memory.
+const STRIDE: Seq = 1024;
+
 /// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that a snapshot shows, in
-/// order. True if all were, false if `f` ended it by returning false.
+/// order. Stops where `f` returns false, and when `time` is over: entries of the index that show nothing take time, too, and
+/// there may be millions.
 pub fn messages_in(
     snapshot: &Snapshot,
     table: pg_sys::Oid,
     ranges: &[(Seq, Seq)],
+    time: Option<Duration>,
     mut f: impl FnMut(&Message) -> bool,
-) -> Result<bool> {
+) -> Result<Reached> {
     let scan = Scan::open(table, snapshot)?;
-    let mut all = true;
-    'ranges: for &(from, upto) in ranges {
-        scan.start(from, upto);
-        while scan.next() {
-            if !f(&Message(scan.slot)) {
-                all = false;
-                break 'ranges;
+    let begun = Instant::now();
+    let mut reached = Reached::Nowhere;
+    'all: {
+        for &(from, upto) in ranges {
+            let mut next = Some(from).filter(|&from| from <= upto);
+            while let Some(from) = next {
+                if time.is_some_and(|time| reached != Reached::Nowhere && begun.elapsed() >= time) {
+                    break 'all;
+                }
+                let end = match time {
+                    Some(_) => upto.min(from.saturating_add(STRIDE - 1)),
+                    None => upto,
+                };
+                let mut has_any = false;
+                scan.start(from, end);
+                while scan.next() {
+                    has_any = true;
+                    let message = Message(scan.slot);
+                    reached = Reached::UpTo(message.seq());
+                    if !f(&message) {
+                        break 'all;
+                    }
+                }
+                reached = Reached::UpTo(end);
+                next = match end < upto {
+                    true if has_any => Some(end + 1),
+                    // There may be nothing at all for long.
+                    true => scan.first_entry(end + 1, upto),
+                    false => None,
+                };
             }
         }
+        reached = Reached::End;
     }
     scan.close();
-    Ok(all)
+    Ok(reached)
 }
 
 struct Scan {
@@ -188,6 +220,26 @@ impl Scan {
                 pg_sys::ScanDirection::ForwardScanDirection,
                 self.slot,
             )
+        }
+    }
+
+    /// The lowest seq between these that has an entry in the index, whatever has become of its message. The way there
+    /// leads over pages that are empty, if any, and no dead entries.
+    fn first_entry(&self, from: Seq, upto: Seq) -> Option<Seq> {
+        self.start(from, upto);
+        // SAFETY: a scan that has been started, and starts anew before anything else is read by it. With this flag B-trees
+        // return the entry itself, which has an int8 as its first column.
+        unsafe {
+            let scan = &mut *self.scan;
+            let before = (scan.ignore_killed_tuples, scan.xs_want_itup);
+            (scan.ignore_killed_tuples, scan.xs_want_itup) = (false, true);
+            pg_sys::index_rescan(self.scan, scan.keyData, 2, std::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let found = !pg_sys::index_getnext_tid(self.scan, forward).is_null();
+            // No column of a primary key is NULL, so the first one is right behind the header (index_getattr).
+            let seq = found.then(|| scan.xs_itup.add(1).cast::<Seq>().read_unaligned());
+            (scan.ignore_killed_tuples, scan.xs_want_itup) = before;
+            seq
         }
     }
 

@@ -1,7 +1,9 @@
 //! The messages of a stream, `sequin_stream.NAME`: written as the caller, read by seq.
 
 use crate::engine::key::Seq;
+use crate::engine::ranges::RangeSet;
 use crate::engine::stream::{Found, Row};
+use crate::engine::tail::Reached;
 use crate::error::{Error, Result};
 use crate::pg::append::{self, New};
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
@@ -12,6 +14,7 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// How messages come.
 #[derive(Clone, Copy)]
@@ -213,10 +216,28 @@ pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
 
 /// The keys of the messages with these seqs, as far as they are there.
 pub fn keys(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Row>> {
-    rows(table, &runs(seqs), usize::MAX).map(|found| found.rows)
+    let mut rows = Vec::with_capacity(seqs.len());
+    scan::messages(table, &runs(seqs), |message| {
+        rows.push(Row { seq: message.seq(), key: message.key() });
+        true
+    })?;
+    Ok(rows)
 }
 
-/// Up to `limit` messages in these ranges, of those that are committed by now.
+/// The seqs between two, both included, whose messages are committed by now.
+pub fn committed(table: pg_sys::Oid, from: Seq, upto: Seq) -> Result<RangeSet> {
+    let mut seqs = RangeSet::new();
+    scan::messages(table, &[(from, upto)], |message| {
+        seqs.insert(message.seq());
+        true
+    })?;
+    Ok(seqs)
+}
+
+/// How long a reading of rows goes on, at the most: the dispatcher serves nobody meanwhile (I11).
+const TIME: Duration = Duration::from_millis(1);
+
+/// Up to `limit` messages in these ranges, of those that are committed by now; fewer where it takes long.
 pub fn rows(table: pg_sys::Oid, ranges: &[(Seq, Seq)], limit: usize) -> Result<Found> {
     let snapshot = Snapshot::newest();
     let found = rows_in(&snapshot, table, ranges, limit)?;
@@ -232,14 +253,14 @@ pub fn rows_in(
     limit: usize,
 ) -> Result<Found> {
     if ranges.is_empty() {
-        return Ok(Found { rows: Vec::new(), complete: true });
+        return Ok(Found { rows: Vec::new(), reached: Reached::End });
     }
     let mut rows = Vec::new();
-    let complete = scan::messages_in(snapshot, table, ranges, |message| {
+    let reached = scan::messages_in(snapshot, table, ranges, Some(TIME), |message| {
         rows.push(Row { seq: message.seq(), key: message.key() });
         rows.len() < limit
     })?;
-    Ok(Found { rows, complete })
+    Ok(Found { rows, reached })
 }
 
 /// The first message at or after `seq`, with the time when it was inserted.

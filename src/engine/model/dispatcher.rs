@@ -11,7 +11,7 @@ use crate::engine::ids::Ids;
 use crate::engine::settings::Micros;
 use crate::engine::snapshot::{Hold, Snapshot};
 use crate::engine::stream::{ConsumerId, Found, Stream};
-use crate::engine::tail::{Look, Publisher};
+use crate::engine::tail::{Look, Publisher, Reached};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,18 @@ pub struct Loaded {
     pub generation: u32,
     pub unwritten: Vec<Event>,
     applied: Vec<i64>,
+}
+
+/// How much one look reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub ranges: usize,
+    pub rows: usize,
+    pub visits: usize,
+}
+
+impl Limits {
+    pub const WIDE: Self = Self { ranges: 100, rows: 100, visits: 1000 };
 }
 
 #[derive(Debug)]
@@ -172,7 +184,7 @@ impl Dispatcher {
         &mut self,
         world: &World,
         open: Vec<Publisher>,
-        (ranges, rows): (usize, usize),
+        Limits { ranges, rows, visits }: Limits,
         fails: bool,
     ) {
         let Some(stream) = self.streams.0.as_mut() else { return };
@@ -180,14 +192,15 @@ impl Dispatcher {
         if let Some((look, late, new)) = self.failed.take() {
             stream.found(look, &late, &new);
         }
-        let nothing = Found { rows: Vec::new(), complete: rows.is_multiple_of(2) };
+        let reached = if rows.is_multiple_of(2) { Reached::End } else { Reached::Nowhere };
+        let nothing = Found { rows: Vec::new(), reached };
         let late = match &look.recheck[..] {
             [] => nothing.clone(),
-            holes => world.now.read(holes, rows),
+            holes => world.now.read(holes, rows, visits),
         };
         let new = match look.scan {
             None => nothing,
-            Some((after, upto)) => world.now.read(&[(after + 1, upto)], rows),
+            Some((after, upto)) => world.now.read(&[(after + 1, upto)], rows, visits),
         };
         if fails {
             self.failed = Some((look, late, new));

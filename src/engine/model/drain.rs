@@ -1,6 +1,7 @@
 //! The end of a run: everybody acks all they get, and everything that matches must have come.
 
 use super::Checked;
+use super::dispatcher::Limits;
 use super::op::{Restart, SESSIONS};
 use super::run::Run;
 use crate::engine::settings::Micros;
@@ -44,7 +45,7 @@ impl Run {
         let before = self.dispatcher.stream()?.tail().pos();
         for round in 0.. {
             prop_assert!(round < MAX_ROUNDS, "the tail doesn't come to its end");
-            self.dispatcher.look(&self.world, self.open(), (100, 100), false);
+            self.dispatcher.look(&self.world, self.open(), Limits::WIDE, false);
             let tail = self.dispatcher.stream()?.tail();
             if !tail.pending() && tail.pos() == self.world.now.last {
                 break;
@@ -54,7 +55,7 @@ impl Run {
         for id in 1..=6 {
             let mut rounds = 0;
             while let Some((after, upto)) = self.dispatcher.stream_mut()?.behind(id) {
-                let found = self.world.now.read(&[(after + 1, upto)], 10);
+                let found = self.world.now.read(&[(after + 1, upto)], 10, 15);
                 self.dispatcher.stream_mut()?.catch_up(id, &found, upto);
                 is_quiet = false;
                 rounds += 1;

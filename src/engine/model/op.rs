@@ -61,12 +61,14 @@ pub enum Op {
     Look {
         ranges: u8,
         rows: u8,
+        visits: u8,
         fails: bool,
     },
     /// Reads for a detached consumer; sometimes a look comes in between.
     CatchUp {
         consumer: u8,
         rows: u8,
+        visits: u8,
         interrupted: bool,
     },
     Tick,
@@ -137,8 +139,8 @@ const KINDS: [Kind; 21] = [
     (2, |n| Op::RollBackTo { session: n.byte(), which: n.byte() }),
     (16, |n| Op::Commit { session: n.byte(), synced: !n.one_in(4), noticed: !n.one_in(4) }),
     (4, |n| Op::Abort { session: n.byte(), noticed: !n.one_in(4) }),
-    (16, |n| Op::Look { ranges: 1 + n.below(5), rows: 1 + n.below(20), fails: n.one_in(6) }),
-    (8, |n| Op::CatchUp { consumer: n.byte(), rows: 1 + n.below(20), interrupted: n.one_in(6) }),
+    (16, |n| Op::Look { ranges: 1 + n.below(5), rows: 1 + n.below(20), fails: n.one_in(6), visits: n.below(40) }),
+    (8, |n| Op::CatchUp { consumer: n.byte(), rows: 1 + n.below(20), interrupted: n.one_in(6), visits: n.below(40) }),
     (6, |_| Op::Tick),
     (5, |n| Op::Wait { micros: n.byte() }),
     (1, |n| Op::StepClock { forth: n.one_in(2) }),

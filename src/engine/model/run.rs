@@ -1,7 +1,7 @@
 //! One run: the engine, the world around it, and the references it is compared with.
 
 use super::Checked;
-use super::dispatcher::Dispatcher;
+use super::dispatcher::{Dispatcher, Limits};
 use super::op::{Op, SESSIONS};
 use super::reference::Reference;
 use super::session::{Ended, Session};
@@ -115,12 +115,14 @@ impl Run {
                 self.end(session(s), Some(synced), noticed)?;
             }
             Op::Abort { session: s, noticed } => self.end(session(s), None, noticed)?,
-            Op::Look { ranges, rows, fails } => {
-                self.dispatcher.look(&self.world, self.open(), (ranges.into(), rows.into()), fails);
+            Op::Look { ranges, rows, visits, fails } => {
+                let limits =
+                    Limits { ranges: ranges.into(), rows: rows.into(), visits: visits.into() };
+                self.dispatcher.look(&self.world, self.open(), limits, fails);
                 self.check_look()?;
             }
-            Op::CatchUp { consumer: c, rows, interrupted } => {
-                self.catch_up(consumer(c), rows.into(), interrupted)?;
+            Op::CatchUp { consumer: c, rows, visits, interrupted } => {
+                self.catch_up(consumer(c), rows.into(), visits.into(), interrupted)?;
             }
             Op::Tick => self.tick()?,
             Op::Wait { micros } => self.now += Micros::from(micros),
@@ -217,14 +219,20 @@ impl Run {
         self.expect_abort(asked)
     }
 
-    fn catch_up(&mut self, id: ConsumerId, rows: usize, interrupted: bool) -> Checked {
+    fn catch_up(
+        &mut self,
+        id: ConsumerId,
+        rows: usize,
+        visits: usize,
+        interrupted: bool,
+    ) -> Checked {
         self.load(id)?;
         let Some((after, upto)) = self.dispatcher.stream_mut()?.behind(id) else { return Ok(()) };
-        let found = self.world.now.read(&[(after + 1, upto)], rows);
+        let found = self.world.now.read(&[(after + 1, upto)], rows, visits);
         if interrupted {
             // Somebody commits after the table was read, and a look finds it before that is used.
             (0..SESSIONS).try_for_each(|s| self.end(s, Some(true), true))?;
-            self.dispatcher.look(&self.world, self.open(), (10, 100), false);
+            self.dispatcher.look(&self.world, self.open(), Limits::WIDE, false);
         }
         self.dispatcher.stream_mut()?.catch_up(id, &found, upto);
         Ok(())

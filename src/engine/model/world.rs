@@ -8,6 +8,7 @@ use crate::engine::key::Seq;
 use crate::engine::settings::Settings;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::stream::{ConsumerId, Found, Row};
+use crate::engine::tail::Reached;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -172,20 +173,22 @@ impl Tables {
         self.consumers.get_mut(&id).filter(|consumer| consumer.config.generation == generation)
     }
 
-    /// The rows of the stream's table in `ranges`, at most `limit`.
-    pub fn read(&self, ranges: &[(Seq, Seq)], limit: usize) -> Found {
-        let rows = ranges
-            .iter()
-            .filter(|(lo, hi)| lo <= hi)
-            .flat_map(|&(lo, hi)| self.messages.range(lo..=hi));
-        let mut rows: Vec<Row> = rows
-            .filter(|(_, message)| !message.removed)
-            .map(|(&seq, message)| Row { seq, key: message.key.into() })
-            .take(limit + 1)
-            .collect();
-        let complete = rows.len() <= limit;
-        rows.truncate(limit);
-        Found { rows, complete }
+    /// The rows of the stream's table in `ranges`, at most `limit`, and not of more seqs than `visits`.
+    pub fn read(&self, ranges: &[(Seq, Seq)], limit: usize, visits: usize) -> Found {
+        if visits == 0 {
+            return Found { rows: Vec::new(), reached: Reached::Nowhere };
+        }
+        let seqs = ranges.iter().flat_map(|&(lo, hi)| lo..=hi);
+        let mut rows: Vec<Row> = Vec::new();
+        for (visited, seq) in seqs.enumerate() {
+            if rows.len() == limit || visited == visits {
+                return Found { rows, reached: Reached::UpTo(seq - 1) };
+            }
+            if let Some(message) = self.messages.get(&seq).filter(|message| !message.removed) {
+                rows.push(Row { seq, key: message.key.into() });
+            }
+        }
+        Found { rows, reached: Reached::End }
     }
 }
 

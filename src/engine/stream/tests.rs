@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::consumer::{LOOK_AHEAD, Moment};
 use crate::engine::ids::Ids;
 use crate::engine::ranges::RangeSet;
+use crate::engine::tail::Reached;
 
 const NONE: [Seq; 0] = [];
 
@@ -57,8 +58,11 @@ impl Bed {
     fn read(&self, ranges: &[(Seq, Seq)], limit: usize) -> Found {
         let rows = ranges.iter().flat_map(|&(lo, hi)| self.table.range(lo..=hi));
         let rows: Vec<Row> = rows.map(|(&seq, &key)| Row { seq, key: key.into() }).collect();
-        let complete = rows.len() <= limit;
-        Found { rows: rows.into_iter().take(limit).collect(), complete }
+        let reached = match rows.get(limit) {
+            None => Reached::End,
+            Some(next) => Reached::UpTo(next.seq - 1),
+        };
+        Found { rows: rows.into_iter().take(limit).collect(), reached }
     }
 
     fn look(&mut self) {
@@ -225,7 +229,11 @@ fn a_look_that_another_has_followed_is_void() {
     let new = bed.read(&[(1, 1)], 100);
     bed.look();
     assert_eq!(bed.take(1), [1]);
-    assert!(bed.stream.found(look, &Found::default(), &new).is_empty());
+    assert!(
+        bed.stream
+            .found(look, &Found { rows: Vec::new(), reached: Reached::Nowhere }, &new)
+            .is_empty()
+    );
     assert_eq!(bed.take(1), NONE);
 }
 

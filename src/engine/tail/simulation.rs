@@ -92,7 +92,7 @@ impl Dispatcher {
     fn start(&mut self, open: &[Publisher], world: &World) -> Result<(), Fault> {
         let tail = Tail::new(self.last, open);
         self.known.retain(|&seq| seq <= tail.pos());
-        let (mut seqs, _) = world.read(&[(0, tail.pos())], self.snapshot, usize::MAX - 1);
+        let (mut seqs, _) = world.read(&[(0, tail.pos())], self.snapshot, usize::MAX, usize::MAX);
         seqs.retain(|seq| !self.known.contains(seq));
         self.tail = Some(tail);
         self.deliver(seqs)
@@ -112,18 +112,20 @@ impl Dispatcher {
             return Ok(());
         }
         let limit = 1 + random.below(5) as usize;
-        let (refound, complete) = world.read(&look.recheck, self.snapshot, limit);
-        let refound = Seen { seqs: &refound, complete };
+        let visits = 1 + random.below(8) as usize;
+        let (refound, reached) = world.read(&look.recheck, self.snapshot, limit, visits);
+        let refound = Seen { seqs: &refound, reached };
         let ranges: Vec<_> = look.scan.iter().map(|&(after, upto)| (after + 1, upto)).collect();
-        let (rows, complete) = world.read(&ranges, self.snapshot, limit - refound.seqs.len());
-        let rows = Seen { seqs: &rows, complete };
-        let rows = if refound.complete { rows } else { Seen::UNREAD };
+        let limit = limit - refound.seqs.len();
+        let (rows, reached) = world.read(&ranges, self.snapshot, limit, visits);
+        let rows = Seen { seqs: &rows, reached };
+        let rows = if refound.reached.is_end() { rows } else { Seen::UNREAD };
         tail.found(look, refound, rows);
         self.tail = Some(tail);
         let highest = refound.seqs.iter().chain(rows.seqs).max().copied().unwrap_or(0);
         self.deliver([refound.seqs, rows.seqs].concat())?;
         // All that the look could see below what it has delivered, it has delivered.
-        let (visible, _) = world.read(&[(0, highest)], self.snapshot, usize::MAX - 1);
+        let (visible, _) = world.read(&[(0, highest)], self.snapshot, usize::MAX, usize::MAX);
         self.skipped = self.skipped.or(visible.into_iter().find(|seq| !self.known.contains(seq)));
         Ok(())
     }

@@ -6,11 +6,11 @@ fn publisher(slot: u32, transaction: u64, bound: Seq) -> Publisher {
 }
 
 fn all(seqs: &[Seq]) -> Seen<'_> {
-    Seen { seqs, complete: true }
+    Seen { seqs, reached: Reached::End }
 }
 
 fn part(seqs: &[Seq]) -> Seen<'_> {
-    Seen { seqs, complete: false }
+    Seen { seqs, reached: seqs.last().map_or(Reached::Nowhere, |&seq| Reached::UpTo(seq)) }
 }
 
 /// A look that offers `last`, with `open` publishers, and finds `rows`.
@@ -134,6 +134,24 @@ fn a_bulk_commit_is_found_in_parts() {
     assert_eq!(look.recheck, [(101, 1000)]);
     tail.found(look, part(&[]), Seen::UNREAD);
     assert_eq!((tail.lowest_hole(), tail.pending()), (Some(101), true));
+}
+
+#[test]
+fn what_shows_nothing_is_stepped_over_in_parts() {
+    let mut tail = Tail::new(0, &[]);
+    let upto = |seq| Seen { seqs: &[], reached: Reached::UpTo(seq) };
+    let look = tail.look(3000, vec![publisher(1, 1, 501)], 1000);
+    tail.found(look, all(&[]), upto(1000));
+    // Below the floor it never comes; above it may.
+    assert_eq!((tail.pos(), tail.lowest_hole()), (1000, Some(501)));
+    let look = tail.look(3000, vec![], 1000);
+    assert_eq!((&look.recheck[..], look.scan), (&[(501, 1000)][..], Some((1000, 3000))));
+    tail.found(look, upto(700), Seen::UNREAD);
+    assert_eq!((tail.pos(), tail.lowest_hole(), tail.pending()), (1000, Some(701), true));
+    let look = tail.look(3000, vec![], 1000);
+    assert_eq!((&look.recheck[..], look.scan), (&[(701, 1000)][..], Some((1000, 3000))));
+    tail.found(look, all(&[]), upto(2000));
+    assert_eq!((tail.pos(), tail.hole_ranges(), tail.pending()), (2000, 0, false));
 }
 
 #[test]

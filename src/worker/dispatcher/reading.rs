@@ -127,14 +127,16 @@ impl Dispatcher {
             let snapshot = Snapshot::newest();
             let look = stream.look(last, publishers.open_in(&snapshot), READ_RANGES);
             let late = messages::rows_in(&snapshot, table, &look.recheck, READ_ROWS)?;
-            let scan = look.scan.filter(|_| late.complete).map(|(after, upto)| (after + 1, upto));
+            let scan =
+                look.scan.filter(|_| late.reached.is_end()).map(|(after, upto)| (after + 1, upto));
             let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ_ROWS)?;
             snapshot.close();
             Ok(Some((look, late, new)))
         });
         match read {
             Ok(Some((look, late, new))) => {
-                let more = !late.complete || !new.complete || stream.tail().pending();
+                let more =
+                    !late.reached.is_end() || !new.reached.is_end() || stream.tail().pending();
                 let given = stream.found(look, &late, &new);
                 let table = state.table.filter(|_| !more);
                 self.quiet.extend(table);

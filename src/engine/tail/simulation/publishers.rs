@@ -2,6 +2,7 @@
 
 use super::super::{Publisher, Seq};
 use super::Broken;
+use crate::engine::tail::Reached;
 use std::collections::BTreeMap;
 
 pub(super) const PUBLISHERS: usize = 4;
@@ -51,19 +52,27 @@ impl World {
         over.is_none_or(|over| over > snapshot)
     }
 
-    /// At most `limit` of the seqs from `lo` to `hi` of each range.
-    pub fn read(&self, ranges: &[(Seq, Seq)], snapshot: u64, limit: usize) -> (Vec<Seq>, bool) {
-        let visible = |&owner: &usize| self.transactions[owner].visible;
-        let mut seqs: Vec<Seq> = ranges
-            .iter()
-            .flat_map(|&(lo, hi)| self.taken.range(lo..=hi))
-            .filter(|(_, owner)| visible(owner).is_some_and(|time| time <= snapshot))
-            .map(|(&seq, _)| seq)
-            .take(limit + 1)
-            .collect();
-        let complete = seqs.len() <= limit;
-        seqs.truncate(limit);
-        (seqs, complete)
+    /// At most `limit` of the seqs from `lo` to `hi` of each range, after no more than `visits` of those that were taken.
+    pub fn read(
+        &self,
+        ranges: &[(Seq, Seq)],
+        snapshot: u64,
+        limit: usize,
+        visits: usize,
+    ) -> (Vec<Seq>, Reached) {
+        let mut seqs = Vec::new();
+        let mut reached = Reached::Nowhere;
+        let taken = ranges.iter().flat_map(|&(lo, hi)| self.taken.range(lo..=hi));
+        for (visited, (&seq, &owner)) in taken.enumerate() {
+            if seqs.len() == limit || visited == visits {
+                return (seqs, reached);
+            }
+            reached = Reached::UpTo(seq);
+            if self.transactions[owner].visible.is_some_and(|time| time <= snapshot) {
+                seqs.push(seq);
+            }
+        }
+        (seqs, Reached::End)
     }
 }
 
