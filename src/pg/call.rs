@@ -1,7 +1,7 @@
 //! Asking the dispatcher: post, sleep on the latch, take the answer.
 
 use super::mailbox::{Answer, Request};
-use super::{catalog, session};
+use super::{catalog, scan, session};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
@@ -40,7 +40,8 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
         // One that was dropped is found out by asking again.
         table.map(catalog::lock_for_reading);
         if begun.elapsed() < ASK_AGAIN {
-            // It was not the lock.
+            // It was not the lock: the owner may have altered the table.
+            table.map_or(Ok(()), scan::check)?;
             let since = *failing_since.get_or_insert(begun);
             if since.elapsed() > PATIENCE {
                 return Err(Error::NotReady(session::database()?.dispatcher.error()));
