@@ -10,6 +10,7 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, Delivery, ack_ids, millis, seconds, seqs};
+use crate::cluster::wait_until;
 use crate::harness::{database, trials};
 
 pub fn tests() -> Vec<Trial> {
@@ -17,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
         later_messages_of_a_key_wait_for_the_first,
         an_unordered_consumer_does_not_wait,
         deliveries_of_a_key_never_overlap_and_never_skip,
+        a_late_commit_is_not_overtaken_while_its_stream_is_locked,
     ]
 }
 
@@ -52,6 +54,40 @@ fn an_unordered_consumer_does_not_wait() {
     let held = client.receive("c", 20, seconds(10));
     assert_eq!(held.len(), 20);
     assert!(held.is_sorted_by_key(|delivery| delivery.seq));
+}
+
+/// Its message of the key is the earlier one, and was committed before anybody asked for the later one.
+fn a_late_commit_is_not_overtaken_while_its_stream_is_locked() {
+    const SOON: Duration = seconds(30);
+    let database = database("key_locked");
+    let mut client = database.connect();
+    client.create("s", "c", "ack_wait => '10 min'");
+    client.create("t", "d", "");
+    for (n, wait) in [millis(0), seconds(40)].into_iter().enumerate() {
+        let (key, other) = (format!("k{n}"), format!("x{n}"));
+        let mut late = database.connect();
+        late.batch_execute("BEGIN").unwrap();
+        let first = late.publish("s", &key, "1");
+        client.batch_execute("BEGIN").unwrap();
+        let other = client.publish("s", &other, "1");
+        client.publish("s", &key, "2");
+        client.batch_execute("COMMIT").unwrap();
+        assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [other]);
+        late.batch_execute("COMMIT").unwrap();
+        late.batch_execute("BEGIN; LOCK TABLE sequin_stream.s IN ACCESS EXCLUSIVE MODE").unwrap();
+
+        let mut waiter = database.connect();
+        let pid = waiter.backend_pid();
+        waiter.batch_execute("SET statement_timeout = '50 s'").unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(move || waiter.receive("c", 1, wait));
+            wait_until("it waits", SOON, || client.is_waiting(pid));
+            // The answer to the second of two is from a step after the one that has seen the waiter's request.
+            (0..2).for_each(|_| assert_eq!(client.in_flight("d"), 0));
+            late.batch_execute("COMMIT").unwrap();
+            assert_eq!(seqs(&waiting.join().unwrap()), [first], "{wait:?}");
+        });
+    }
 }
 
 const WORKERS: usize = 16;

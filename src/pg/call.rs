@@ -1,7 +1,7 @@
 //! Asking the dispatcher: post, sleep on the latch, take the answer.
 
 use super::mailbox::{Answer, Request};
-use super::{catalog, session};
+use super::{catalog, scan, session};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
@@ -46,7 +46,8 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
             failing_since = None;
             continue;
         }
-        // It was not the lock.
+        // It was not the lock: the owner may have altered the table.
+        table.map_or(Ok(()), scan::check)?;
         let since = *failing_since.get_or_insert(begun);
         if since.elapsed() > PATIENCE {
             return Err(Error::NotReady(session::database()?.dispatcher.error()));

@@ -155,6 +155,18 @@ pub fn messages_in(
     Ok(reached)
 }
 
+/// An error if a table can't be read as a stream's; none if it is gone.
+pub fn check(table: pg_sys::Oid) -> Result<()> {
+    let snapshot = Snapshot::newest();
+    match Scan::open(table, &snapshot) {
+        Ok(scan) => scan.close(),
+        Err(Error::NoStream(_)) => {}
+        Err(error) => return Err(error),
+    }
+    snapshot.close();
+    Ok(())
+}
+
 struct Scan {
     table: pg_sys::Relation,
     index: pg_sys::Relation,

@@ -24,6 +24,17 @@ pub(super) const RETRY_LOCKED: Micros = 100_000;
 /// When a table is tried again that can't be read for another reason: each time is a line in the server's log.
 const RETRY_FAILED: Micros = 5_000_000;
 
+/// What looking for messages has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// What is wanted is loaded, or all that there is.
+    Well,
+    /// There is more to be read, when the others have had their turn.
+    More,
+    /// The table can't be read now.
+    NotNow,
+}
+
 /// What a read brought.
 enum Progress {
     /// There may be more: read on.
@@ -35,36 +46,43 @@ enum Progress {
 }
 
 impl Dispatcher {
-    /// Has at least `wanted` messages of the consumer deliverable, as far as there are any. False if earlier ones
-    /// than those may be there: nothing is to be given out before they have been looked for.
+    /// Has at least `wanted` messages of the consumer deliverable, as far as there are any. If it didn't go well, there may
+    /// be earlier ones than those that are: see [`Dispatcher::has_late`].
     ///
     /// If all who wait can wait on, the table isn't looked at before somebody publishes. Who is to be told that there is
     /// nothing may know of a commit that is visible and has not been announced yet: for him it is.
-    pub(super) fn load_messages(&mut self, id: ConsumerId, wanted: usize, can_wait: bool) -> bool {
+    pub(super) fn load_messages(
+        &mut self,
+        id: ConsumerId,
+        wanted: usize,
+        can_wait: bool,
+    ) -> Looked {
         for _ in 0..READS_PER_TURN {
             let Some(consumer) = self.world.stream_of(id).and_then(|s| s.consumer(id)) else {
-                return true;
+                return Looked::Well;
             };
             if consumer.settings().paused {
-                return true;
+                return Looked::Well;
             }
             let enough = consumer.deliverable() >= wanted.min(consumer.room());
             let late = self.has_late(id);
             if enough && !late {
-                return true;
+                return Looked::Well;
             }
             match if late { self.look(id) } else { self.read_for(id, can_wait) } {
                 Progress::More => {}
                 Progress::AtTheEnd if late => {}
-                Progress::AtTheEnd | Progress::NotNow => return true,
+                Progress::AtTheEnd => return Looked::Well,
+                Progress::NotNow => return Looked::NotNow,
             }
         }
         self.hungry.insert(id);
-        !self.has_late(id)
+        Looked::More
     }
 
-    /// Whether messages may have become visible that are earlier than some that have been read.
-    fn has_late(&mut self, id: ConsumerId) -> bool {
+    /// Whether messages may have become visible that are earlier than some that have been read: nothing of the stream is to
+    /// be given out before they have been looked for.
+    pub(super) fn has_late(&mut self, id: ConsumerId) -> bool {
         let Some(table) = self.world.table_of(id) else { return false };
         let database = self.database;
         let Some(stream) = self.world.stream_of(id) else { return false };

@@ -4,6 +4,7 @@
 use super::Dispatcher;
 use super::leases::Lease;
 use super::loading::NotLoaded;
+use super::reading::Looked;
 use super::requests::slots;
 use super::waiters::Waiter;
 use crate::engine::claims::{Claim, Consumers};
@@ -18,7 +19,24 @@ use pgrx::pg_sys::Oid;
 /// What became of a request for messages.
 enum Outcome {
     Answered,
+    /// There is nothing for it, as far as is committed.
     Nothing,
+    /// Not all that is there has been read: it goes on in the next step.
+    Later,
+    /// The stream's table can't be read now.
+    NotNow,
+}
+
+impl Outcome {
+    /// What those are told whose time is over: that there is nothing only if there was nothing. From who finds the table
+    /// locked it learns that, and waits for the lock itself.
+    fn at_the_end(&self) -> Option<Answer> {
+        match self {
+            Outcome::Answered | Outcome::Later => None,
+            Outcome::Nothing => Some(empty()),
+            Outcome::NotNow => Some(Answer::NotNow),
+        }
+    }
 }
 
 pub(super) fn empty() -> Answer {
@@ -50,14 +68,20 @@ impl Dispatcher {
         }
         // Those behind it are told that there is nothing when their time is over, too.
         let others = self.world.consumers.get(&id).map_or(0, |state| state.waiting.next_end());
-        if !self.load_messages(id, waiter.batch, waiter.until.min(others) > now) {
-            return Outcome::Nothing;
+        let looked = self.load_messages(id, waiter.batch, waiter.until.min(others) > now);
+        let nothing = match looked {
+            Looked::Well => Outcome::Nothing,
+            Looked::More => Outcome::Later,
+            Looked::NotNow => Outcome::NotNow,
+        };
+        if looked != Looked::Well && self.has_late(id) {
+            return nothing;
         }
         let mut moment = Moment { now: pg::now(), ids: &mut self.ids };
         let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
         let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
         let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
-        let Some(first) = deliveries.first() else { return Outcome::Nothing };
+        let Some(first) = deliveries.first() else { return nothing };
         let (first_ack_id, count) = (first.ack_id, deliveries.len());
         let due = moment.now.saturating_add(lease);
         // Of the row of sequin.acks, if the session finishes them on its own word.
@@ -130,19 +154,21 @@ impl Dispatcher {
     /// reading: nobody is told that there is nothing who could still wait when that was looked for.
     fn fill(&mut self, id: ConsumerId, now: Micros) {
         while let Some(waiter) = self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop()) {
-            match self.grant(id, &waiter, now) {
-                Outcome::Answered => self.unpark(waiter.slot),
-                Outcome::Nothing if waiter.until <= now && !self.hungry.contains(&id) => {
-                    self.answer(waiter.slot, waiter.number, &empty());
-                    self.unpark(waiter.slot);
-                }
-                Outcome::Nothing => {
-                    self.put_back(id, waiter);
-                    break;
-                }
+            let outcome = self.grant(id, &waiter, now);
+            if let Outcome::Answered = outcome {
+                self.unpark(waiter.slot);
+                continue;
             }
+            let answer = outcome.at_the_end();
+            match &answer {
+                Some(answer) if waiter.until <= now => self.end_wait(&waiter, answer),
+                _ => self.put_back(id, waiter),
+            }
+            if let Some(answer) = answer {
+                self.end_waits(id, now, &answer);
+            }
+            break;
         }
-        self.end_waits(id, now);
         if self.world.consumers.get(&id).is_none_or(|state| state.waiting.is_empty()) {
             self.parked.remove(&id);
         }
@@ -161,17 +187,17 @@ impl Dispatcher {
         }
     }
 
-    /// Answers those, also further back in the queue, whose time is over. Not before all that is there has been
-    /// looked at: an empty answer says that there is nothing.
-    fn end_waits(&mut self, id: ConsumerId, now: Micros) {
-        if self.hungry.contains(&id) {
-            return;
-        }
+    /// Answers those, also further back in the queue, whose time is over.
+    fn end_waits(&mut self, id: ConsumerId, now: Micros, answer: &Answer) {
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
         for waiter in state.waiting.take_over(now) {
-            self.answer(waiter.slot, waiter.number, &empty());
-            self.unpark(waiter.slot);
+            self.end_wait(&waiter, answer);
         }
+    }
+
+    fn end_wait(&mut self, waiter: &Waiter, answer: &Answer) {
+        self.answer(waiter.slot, waiter.number, answer);
+        self.unpark(waiter.slot);
     }
 
     /// Tells those who wait for a consumer that there is none.
