@@ -140,7 +140,7 @@ Errors: 42704 no such stream, 42710 exists, 42602 bad name, 22023 bad value, 220
 Example: SELECT sequin.create_consumer('orders', 'billing', filters => '{order.*.paid}', max_deliver => 5);$$;
 
 COMMENT ON FUNCTION sequin.alter_consumer(text, text[], interval, integer, integer, interval[], boolean, text,
-    regproc) IS
+    regproc, regrole) IS
 $$Changes settings of a consumer. NULL leaves a setting as it is.
 
 name             the consumer; may not be NULL
@@ -148,13 +148,15 @@ filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered
                  as for sequin.create_consumer(); max_deliver => 0 takes the limit away, and
                  backoff => '{}' the waits
 condition, transform  only NULL in this version
+owner            gives the consumer to this role, which needs SELECT on the stream's table
 
 Takes effect at commit, for what is delivered after that: deadlines that run stay, and what is in flight
 stays in flight. What the old filters have passed over is not brought back: see sequin.rewind() and
 sequin.redeliver(). A message that has been delivered max_deliver times already becomes a dead letter
 instead of its next delivery.
-Right: member of the role that owns the consumer.
-Errors: 42704 no such consumer, 22023 bad value, 22004 NULL, 42501 not the owner, 0A000 not in this version.
+DROP ROLE is refused for a role that owns consumers; REASSIGN OWNED and DROP OWNED count them among what it owns.
+Right: member of the role that owns the consumer; to give it away, of the new owner too. A superuser if the role is gone.
+Errors: 42704 no such consumer or role, 22023 bad value, 22004 NULL, 42501 no right, 0A000 not in this version.
 
 Example: SELECT sequin.alter_consumer('billing', ack_wait => '5 min', backoff => '{1 s,10 s,1 min}');$$;
 
@@ -369,7 +371,7 @@ wal_level is not logical, 0A000 the database is not in UTF8, 53400 no replicatio
 
 Example: SELECT sequin.create_source('shop', 'changes', tables => '{orders,customers}');$$;
 
-COMMENT ON FUNCTION sequin.alter_source(text, text, regclass[], text) IS
+COMMENT ON FUNCTION sequin.alter_source(text, text, regclass[], text, regrole) IS
 $$Changes settings of a source. NULL leaves a setting as it is.
 
 name        the source; may not be NULL
@@ -377,12 +379,14 @@ stream      publish to this stream from now on
 tables      capture just these tables, as for sequin.create_source(); only if sequin made the publication, which it
             makes again if somebody has dropped it. Tables that are new are backfilled if the source was created so.
 key_format  as for sequin.create_source()
+owner       gives the source to this role, as which messages are inserted from then on
 
+DROP ROLE is refused for a role that owns sources; REASSIGN OWNED and DROP OWNED count them among what it owns.
 Takes effect at commit, for tables in the order of the WAL, for the others for what is captured after that. What is in
 the stream stays as it is.
-Rights: member of the role that owns the source, which needs INSERT on the stream's table; tables as for
-sequin.create_source().
-Errors: 42704 no such source or stream, 22023 bad value, a table that can't be captured, or a publication that is
+Rights: member of the role that owns the source, and of the new one, which needs INSERT on the stream's table; tables as
+for sequin.create_source(). A superuser if the role that owned it is gone.
+Errors: 42704 no such source, stream or role, 22023 bad value, a table that can't be captured, or a publication that is
 the user's own, 22004 NULL, 42501 no right, 42602 bad name, 55000 a table has no replica identity.
 
 Example: SELECT sequin.alter_source('shop', tables => '{orders,customers,invoices}');$$;
@@ -515,14 +519,15 @@ COMMENT ON COLUMN sequin.consumer_stats.acked_total IS 'Acks that took effect';
 COMMENT ON COLUMN sequin.consumer_stats.dead_total IS 'Messages that became dead letters, by max_deliver or reject';
 COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished; for pg_monitor and who may SELECT it';
 COMMENT ON COLUMN sequin.consumer_stats.waiting IS 'Calls of receive that wait';
-COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, or unknown: no dispatcher, or the stream''s table is gone';
-COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it in the dispatcher';
+COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, ownerless (the role that owned it is gone), or unknown: no dispatcher, or the stream''s table is gone';
+COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it, and what to do about it';
 
 COMMENT ON VIEW sequin.source_stats IS 'One row for each source. Everybody may read it.';
 COMMENT ON COLUMN sequin.source_stats.slot IS 'Its replication slot; NULL if that is of another server or database';
 COMMENT ON COLUMN sequin.source_stats.status IS
 $$streaming, or why not: starting (its slot or worker is not there yet), backfilling (both), paused, failed (see
-last_error; it is tried again), lost (the slot is gone, or misses WAL), restored (came with a dump).$$;
+last_error; it is tried again), lost (the slot is gone, or misses WAL), restored (came with a dump), ownerless (the role
+that owned it is gone).$$;
 COMMENT ON COLUMN sequin.source_stats.lag_bytes IS 'WAL that the slot keeps from being confirmed, in bytes; NULL without a slot';
 COMMENT ON COLUMN sequin.source_stats.last_commit_lsn IS 'All transactions that end up to here are in the stream; NULL before the start';
 COMMENT ON COLUMN sequin.source_stats.last_commit_time IS 'When the last transaction that is in the stream was committed';

@@ -55,6 +55,12 @@ pub enum Error {
     NotStreamOwner(String),
     #[error("permission denied for consumer \"{consumer}\"")]
     NotConsumerOwner { consumer: String, owner: String },
+    #[error("the role that owned {what} \"{name}\" is gone")]
+    OwnerGone { what: &'static str, name: String },
+    #[error("must be able to act as role \"{0}\"")]
+    NotNewOwner(String),
+    #[error("role {0} does not exist")]
+    NoRole(u32),
     #[error("permission denied for stream \"{0}\"")]
     NoSelect(String),
     #[error("permission denied for schema sequin_stream")]
@@ -186,6 +192,7 @@ impl Error {
             | Error::NoConsumer(_)
             | Error::NoSource(_)
             | Error::NoPublication(_)
+            | Error::NoRole(_)
             | Error::NoBackfill(_) => ERRCODE_UNDEFINED_OBJECT,
             Error::StreamExists(_)
             | Error::ConsumerExists(_)
@@ -203,6 +210,8 @@ impl Error {
             | Error::AllTables
             | Error::NoSelect(_)
             | Error::NoSchemaUsage
+            | Error::OwnerGone { .. }
+            | Error::NotNewOwner(_)
             | Error::NoInsert(_)
             | Error::NoTableSelect(_)
             | Error::TableRowSecurity(_)
@@ -280,6 +289,11 @@ impl Error {
             Error::NotConsumerOwner { owner, .. } => {
                 format!("It belongs to role \"{owner}\" and is for members of that role.")
             }
+            Error::OwnerGone { what, name } => format!(
+                "Have a superuser run: SELECT sequin.alter_{what}('{name}', owner => 'ROLE')."
+            ),
+            Error::NotNewOwner(_) => "Give it to a role that you are a member of.".into(),
+            Error::NoRole(_) => "See pg_roles for those there are.".into(),
             Error::NoSelect(stream) => {
                 format!("Have its owner run: GRANT SELECT ON sequin_stream.\"{stream}\" TO the role.")
             }

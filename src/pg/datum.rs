@@ -99,6 +99,11 @@ opaque!(
 );
 
 opaque!(
+    /// A regrole.
+    RegRole, "regrole", pg_sys::REGROLEOID
+);
+
+opaque!(
     /// A timestamptz.
     Timestamptz, "timestamptz", pg_sys::TIMESTAMPTZOID
 );
@@ -153,6 +158,12 @@ impl From<RegClass> for pg_sys::Oid {
     fn from(class: RegClass) -> pg_sys::Oid {
         // An OID is the low half of its datum.
         pg_sys::Oid::from(class.0.value() as u32)
+    }
+}
+
+impl From<RegRole> for pg_sys::Oid {
+    fn from(role: RegRole) -> pg_sys::Oid {
+        pg_sys::Oid::from(role.0.value() as u32)
     }
 }
 
