@@ -385,8 +385,8 @@ impl Error {
             Error::ConsumerUncommitted(_) => {
                 "Commit the transaction that creates the consumer before using it.".into()
             }
-            Error::NotReady(_) => "See sequin.workers and the server log for the reason.".into(),
-            Error::NoDispatcher(_) => {
+            Error::NotReady(_) | Error::NoDispatcher(Some(_)) => "See sequin.workers and the server log for the reason.".into(),
+            Error::NoDispatcher(None) => {
                 "See sequin.workers and the server log for the reason; max_worker_processes may be too low."
                     .into()
             }

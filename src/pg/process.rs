@@ -239,6 +239,7 @@ pub fn set(name: &str, value: &str) {
 
 /// Sets what no database or role may have otherwise for a worker that runs statements of sequin's.
 pub fn set_defaults() {
+    be_superuser();
     for (name, value) in [
         // A crash may lose the last moments, by design: what they say comes again, or is captured again.
         ("synchronous_commit", "off"),
@@ -251,6 +252,18 @@ pub fn set_defaults() {
     ] {
         set(name, value);
     }
+}
+
+/// A database may have its sessions begin as another role: ALTER DATABASE .. SET role, or session_authorization. Workers
+/// are the superuser that they were started as.
+fn be_superuser() {
+    // SAFETY: outside of a transaction, and looks nothing up; the worker was authenticated as this role.
+    unsafe {
+        let bootstrap = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
+        pg_sys::SetSessionAuthorization(bootstrap, true);
+    }
+    // Behind it: this makes the session's user the current one.
+    set("role", "none");
 }
 
 /// Runs `f` in a transaction of its own. An error, PostgreSQL's or ours, rolls it back and is returned as
