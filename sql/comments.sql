@@ -366,7 +366,7 @@ rights of the source's owner.
 Warns of tables without a key, whose rows can't be backfilled.
 Errors: 42704 no such stream or publication, 42710 the source or its publication exists, 42602 bad name, 22023 bad
 value, or a table that can't be captured, 22004 NULL, 42501 no right, 55000 a table has no replica identity, or
-wal_level is not logical, 0A000 the database is not in UTF8, 53400 no replication slot is free (max_replication_slots),
+wal_level is not logical, 53400 no replication slot is free (max_replication_slots),
 55006 tables have been made or changed all the time for 10 s, 25006 read-only transaction or standby.
 
 Example: SELECT sequin.create_source('shop', 'changes', tables => '{orders,customers}');$$;
@@ -415,7 +415,7 @@ of the backfills that it had not finished.
 Takes effect at commit. Waits as sequin.create_source() does if it makes a slot.
 Right: member of the role that owns the source; to backfill, SELECT on the tables.
 Errors: 42704 no such source, 42501 no right, 22004 NULL, 55000 its publication is gone, or wal_level is not
-logical, 0A000 the database is not in UTF8, 53400 no replication slot is free, 55006 tables have been made or changed all
+logical, 53400 no replication slot is free, 55006 tables have been made or changed all
 the time for 10 s, 25006 read-only transaction or standby.
 
 Example: SELECT sequin.resume_source('shop');$$;

@@ -27,8 +27,6 @@ pub enum Error {
     ArrayLengths { keys: usize, data: usize, headers: Option<usize> },
     #[error("array \"{0}\" must not contain NULL")]
     NullElement(&'static str),
-    #[error("array \"{0}\" has text that is not UTF-8")]
-    Encoding(&'static str),
     #[error("a consumer needs at least one filter")]
     NoFilter,
     #[error("a consumer starts at one place")]
@@ -141,7 +139,7 @@ pub enum Error {
     WalLevel,
     #[error("could not make a replication slot while tables are being made or changed")]
     TablesChange,
-    #[error("sources need a database in UTF8")]
+    #[error("sequin needs a database in UTF8")]
     NotUtf8,
     #[error("cannot use consumers during recovery")]
     InRecovery,
@@ -173,7 +171,6 @@ impl Error {
         match self {
             Error::Null(_) | Error::NullElement(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Name(..) => ERRCODE_INVALID_NAME,
-            Error::Encoding(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Error::Key(_)
             | Error::Filter(_)
             | Error::KeyFormat(_)
@@ -255,7 +252,6 @@ impl Error {
             Error::Range { what, range, .. } => format!("Pass a value for {what} that is {range}."),
             Error::ArrayLengths { .. } => "Pass one element of each for every message.".into(),
             Error::Internal(_) => "Please report this as a bug.".into(),
-            Error::Encoding(_) => "Use ASCII only, or a database with ENCODING 'UTF8'.".into(),
             Error::NoFilter => "Use '{>}' to receive every message.".into(),
             Error::TwoStarts => "Pass only one of start_seq, start_time and new_only.".into(),
             Error::TwoTargets => "Pass to_seq, or to_time, or neither for the beginning.".into(),

@@ -1,6 +1,6 @@
 //! Consumers.
 
-use super::check::{self, ack_wait, delay, elements, name, not_yet, required, texts, within};
+use super::check::{self, ack_wait, delay, elements, name, not_yet, required, within};
 use super::rights::{self, readable, selectable};
 use crate::engine::consumer::LOOK_AHEAD;
 use crate::engine::filter::Filter;
@@ -208,7 +208,7 @@ fn given(
 ) -> Result<Given> {
     /// As many as a consumer keeps in memory.
     const MAX_PENDING: i32 = LOOK_AHEAD as i32;
-    let filters = filters.map(|filters| texts(filters, "filters")).transpose()?;
+    let filters = filters.map(|filters| elements(filters, "filters")).transpose()?;
     if filters.as_ref().is_some_and(Vec::is_empty) {
         return Err(Error::NoFilter);
     }

@@ -109,7 +109,7 @@ opaque!(
 );
 
 impl Text {
-    /// Looks at it. Only in a database whose encoding is UTF-8.
+    /// Looks at it. The database is in UTF-8, as CREATE EXTENSION has checked.
     pub(super) fn with_str<R>(self, f: impl FnOnce(&str) -> R) -> R {
         // SAFETY: a text, which is made plain in the current memory context if it isn't; the server has checked its
         // encoding.
