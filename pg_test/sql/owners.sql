@@ -72,7 +72,11 @@ RESET ROLE;
 SELECT sequin.alter_consumer('two', owner => 'regress_sequin_member');
 SELECT name, owner FROM owned;
 -- What DROP OWNED drops.
+SET ROLE regress_sequin_member;
+SELECT sequin.create_consumer('shared', 'three');
+SELECT sequin.create_consumer('shared', 'four');
 DROP OWNED BY regress_sequin_member;
+RESET ROLE;
 SELECT * FROM owned;
 DROP ROLE regress_sequin_member;
 \pset tuples_only off

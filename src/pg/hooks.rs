@@ -66,8 +66,8 @@ unsafe extern "C-unwind" fn utility(
         let next = NEXT_UTILITY.unwrap_or(standard_ProcessUtility);
         next(statement, text, read_only, context, params, environment, dest, completion);
         // Of another command nothing may be left.
-        if matches!(tag, pg_sys::NodeTag::T_ReassignOwnedStmt | pg_sys::NodeTag::T_DropOwnedStmt) {
-            after_utility(command);
+        if tag == pg_sys::NodeTag::T_ReassignOwnedStmt {
+            after_reassign(command.cast());
         }
     }
 }
@@ -77,6 +77,12 @@ unsafe extern "C-unwind" fn before_utility(command: *mut pg_sys::Node) {
     // SAFETY: a parsed command.
     if let Some(name) = unsafe { database_wanted_alone(command) } {
         make_way(name);
+    }
+    // SAFETY: of the type that its tag says.
+    unsafe {
+        if (*command).type_ == pg_sys::NodeTag::T_DropOwnedStmt {
+            before_drop_owned(&*command.cast());
+        }
     }
 }
 
@@ -95,24 +101,26 @@ pub fn set_of_owners(functions: OfOwners) {
 
 /// The command has gone well: whoever ran it has the rights that it takes.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn after_utility(command: *mut pg_sys::Node) {
-    // SAFETY: a parsed command, of the type that its tag says; the lists are of RoleSpec.
-    let result = unsafe {
-        match (*command).type_ {
-            pg_sys::NodeTag::T_ReassignOwnedStmt => {
-                let command = &*command.cast::<pg_sys::ReassignOwnedStmt>();
-                of_owners().map_or(Ok(()), |of| {
-                    let new = pg_sys::get_rolespec_oid(command.newrole, false);
-                    (of.reassign)(&roles(command.roles), new)
-                })
-            }
-            pg_sys::NodeTag::T_DropOwnedStmt => {
-                let command = &*command.cast::<pg_sys::DropOwnedStmt>();
-                of_owners().map_or(Ok(()), |of| (of.drop)(&roles(command.roles)))
-            }
-            _ => return,
-        }
-    };
+unsafe extern "C-unwind" fn after_reassign(command: *mut pg_sys::ReassignOwnedStmt) {
+    let Some(of_owners) = of_owners() else { return };
+    // SAFETY: a parsed command, whose roles the server has looked up.
+    let (owners, new) =
+        unsafe { (roles((*command).roles), pg_sys::get_rolespec_oid((*command).newrole, false)) };
+    raise((of_owners.reassign)(&owners, new));
+}
+
+/// Before the command: it would say of each column of sequin's tables that there are no rights to take away.
+unsafe fn before_drop_owned(command: &pg_sys::DropOwnedStmt) {
+    let Some(of_owners) = of_owners() else { return };
+    // SAFETY: a parsed command; an ERROR for a role that isn't there is what the command would raise.
+    let owners = unsafe { roles(command.roles) };
+    // Whoever has no right to the command gets its error.
+    if owners.iter().all(|&owner| role::has_rights_of(role::current(), owner)) {
+        raise((of_owners.drop)(&owners));
+    }
+}
+
+fn raise(result: Result<()>) {
     if let Err(error) = result {
         error.raise();
     }

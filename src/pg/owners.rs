@@ -1,9 +1,9 @@
 //! Roles that own rows of sequin's tables, noted in pg_shdepend. So DROP ROLE refuses them as it does the owner of a table,
 //! and names the table of sequin's that they are in.
 //!
-//! They are noted as if they had rights to that table. What PostgreSQL does with such notes suits: DROP OWNED takes away
-//! rights that there are none of, and REASSIGN OWNED leaves them alone; `hooks` has sequin do its part in both. What it
-//! does with notes of owners doesn't: it would take the table for theirs.
+//! They are noted as if they had rights to that table. REASSIGN OWNED leaves such notes alone, and DROP OWNED would take
+//! away rights that there are none of: `hooks` has sequin do its part in both. Noted as owners, the table itself would be
+//! taken for theirs.
 
 use super::catalog;
 use super::role;
