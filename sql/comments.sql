@@ -140,7 +140,7 @@ Errors: 42704 no such stream, 42710 exists, 42602 bad name, 22023 bad value, 220
 Example: SELECT sequin.create_consumer('orders', 'billing', filters => '{order.*.paid}', max_deliver => 5);$$;
 
 COMMENT ON FUNCTION sequin.alter_consumer(text, text[], interval, integer, integer, interval[], boolean, text,
-    regproc) IS
+    regproc, regrole) IS
 $$Changes settings of a consumer. NULL leaves a setting as it is.
 
 name             the consumer; may not be NULL
@@ -148,13 +148,15 @@ filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered
                  as for sequin.create_consumer(); max_deliver => 0 takes the limit away, and
                  backoff => '{}' the waits
 condition, transform  only NULL in this version
+owner            gives the consumer to this role, which needs SELECT on the stream's table
 
 Takes effect at commit, for what is delivered after that: deadlines that run stay, and what is in flight
 stays in flight. What the old filters have passed over is not brought back: see sequin.rewind() and
 sequin.redeliver(). A message that has been delivered max_deliver times already becomes a dead letter
 instead of its next delivery.
-Right: member of the role that owns the consumer.
-Errors: 42704 no such consumer, 22023 bad value, 22004 NULL, 42501 not the owner, 0A000 not in this version.
+DROP ROLE is refused for a role that owns consumers; REASSIGN OWNED and DROP OWNED count them among what it owns.
+Right: member of the role that owns the consumer; to give it away, of the new owner too. A superuser if the role is gone.
+Errors: 42704 no such consumer or role, 22023 bad value, 22004 NULL, 42501 no right, 0A000 not in this version.
 
 Example: SELECT sequin.alter_consumer('billing', ack_wait => '5 min', backoff => '{1 s,10 s,1 min}');$$;
 
@@ -364,12 +366,12 @@ rights of the source's owner.
 Warns of tables without a key, whose rows can't be backfilled.
 Errors: 42704 no such stream or publication, 42710 the source or its publication exists, 42602 bad name, 22023 bad
 value, or a table that can't be captured, 22004 NULL, 42501 no right, 55000 a table has no replica identity, or
-wal_level is not logical, 0A000 the database is not in UTF8, 53400 no replication slot is free (max_replication_slots),
+wal_level is not logical, 53400 no replication slot is free (max_replication_slots),
 55006 tables have been made or changed all the time for 30 s, 25006 read-only transaction or standby.
 
 Example: SELECT sequin.create_source('shop', 'changes', tables => '{orders,customers}');$$;
 
-COMMENT ON FUNCTION sequin.alter_source(text, text, regclass[], text) IS
+COMMENT ON FUNCTION sequin.alter_source(text, text, regclass[], text, regrole) IS
 $$Changes settings of a source. NULL leaves a setting as it is.
 
 name        the source; may not be NULL
@@ -378,12 +380,14 @@ tables      capture just these tables, as for sequin.create_source(); only if se
             makes again if somebody has dropped it. Tables that are new are backfilled if the source was created so;
             backfills of those that are left out are cancelled.
 key_format  as for sequin.create_source()
+owner       gives the source to this role, as which messages are inserted from then on
 
+DROP ROLE is refused for a role that owns sources; REASSIGN OWNED and DROP OWNED count them among what it owns.
 Takes effect at commit, for tables in the order of the WAL, for the others for what is captured after that. What is in
 the stream stays as it is.
-Rights: member of the role that owns the source, which needs INSERT on the stream's table; tables as for
-sequin.create_source().
-Errors: 42704 no such source or stream, 22023 bad value, a table that can't be captured, or a publication that is
+Rights: member of the role that owns the source, and of the new one, which needs INSERT on the stream's table; tables as
+for sequin.create_source(). A superuser if the role that owned it is gone.
+Errors: 42704 no such source, stream or role, 22023 bad value, a table that can't be captured, or a publication that is
 the user's own, 22004 NULL, 42501 no right, 42602 bad name, 55000 a table has no replica identity.
 
 Example: SELECT sequin.alter_source('shop', tables => '{orders,customers,invoices}');$$;
@@ -412,7 +416,7 @@ of the backfills that it had not finished.
 Takes effect at commit. Waits as sequin.create_source() does if it makes a slot.
 Right: member of the role that owns the source; to backfill, SELECT on the tables.
 Errors: 42704 no such source, 42501 no right, 22004 NULL, 55000 its publication is gone, or wal_level is not
-logical, 0A000 the database is not in UTF8, 53400 no replication slot is free, 55006 tables have been made or changed all
+logical, 53400 no replication slot is free, 55006 tables have been made or changed all
 the time for 30 s, 25006 read-only transaction or standby.
 
 Example: SELECT sequin.resume_source('shop');$$;
@@ -519,15 +523,15 @@ COMMENT ON COLUMN sequin.consumer_stats.acked_total IS 'Acks that took effect';
 COMMENT ON COLUMN sequin.consumer_stats.dead_total IS 'Messages that became dead letters, by max_deliver or reject';
 COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished; for pg_monitor and who may SELECT it';
 COMMENT ON COLUMN sequin.consumer_stats.waiting IS 'Calls of receive that wait';
-COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, or unknown: no dispatcher, or the stream''s table is gone';
-COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it in the dispatcher';
+COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, ownerless (the role that owned it is gone), or unknown: no dispatcher, or the stream''s table is gone';
+COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it, and what to do about it';
 
 COMMENT ON VIEW sequin.source_stats IS 'One row for each source. Everybody may read it.';
 COMMENT ON COLUMN sequin.source_stats.slot IS 'Its replication slot; NULL if that is of another server or database';
 COMMENT ON COLUMN sequin.source_stats.status IS
 $$streaming, or why not: starting (its slot or worker is not there yet), backfilling (both), paused, failed (it, or a
 backfill, can't do its work: last_error says why and what to do; it is tried again, but not the backfill), lost (the slot is
-gone, or misses WAL), restored (came with a dump).$$;
+gone, or misses WAL), restored (came with a dump), ownerless (the role that owned it is gone).$$;
 COMMENT ON COLUMN sequin.source_stats.lag_bytes IS 'WAL that the slot keeps from being confirmed, in bytes; NULL without a slot';
 COMMENT ON COLUMN sequin.source_stats.last_commit_lsn IS 'All transactions that end up to here are in the stream; NULL before the start';
 COMMENT ON COLUMN sequin.source_stats.last_commit_time IS 'When the last transaction that is in the stream was committed';

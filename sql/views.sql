@@ -27,11 +27,15 @@ SELECT c.name AS consumer,
        s.dead_total,
        sequin._inserted_at(c.stream, s.first_unfinished) AS oldest_unacked_at,
        s.waiting,
-       CASE WHEN s.consumer_id IS NULL THEN 'unknown'
+       CASE WHEN o.is_gone THEN 'ownerless'
+            WHEN s.consumer_id IS NULL THEN 'unknown'
             WHEN c.paused THEN 'paused'
             ELSE 'active' END AS status,
-       s.last_error
+       CASE WHEN o.is_gone
+            THEN 'the role that owned the consumer is gone; give it to another by sequin.alter_consumer(.., owner => ..)'
+            ELSE s.last_error END AS last_error
 FROM sequin.consumers c
+CROSS JOIN LATERAL (SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = c.owner) AS is_gone) o
 LEFT JOIN sequin._consumer_stats() s ON s.consumer_id = c.id
 LEFT JOIN LATERAL sequin._last_seq(c.stream) l(last_seq) ON true;
 
@@ -49,6 +53,8 @@ SELECT s.name AS source,
        b.tbl AS backfill_table,
        b.rows_read AS backfill_rows,
        CASE t.status
+           WHEN 'ownerless'
+               THEN 'the role that owned the source is gone; give it to another by sequin.alter_source(.., owner => ..)'
            WHEN 'restored' THEN 'the source was restored from a dump, without its slot; call sequin.resume_source()'
            WHEN 'lost' THEN 'the slot of the source is lost, and changes with it; call sequin.resume_source()'
            -- It has no entry in shared memory: the dispatcher says why.
@@ -95,6 +101,7 @@ LEFT JOIN sequin._workers() e ON e.process = 'dispatcher' AND e.database = pg_ca
 CROSS JOIN LATERAL (
     SELECT CASE WHEN x.slot IS NULL THEN 'restored'
                 WHEN r.wal_status = 'lost' OR r.slot_name IS NULL AND p.lsn IS NOT NULL THEN 'lost'
+                WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.oid = s.owner) THEN 'ownerless'
                 WHEN s.paused THEN 'paused'
                 WHEN w.pid IS NULL AND w.last_error IS NOT NULL THEN 'failed'
                 WHEN w.pid IS NULL OR p.lsn IS NULL THEN 'starting'

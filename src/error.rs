@@ -27,8 +27,6 @@ pub enum Error {
     ArrayLengths { keys: usize, data: usize, headers: Option<usize> },
     #[error("array \"{0}\" must not contain NULL")]
     NullElement(&'static str),
-    #[error("array \"{0}\" has text that is not UTF-8")]
-    Encoding(&'static str),
     #[error("a consumer needs at least one filter")]
     NoFilter,
     #[error("a consumer starts at one place")]
@@ -55,6 +53,12 @@ pub enum Error {
     NotStreamOwner(String),
     #[error("permission denied for consumer \"{consumer}\"")]
     NotConsumerOwner { consumer: String, owner: String },
+    #[error("the role that owned {what} \"{name}\" is gone")]
+    OwnerGone { what: &'static str, name: String },
+    #[error("must be able to act as role \"{0}\"")]
+    NotNewOwner(String),
+    #[error("role {0} does not exist")]
+    NoRole(u32),
     #[error("permission denied for stream \"{0}\"")]
     NoSelect(String),
     #[error("permission denied for schema sequin_stream")]
@@ -141,7 +145,7 @@ pub enum Error {
         "could not make a replication slot in {0} s, since tables are being made or changed all the time"
     )]
     TablesChange(u64),
-    #[error("sources need a database in UTF8")]
+    #[error("sequin needs a database in UTF8")]
     NotUtf8,
     #[error("cannot use consumers during recovery")]
     InRecovery,
@@ -173,7 +177,6 @@ impl Error {
         match self {
             Error::Null(_) | Error::NullElement(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Name(..) => ERRCODE_INVALID_NAME,
-            Error::Encoding(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Error::Key(_)
             | Error::Filter(_)
             | Error::KeyFormat(_)
@@ -192,6 +195,7 @@ impl Error {
             | Error::NoConsumer(_)
             | Error::NoSource(_)
             | Error::NoPublication(_)
+            | Error::NoRole(_)
             | Error::NoBackfill(_) => ERRCODE_UNDEFINED_OBJECT,
             Error::StreamExists(_)
             | Error::ConsumerExists(_)
@@ -209,6 +213,8 @@ impl Error {
             | Error::AllTables
             | Error::NoSelect(_)
             | Error::NoSchemaUsage
+            | Error::OwnerGone { .. }
+            | Error::NotNewOwner(_)
             | Error::NoInsert(_)
             | Error::NoTableSelect(_)
             | Error::TableRowSecurity(_)
@@ -255,7 +261,6 @@ impl Error {
             Error::Range { what, range, .. } => format!("Pass a value for {what} that is {range}."),
             Error::ArrayLengths { .. } => "Pass one element of each for every message.".into(),
             Error::Internal(_) => "Please report this as a bug.".into(),
-            Error::Encoding(_) => "Use ASCII only, or a database with ENCODING 'UTF8'.".into(),
             Error::NoFilter => "Use '{>}' to receive every message.".into(),
             Error::TwoStarts => "Pass only one of start_seq, start_time and new_only.".into(),
             Error::TwoTargets => "Pass to_seq, or to_time, or neither for the beginning.".into(),
@@ -289,6 +294,11 @@ impl Error {
             Error::NotConsumerOwner { owner, .. } => {
                 format!("It belongs to role \"{owner}\" and is for members of that role.")
             }
+            Error::OwnerGone { what, name } => format!(
+                "Have a superuser run: SELECT sequin.alter_{what}('{name}', owner => 'ROLE')."
+            ),
+            Error::NotNewOwner(_) => "Give it to a role that you are a member of.".into(),
+            Error::NoRole(_) => "See pg_roles for those there are.".into(),
             Error::NoSelect(stream) => {
                 format!("Have its owner run: GRANT SELECT ON sequin_stream.\"{stream}\" TO the role.")
             }
@@ -389,8 +399,8 @@ impl Error {
             Error::ConsumerUncommitted(_) => {
                 "Commit the transaction that creates the consumer before using it.".into()
             }
-            Error::NotReady(_) => "See sequin.workers and the server log for the reason.".into(),
-            Error::NoDispatcher(_) => {
+            Error::NotReady(_) | Error::NoDispatcher(Some(_)) => "See sequin.workers and the server log for the reason.".into(),
+            Error::NoDispatcher(None) => {
                 "See sequin.workers and the server log for the reason; max_worker_processes may be too low."
                     .into()
             }

@@ -49,6 +49,10 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {
     pg::load();
+    pg::hooks::set_of_owners(pg::hooks::OfOwners {
+        reassign: store::owners::reassign,
+        drop: store::owners::drop,
+    });
 }
 
 /// What `cargo pgrx test` asks for.

@@ -12,13 +12,13 @@ use fastrand::Rng;
 use libtest_mimic::Trial;
 use postgres::Client;
 
-use crate::calls::{Calls, ack_ids, seconds, sqlstate};
-use crate::cluster::{Cluster, Database};
-use crate::harness::{LOGICAL_DECODING, shared_cluster, trials};
+use crate::calls::{Calls, ack_ids, seconds};
+use crate::cluster::Cluster;
+use crate::harness::{LOGICAL_DECODING, trials};
 use values::{CONSUMERS, STREAMS, json, value};
 
 pub fn tests() -> Vec<Trial> {
-    trials![whatever_the_arguments_a_call_returns_or_says_why, a_filter_that_is_no_utf8_is_refused,]
+    trials![whatever_the_arguments_a_call_returns_or_says_why]
 }
 
 /// How long it takes in `make test`.
@@ -254,19 +254,4 @@ fn works_as_ever(client: &mut Client) {
     let held = client.receive("after", 10, seconds(20));
     assert_eq!(held.iter().map(|message| message.seq).collect::<Vec<_>>(), [seq]);
     assert_eq!(client.ack("after", &ack_ids(&held)), 1);
-}
-
-fn a_filter_that_is_no_utf8_is_refused() {
-    let cluster = shared_cluster();
-    let name = "arguments_latin1";
-    let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
-    cluster.connect("postgres").batch_execute(&create).unwrap();
-    let database = Database { cluster, name: name.into() };
-    let mut client = database.connect();
-    client.batch_execute("CREATE EXTENSION sequin; SELECT sequin.create_stream('s')").unwrap();
-    let create = "SELECT sequin.create_consumer('s', 'c', filters => '{\u{e9}t\u{e9}}')";
-    assert_eq!(sqlstate(client.batch_execute(create)), "22021");
-    client.create_consumer("s", "c", "");
-    client.publish("s", "a", "\"\u{e9}t\u{e9}\"");
-    assert_eq!(client.receive("c", 1, seconds(20))[0].data, "\"\u{e9}t\u{e9}\"");
 }

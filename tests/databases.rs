@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, succeed, wait_until};
+use crate::cluster::{Cluster, Database, succeed, wait_until};
 use crate::harness::{LOGICAL_DECODING, database, shared_cluster, trials};
 
 pub fn tests() -> Vec<Trial> {
@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
         workers_follow_the_extension,
         a_launcher_that_is_terminated_comes_back,
         without_preload_the_error_says_what_to_do,
+        a_database_that_is_not_in_utf8_is_refused,
         dump_and_restore_keep_messages_and_acks,
         a_dispatcher_that_starts_during_a_restore_leaves_it_alone,
         what_a_dropped_consumer_leaves_is_deleted,
@@ -427,6 +428,26 @@ fn workers_work_whatever_a_database_sets() {
             delivery.data.contains("\"f\": 0.1") && delivery.data.contains("2020-01-31"),
             "{}",
             delivery.data
+        );
+    }
+}
+
+fn a_database_that_is_not_in_utf8_is_refused() {
+    let cluster = shared_cluster();
+    for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
+        let name = format!("in_{}", encoding.to_lowercase());
+        let create =
+            format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'");
+        cluster.connect("postgres").batch_execute(&create).unwrap();
+        let database = Database { cluster, name };
+        let mut client = database.connect();
+        let error = client.batch_execute("CREATE EXTENSION sequin").expect_err(encoding);
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code().code(), "0A000", "{error:?}");
+        assert!(error.hint().unwrap_or_default().contains("ENCODING 'UTF8'"), "{error:?}");
+        assert_eq!(
+            client.number("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'sequin%'"),
+            0
         );
     }
 }

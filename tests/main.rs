@@ -28,6 +28,7 @@ mod per_key;
 mod promotion;
 mod rewind;
 mod savepoints;
+mod session_role;
 mod settings;
 mod short_sessions;
 mod sources;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         neighbours::tests(),
         in_the_way::tests(),
         promotion::tests(),
+        session_role::tests(),
         settings::tests(),
         dooming::tests(),
         short_sessions::tests(),

@@ -162,15 +162,3 @@ DROP VIEW a_view;
 DROP SEQUENCE a_sequence;
 DROP TABLE keyed, keyless, nothing, deferred, parted, "full", unlogged;
 DROP SCHEMA "Some Shop" CASCADE;
-
--- Only UTF8.
-CREATE DATABASE regress_sequin_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0;
-\set back :DBNAME
-\c regress_sequin_ascii
-CREATE EXTENSION sequin;
-CREATE TABLE t (id integer PRIMARY KEY);
-SELECT sequin.create_stream('changes');
-SELECT sequin.create_source('x', 'changes', '{t}');
-\echo :LAST_ERROR_SQLSTATE
-\c :back
-DROP DATABASE regress_sequin_ascii;

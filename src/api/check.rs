@@ -90,12 +90,3 @@ pub fn not_yet<T>(value: Option<T>, what: &'static str) -> Result<()> {
 pub fn elements<T>(values: Vec<Option<T>>, name: &'static str) -> Result<Vec<T>> {
     values.into_iter().map(|value| value.ok_or(Error::NullElement(name))).collect()
 }
-
-/// The same of texts. In a database that isn't in UTF8, pgrx takes the elements of an array as they are.
-pub fn texts(values: Vec<Option<String>>, name: &'static str) -> Result<Vec<String>> {
-    let values = elements(values, name)?;
-    match values.iter().all(|text| std::str::from_utf8(text.as_bytes()).is_ok()) {
-        true => Ok(values),
-        false => Err(Error::Encoding(name)),
-    }
-}

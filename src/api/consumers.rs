@@ -1,13 +1,13 @@
 //! Consumers.
 
-use super::check::{self, ack_wait, delay, elements, name, not_yet, required, texts, within};
-use super::rights::{readable, selectable};
+use super::check::{self, ack_wait, delay, elements, name, not_yet, required, within};
+use super::rights::{self, readable, selectable};
 use crate::engine::consumer::LOOK_AHEAD;
 use crate::engine::filter::Filter;
 use crate::engine::key::{Seq, key_id};
 use crate::error::{Error, Result};
 use crate::pg::call::call;
-use crate::pg::datum::RegProc;
+use crate::pg::datum::{RegProc, RegRole};
 use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
 use crate::pg::{role, sequence, session, slot};
 use crate::store::acks::{self, Kind};
@@ -79,12 +79,20 @@ fn alter_consumer(
     ordered: default!(Option<bool>, "NULL"),
     condition: default!(Option<&str>, "NULL"),
     transform: default!(Option<RegProc>, "NULL"),
+    owner: default!(Option<RegRole>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let consumer = mine(name, "name")?;
     not_yet(condition, "condition")?;
     not_yet(transform, "transform")?;
     let given = given(filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered, 0)?;
-    Ok(consumers::alter(&consumer.name, given)?)
+    let owner = owner.map(rights::new_owner).transpose()?;
+    if let Some(owner) = owner
+        && !role::may_be_shown(owner, streams::table(&consumer.stream)?)
+    {
+        return Err(Error::NoSelect(consumer.stream.clone()).into());
+    }
+    consumers::alter(&consumer.name, given)?;
+    Ok(owner.map_or(Ok(()), |owner| consumers::give(&consumer.name, owner))?)
 }
 
 #[pg_extern]
@@ -133,6 +141,9 @@ pub fn mine(name: Option<&str>, argument: &'static str) -> Result<Rc<Consumer>> 
     let consumer = consumers::find(required(name, argument)?)?;
     if role::has_rights_of(role::current(), consumer.owner) {
         return Ok(consumer);
+    }
+    if !role::exists(consumer.owner) {
+        return Err(Error::OwnerGone { what: "consumer", name: consumer.name.clone() });
     }
     let owner = crate::pg::catalog::role_name(consumer.owner);
     Err(Error::NotConsumerOwner { consumer: consumer.name.clone(), owner })
@@ -196,7 +207,7 @@ fn given(
 ) -> Result<Given> {
     /// As many as a consumer keeps in memory.
     const MAX_PENDING: i32 = LOOK_AHEAD as i32;
-    let filters = filters.map(|filters| texts(filters, "filters")).transpose()?;
+    let filters = filters.map(|filters| elements(filters, "filters")).transpose()?;
     if filters.as_ref().is_some_and(Vec::is_empty) {
         return Err(Error::NoFilter);
     }

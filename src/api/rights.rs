@@ -1,8 +1,9 @@
-//! Whether the caller may read a stream. Scans in code ask for no rights: whoever starts one for a caller asks here first
+//! What the caller may do that no single function decides: read a stream, and give something to another role. Scans in code ask for no rights: whoever starts one for a caller asks here first
 //! for what SQL would ask for, which is the schema, the columns, and that no policy hides rows.
 
 use crate::error::{Error, Result};
-use crate::pg::{role, scan};
+use crate::pg::datum::RegRole;
+use crate::pg::{catalog, role, scan};
 use crate::store::streams;
 use pgrx::pg_sys;
 
@@ -24,6 +25,18 @@ pub fn selectable(stream: &str) -> Result<pg_sys::Oid> {
     match role::may_select_columns(table, &scan::ALL) {
         true => Ok(table),
         false => Err(Error::NoSelect(stream.into())),
+    }
+}
+
+/// A role that the caller may give something of his to.
+pub fn new_owner(owner: RegRole) -> Result<pg_sys::Oid> {
+    let owner = pg_sys::Oid::from(owner);
+    if !role::exists(owner) {
+        return Err(Error::NoRole(owner.to_u32()));
+    }
+    match role::may_give_to(owner) {
+        true => Ok(owner),
+        false => Err(Error::NotNewOwner(catalog::role_name(owner))),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::capturable::{check_publication, chosen, may_read};
 use super::check::{name, required};
+use super::rights;
 use crate::capture::key_format::KeyFormat;
 use crate::error::{Error, Result};
-use crate::pg::datum::{RegClass, RegClassArray};
+use crate::pg::datum::{RegClass, RegClassArray, RegRole};
 use crate::pg::{catalog, condition, role};
 use crate::store::publications::{self, Candidate, Published};
 use crate::store::slots::{self, Server};
@@ -85,18 +86,22 @@ fn alter_source(
     stream: default!(Option<&str>, "NULL"),
     tables: default!(Option<RegClassArray>, "NULL"),
     key_format: default!(Option<&str>, "NULL"),
+    owner: default!(Option<RegRole>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let source = mine(name, "name")?;
     let stream = stream.map(|stream| self::name(Some(stream), "stream", "stream")).transpose()?;
-    if let Some(stream) = &stream {
-        may_feed(stream, source.owner)?;
+    let owner = owner.map(rights::new_owner).transpose()?;
+    if stream.is_some() || owner.is_some() {
+        let stream = stream.as_deref().unwrap_or(&source.stream);
+        may_feed(stream, owner.unwrap_or(source.owner))?;
     }
     let key_format = key_format.map(checked).transpose()?;
     if tables.is_some() {
         set_tables(&source, chosen(tables, source.backfill)?.unwrap_or_default())?;
     }
     stream.as_deref().map_or(Ok(()), streams::keep)?;
-    Ok(sources::alter(&source.name, stream.as_deref(), key_format)?)
+    sources::alter(&source.name, stream.as_deref(), key_format)?;
+    Ok(owner.map_or(Ok(()), |owner| sources::give(&source.name, owner))?)
 }
 
 #[pg_extern]
@@ -185,6 +190,9 @@ fn mine(name: Option<&str>, argument: &'static str) -> Result<Source> {
     let source = sources::find(required(name, argument)?)?;
     if role::has_rights_of(role::current(), source.owner) {
         return Ok(source);
+    }
+    if !role::exists(source.owner) {
+        return Err(Error::OwnerGone { what: "source", name: source.name });
     }
     let owner = catalog::role_name(source.owner);
     Err(Error::NotSourceOwner { source_name: source.name, owner })

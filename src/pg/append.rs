@@ -19,10 +19,8 @@ pub struct New {
 /// Inserts messages as the current role. False if the table has anything that only the executor knows how to deal with;
 /// then nothing has happened. The caller has announced that it publishes, which is what the table's trigger does.
 pub fn append(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -> Result<bool> {
-    // SAFETY: a plain value of this process.
-    let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
     let target = match Target::open(table, &scan::COLUMNS, Some(c"on_publish")) {
-        Opened::Plain(target) if is_utf8 && has_own_default(&target) => target,
+        Opened::Plain(target) if has_own_default(&target) => target,
         Opened::Plain(_) | Opened::ForTheExecutor => return Ok(false),
         Opened::Missing => return Err(Error::NoStream(super::catalog::relation_name(table))),
     };

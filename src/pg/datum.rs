@@ -99,12 +99,17 @@ opaque!(
 );
 
 opaque!(
+    /// A regrole.
+    RegRole, "regrole", pg_sys::REGROLEOID
+);
+
+opaque!(
     /// A timestamptz.
     Timestamptz, "timestamptz", pg_sys::TIMESTAMPTZOID
 );
 
 impl Text {
-    /// Looks at it. Only in a database whose encoding is UTF-8.
+    /// Looks at it. The database is in UTF-8, as CREATE EXTENSION has checked.
     pub(super) fn with_str<R>(self, f: impl FnOnce(&str) -> R) -> R {
         // SAFETY: a text, which is made plain in the current memory context if it isn't; the server has checked its
         // encoding.
@@ -153,6 +158,12 @@ impl From<RegClass> for pg_sys::Oid {
     fn from(class: RegClass) -> pg_sys::Oid {
         // An OID is the low half of its datum.
         pg_sys::Oid::from(class.0.value() as u32)
+    }
+}
+
+impl From<RegRole> for pg_sys::Oid {
+    fn from(role: RegRole) -> pg_sys::Oid {
+        pg_sys::Oid::from(role.0.value() as u32)
     }
 }
 

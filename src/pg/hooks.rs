@@ -6,8 +6,10 @@ use super::catalog;
 use super::database::Database;
 use super::role;
 use super::session;
+use crate::error::Result;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long a command waits for a dispatcher to leave. It takes milliseconds, the command itself would wait
@@ -58,9 +60,15 @@ unsafe extern "C-unwind" fn utility(
     // SAFETY: PostgreSQL passes a planned statement whose utilityStmt is the parsed command; the arguments
     // are handed on as they came.
     unsafe {
-        before_utility((*statement).utilityStmt);
+        let command = (*statement).utilityStmt;
+        let tag = (*command).type_;
+        before_utility(command);
         let next = NEXT_UTILITY.unwrap_or(standard_ProcessUtility);
         next(statement, text, read_only, context, params, environment, dest, completion);
+        // Of another command nothing may be left.
+        if tag == pg_sys::NodeTag::T_ReassignOwnedStmt {
+            after_reassign(command.cast());
+        }
     }
 }
 
@@ -69,6 +77,66 @@ unsafe extern "C-unwind" fn before_utility(command: *mut pg_sys::Node) {
     // SAFETY: a parsed command.
     if let Some(name) = unsafe { database_wanted_alone(command) } {
         make_way(name);
+    }
+    // SAFETY: of the type that its tag says.
+    unsafe {
+        if (*command).type_ == pg_sys::NodeTag::T_DropOwnedStmt {
+            before_drop_owned(&*command.cast());
+        }
+    }
+}
+
+/// What is to be done for consumers and sources when a command is about all that some roles own.
+pub struct OfOwners {
+    pub reassign: fn(&[pg_sys::Oid], pg_sys::Oid) -> Result<()>,
+    pub drop: fn(&[pg_sys::Oid]) -> Result<()>,
+}
+
+static OF_OWNERS: OnceLock<OfOwners> = OnceLock::new();
+
+/// Installs that, when the library is loaded.
+pub fn set_of_owners(functions: OfOwners) {
+    let _ = OF_OWNERS.set(functions);
+}
+
+/// The command has gone well: whoever ran it has the rights that it takes.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn after_reassign(command: *mut pg_sys::ReassignOwnedStmt) {
+    let Some(of_owners) = of_owners() else { return };
+    // SAFETY: a parsed command, whose roles the server has looked up.
+    let (owners, new) =
+        unsafe { (roles((*command).roles), pg_sys::get_rolespec_oid((*command).newrole, false)) };
+    raise((of_owners.reassign)(&owners, new));
+}
+
+/// Before the command: it would say of each column of sequin's tables that there are no rights to take away.
+unsafe fn before_drop_owned(command: &pg_sys::DropOwnedStmt) {
+    let Some(of_owners) = of_owners() else { return };
+    // SAFETY: a parsed command; an ERROR for a role that isn't there is what the command would raise.
+    let owners = unsafe { roles(command.roles) };
+    // Whoever has no right to the command gets its error.
+    if owners.iter().all(|&owner| role::has_rights_of(role::current(), owner)) {
+        raise((of_owners.drop)(&owners));
+    }
+}
+
+fn raise(result: Result<()>) {
+    if let Err(error) = result {
+        error.raise();
+    }
+}
+
+/// What is to be done, in a database that has the extension.
+fn of_owners() -> Option<&'static OfOwners> {
+    OF_OWNERS.get().filter(|_| catalog::extension().is_some())
+}
+
+unsafe fn roles(specs: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
+    // SAFETY: a list of RoleSpec, of which the result is one of OIDs.
+    unsafe {
+        let ids = pg_sys::roleSpecsToIds(specs);
+        let len = if ids.is_null() { 0 } else { usize::try_from((*ids).length).unwrap_or(0) };
+        (0..len).map(|n| (*(*ids).elements.add(n)).oid_value).collect()
     }
 }
 

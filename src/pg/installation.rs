@@ -41,6 +41,12 @@ extern "C-unwind" fn sequin_check_installation(_fcinfo: pg_sys::FunctionCallInfo
 }
 
 fn check() -> Result<()> {
+    // Rust's strings are in UTF-8. Names, keys, filters and reasons cross that border in every function, and errors with
+    // them, which nothing converts.
+    // SAFETY: a plain value of this process.
+    if unsafe { pg_sys::GetDatabaseEncoding() } != pg_sys::pg_enc::PG_UTF8.cast_signed() {
+        return Err(Error::NotUtf8);
+    }
     if let Some(fault) = fault("sequin")? {
         return Err(Error::SchemaTaken { schema: "sequin", fault });
     }

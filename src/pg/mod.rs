@@ -19,6 +19,7 @@ pub mod lease;
 pub mod lwlock;
 pub mod mailbox;
 pub mod memory;
+pub mod owners;
 pub mod process;
 pub mod publish;
 pub mod received;

@@ -270,7 +270,20 @@ const DEFAULTS: &[(&str, &str)] = &[
 
 /// Sets [`DEFAULTS`].
 pub fn set_defaults() {
+    be_superuser();
     DEFAULTS.iter().for_each(|(name, value)| set(name, value));
+}
+
+/// A database may have its sessions begin as another role: ALTER DATABASE .. SET role, or session_authorization. Workers
+/// are the superuser that they were started as.
+fn be_superuser() {
+    // SAFETY: outside of a transaction, and looks nothing up; the worker was authenticated as this role.
+    unsafe {
+        let bootstrap = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
+        pg_sys::SetSessionAuthorization(bootstrap, true);
+    }
+    // Behind it: this makes the session's user the current one.
+    set("role", "none");
 }
 
 /// Runs `f` in a transaction of its own. An error, PostgreSQL's or ours, rolls it back and is returned as

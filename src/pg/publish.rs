@@ -1,6 +1,7 @@
 //! The trigger of every stream's table: before an INSERT or COPY takes its first seq, it notes in shared
 //! memory how low that can be. So the dispatcher knows which gaps may still fill.
 
+use super::owners::{self, Owned};
 use super::{catalog, sequence, session};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -51,7 +52,8 @@ fn on_config_change(table: pg_sys::Oid) -> Result<()> {
         return Err(foreign(table, "on_config_change"));
     }
     super::relcache::invalidate(table);
-    session::note_config_changed()
+    session::note_config_changed()?;
+    Owned::of(table).map_or(Ok(()), owners::sync)
 }
 
 fn raise(result: Result<()>) {

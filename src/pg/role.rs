@@ -14,6 +14,24 @@ pub fn has_rights_of(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     unsafe { pg_sys::has_privs_of_role(member, role) }
 }
 
+/// True if there is such a role.
+pub fn exists(role: pg_sys::Oid) -> bool {
+    // SAFETY: looks the role up in the catalog cache.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+    !name.is_null()
+}
+
+/// True if the current role may give what it owns to a role, as ALTER .. OWNER TO has it.
+pub fn may_give_to(role: pg_sys::Oid) -> bool {
+    // SAFETY: looks both up in the catalog cache.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        return pg_sys::is_member_of_role(current(), role);
+        #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+        return pg_sys::member_can_set_role(current(), role);
+    }
+}
+
 /// True if the current role owns a database, or is a superuser.
 pub fn owns_database(database: pg_sys::Oid) -> bool {
     // SAFETY: looks the database up in the catalog cache.
@@ -52,6 +70,11 @@ pub fn is_limited_by_policies(table: pg_sys::Oid) -> bool {
     // SAFETY: looks the table up in the catalog cache; raises nothing when told so.
     let state = unsafe { pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) };
     state == pg_sys::CheckEnableRlsResult::RLS_ENABLED.cast_signed()
+}
+
+/// True if a role may SELECT from a table.
+pub fn may_be_shown(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    has_right_on(role, table, &super::scan::ALL, pg_sys::ACL_SELECT)
 }
 
 /// True if the current role may SELECT from a table.

@@ -5,6 +5,7 @@ use crate::engine::key::Seq;
 use crate::engine::settings::{Micros, Settings};
 use crate::engine::stream::ConsumerId;
 use crate::error::{Error, Result};
+use crate::pg::owners::{self, Owned};
 use crate::pg::spi::{Access, Arg, Row, Statement, arg, without_locks};
 use crate::pg::{relcache, role};
 use pgrx::datum::Interval;
@@ -93,6 +94,11 @@ statement!(
         ordered = coalesce($7, ordered) \
      WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID, TEXTARRAYOID, INTERVALOID, INT4OID, INT4OID, INTERVALARRAYOID, BOOLOID]
+);
+statement!(
+    GIVE,
+    "UPDATE sequin.consumers SET owner = $2::pg_catalog.regrole WHERE name OPERATOR(pg_catalog.=) $1",
+    [TEXTOID, OIDOID]
 );
 statement!(
     PAUSE,
@@ -207,6 +213,7 @@ pub struct Start {
 /// A new consumer, of the current role.
 pub fn insert(name: &str, stream: &str, given: Given, start: Start) -> Result<()> {
     let owner = role::current();
+    owners::note(Owned::Consumers, owner);
     let args = [
         arg(name),
         arg(stream),
@@ -235,6 +242,12 @@ pub fn alter(name: &str, given: Given) -> Result<()> {
         given.ordered.and_then(arg),
     ];
     change(name, &ALTER, &args)
+}
+
+/// Gives it to another role.
+pub fn give(name: &str, owner: pg_sys::Oid) -> Result<()> {
+    owners::note(Owned::Consumers, owner);
+    change(name, &GIVE, &[arg(name), arg(owner)])
 }
 
 pub fn pause(name: &str, paused: bool) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod dead_letters;
 pub mod epoch;
 pub mod messages;
 pub mod outbox;
+pub mod owners;
 pub mod publications;
 pub mod slots;
 pub mod source_progress;

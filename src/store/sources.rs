@@ -2,6 +2,7 @@
 
 use super::statement;
 use crate::error::{Error, Result};
+use crate::pg::owners::{self, Owned};
 use crate::pg::role;
 use crate::pg::spi::{Access, Arg, Row, Statement, arg};
 use pgrx::pg_sys;
@@ -52,6 +53,11 @@ statement!(
     "UPDATE sequin.sources SET stream = coalesce($2, stream), key_format = coalesce($3, key_format) \
      WHERE name = $1",
     [TEXTOID, TEXTOID, TEXTOID]
+);
+statement!(
+    GIVE,
+    "UPDATE sequin.sources SET owner = $2::regrole WHERE name = $1",
+    [TEXTOID, OIDOID]
 );
 statement!(PAUSE, "UPDATE sequin.sources SET paused = $2 WHERE name = $1", [TEXTOID, BOOLOID]);
 statement!(
@@ -121,6 +127,7 @@ pub fn of_stream(stream: &str) -> Result<Vec<String>> {
 
 /// A new source, as `source` has it but for its generation, which is 1.
 pub fn insert(source: &Source, system: i64, database: pg_sys::Oid) -> Result<()> {
+    owners::note(Owned::Sources, source.owner);
     let args = [
         arg(source.name.as_str()),
         arg(source.stream.as_str()),
@@ -139,6 +146,12 @@ pub fn insert(source: &Source, system: i64, database: pg_sys::Oid) -> Result<()>
 /// `None` leaves a setting as it is.
 pub fn alter(name: &str, stream: Option<&str>, key_format: Option<&str>) -> Result<()> {
     change(name, &ALTER, &[arg(name), stream.and_then(arg), key_format.and_then(arg)])
+}
+
+/// Gives it to another role.
+pub fn give(name: &str, owner: pg_sys::Oid) -> Result<()> {
+    owners::note(Owned::Sources, owner);
+    change(name, &GIVE, &[arg(name), arg(owner)])
 }
 
 pub fn pause(name: &str, paused: bool) -> Result<()> {

@@ -32,6 +32,7 @@ fn scalar(rng: &mut Rng, name: &str, type_name: &str) -> String {
         "jsonb" => json(rng),
         "regclass" => class(rng),
         "regproc" => pick(rng, &["'now'", "'pg_catalog.jsonb_typeof'", "0", "4294967295"]),
+        "regrole" => pick(rng, &["'postgres'", "'pg_monitor'", "0", "4294967295"]),
         other => panic!("no values for type {other}: add them here"),
     }
 }

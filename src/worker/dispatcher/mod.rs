@@ -22,6 +22,7 @@ use crate::engine::ids::Ids;
 use crate::engine::settings::Micros;
 use crate::engine::stream::{ConsumerId, Stream};
 use crate::pg::database::Database;
+use crate::pg::owners::{self, Owned};
 use crate::pg::{now, process, slot};
 use crate::store::consumers::Config;
 use crate::store::{acks, checkpoints};
@@ -220,6 +221,11 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
     let clean_up = || acks::dropped()?.into_iter().try_for_each(checkpoints::forget);
     if let Err(error) = process::transaction(clean_up) {
         pgrx::warning!("sequin dispatcher: cannot clean up after dropped consumers: {error}");
+    }
+    // pg_upgrade copies the tables, and nobody is told.
+    let note_owners = || Owned::ALL.into_iter().try_for_each(owners::sync);
+    if let Err(error) = process::transaction(note_owners) {
+        pgrx::warning!("sequin dispatcher: cannot note who owns consumers and sources: {error}");
     }
     Ok(Some(Dispatcher {
         database,
