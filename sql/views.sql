@@ -28,6 +28,7 @@ SELECT c.name AS consumer,
        sequin._inserted_at(c.stream, s.first_unfinished) AS oldest_unacked_at,
        s.waiting,
        CASE WHEN s.consumer_id IS NULL THEN 'unknown'
+            WHEN s.is_damaged THEN 'damaged'
             WHEN c.paused THEN 'paused'
             ELSE 'active' END AS status,
        s.last_error

@@ -10,6 +10,7 @@ mod others;
 mod seed;
 
 mod crash;
+mod damaged;
 mod databases;
 mod dead_rows;
 mod dooming;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         long_poll::tests(),
         memory::tests(),
         crash::tests(),
+        damaged::tests(),
         databases::tests(),
         faults::tests(),
         dead_rows::tests(),

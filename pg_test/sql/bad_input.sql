@@ -24,6 +24,8 @@ SELECT attempt($$SELECT sequin.create_stream('x', retain_bytes => 10)$$);
 SELECT attempt($$SELECT sequin.alter_stream('good', '1 day', NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream('missing', NULL, NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream(NULL, NULL, NULL, NULL)$$);
+SELECT attempt($$SELECT sequin.repair_stream('missing')$$);
+SELECT attempt($$SELECT sequin.repair_stream(NULL)$$);
 SELECT attempt($$SELECT sequin.drop_stream('missing')$$);
 SELECT attempt($$SELECT sequin.drop_stream(NULL)$$);
 SELECT attempt($$SELECT sequin.drop_stream('good', NULL)$$);

@@ -4,7 +4,8 @@ use super::check::{name, not_yet, required};
 use crate::error::{Error, Result};
 use crate::pg::datum::RegClass;
 use crate::pg::{catalog, role};
-use crate::store::{consumers, sources, streams};
+use crate::store::{consumers, repair, sources, streams};
+use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -41,6 +42,15 @@ fn alter_stream(
     must_own(&stream)?;
     retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
     Ok(())
+}
+
+#[pg_extern]
+fn repair_stream(name: Option<&str>) -> Result<SetOfIterator<'static, String>, ErrorReport> {
+    let stream = self::name(name, "stream", "name")?;
+    let table = streams::table(&stream)?;
+    must_own(&stream)?;
+    let seen = super::stats::highest_seen(&stream)?;
+    Ok(SetOfIterator::new(repair::repair(&stream, table, seen)?))
 }
 
 #[pg_extern]

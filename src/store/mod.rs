@@ -13,6 +13,7 @@ pub mod epoch;
 pub mod messages;
 pub mod outbox;
 pub mod publications;
+pub mod repair;
 pub mod slots;
 pub mod source_progress;
 pub mod sources;

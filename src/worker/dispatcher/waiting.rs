@@ -132,6 +132,11 @@ impl Dispatcher {
         while let Some(waiter) = self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop()) {
             match self.grant(id, &waiter, now) {
                 Outcome::Answered => self.unpark(waiter.slot),
+                Outcome::Nothing if self.fault_of(id).is_some() => {
+                    self.put_back(id, waiter);
+                    self.refuse_if_damaged(id);
+                    return;
+                }
                 Outcome::Nothing if waiter.until <= now && !self.hungry.contains(&id) => {
                     self.answer(waiter.slot, waiter.number, &empty());
                     self.unpark(waiter.slot);
@@ -174,11 +179,11 @@ impl Dispatcher {
         }
     }
 
-    /// Tells those who wait for a consumer that there is none.
-    pub(super) fn refuse_waiting(&mut self, id: ConsumerId) {
+    /// Tells those who wait for a consumer that there is none, or why there is nothing to be had.
+    pub(super) fn refuse_waiting(&mut self, id: ConsumerId, answer: &Answer) {
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
         for waiter in state.waiting.take_all() {
-            self.answer(waiter.slot, waiter.number, &Answer::NoConsumer);
+            self.answer(waiter.slot, waiter.number, answer);
             if let Some(session) = self.sessions.get_mut(&waiter.slot) {
                 session.waits_for = None;
             }
