@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, answer_to_waiter, millis, seconds, seqs, sqlstate};
-use crate::cluster::{succeed, wait_until};
+use crate::cluster::{Database, succeed, wait_until};
 use crate::harness::{database, trials};
 
 pub fn tests() -> Vec<Trial> {
@@ -21,10 +21,13 @@ pub fn tests() -> Vec<Trial> {
         a_copy_without_its_messages_and_sequences_says_so_and_is_repaired,
         what_lost_a_column_says_so,
         a_stream_that_is_fine_is_repaired_without_a_word,
+        a_dump_of_schemas_only_restores_streams_that_work,
+        a_dump_of_schemas_only_takes_the_data_later,
     ]
 }
 
 const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+const DUPLICATE_OBJECT: &str = "42710";
 const WRONG_OBJECT_TYPE: &str = "42809";
 const NOT_SUPPORTED: &str = "0A000";
 
@@ -156,6 +159,17 @@ fn a_sequence_of_a_stream_is_not_restarted() {
     assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq]);
 }
 
+/// Restores a dump of one database into another.
+#[track_caller]
+fn copy_by_dump(from: &Database, to: &Database, option: &str) {
+    let mut dump = from.cluster.client_program("pg_dump");
+    let mut dump = dump.args([option, &from.name]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut restore = to.cluster.client_program("psql");
+    restore.args(["-qXv", "ON_ERROR_STOP=1", "-d", &to.name]).stdin(dump.stdout.take().unwrap());
+    succeed(restore.stdout(Stdio::null()));
+    assert!(dump.wait().unwrap().success());
+}
+
 fn a_copy_without_its_messages_and_sequences_says_so_and_is_repaired() {
     let database = database("damaged_dumped");
     let mut client = database.connect();
@@ -165,14 +179,7 @@ fn a_copy_without_its_messages_and_sequences_says_so_and_is_repaired() {
     let saved = "SELECT count(*) FROM sequin.acks";
     wait_until("all is in checkpoints", seconds(30), || client.number(saved) == 0);
     let copy = database.cluster.database_without_extension("damaged_copy");
-    let mut dump = database.cluster.client_program("pg_dump");
-    dump.args(["--exclude-table-data=sequin_stream.*", &database.name]);
-    let mut dump = dump.stdout(Stdio::piped()).spawn().unwrap();
-    let mut restore = database.cluster.client_program("psql");
-    restore.args(["-qXv", "ON_ERROR_STOP=1", "-d", &copy.name]).stdin(dump.stdout.take().unwrap());
-    succeed(restore.stdout(Stdio::null()));
-    assert!(dump.wait().unwrap().success());
-
+    copy_by_dump(&database, &copy, "--exclude-table-data=sequin_stream.*");
     let mut client = copy.connect();
     let early = client.publish("s", "a", "1");
     for consumer in ["c", "fresh"] {
@@ -209,4 +216,32 @@ fn a_stream_that_is_fine_is_repaired_without_a_word() {
     assert_eq!(client.ack("c", &ack_ids(&got)), 1);
     let next = client.publish("s", "a", "1");
     assert_eq!((seqs(&got), seqs(&client.receive("c", 10, seconds(10)))), (vec![seq], vec![next]));
+}
+
+fn a_dump_of_schemas_only_restores_streams_that_work() {
+    let database = database("damaged_schemas");
+    prepare(&mut database.connect());
+    let copy = database.cluster.database_without_extension("damaged_schemas_copy");
+    copy_by_dump(&database, &copy, "--schema-only");
+    let mut client = copy.connect();
+    let seq = client.publish("s", "a", "1");
+    let create = client.batch_execute("SELECT sequin.create_stream('s')");
+    assert_eq!(sqlstate(create), DUPLICATE_OBJECT);
+    client.create_consumer("s", "c", "");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq]);
+    assert_eq!(client.number("SELECT count(*) FROM sequin.stream_stats WHERE stream = 's'"), 1);
+    client.batch_execute("SELECT sequin.drop_stream('s', force => true)").unwrap();
+}
+
+fn a_dump_of_schemas_only_takes_the_data_later() {
+    let database = database("damaged_later");
+    let mut client = database.connect();
+    prepare(&mut client);
+    let seq = client.publish("s", "a", "1");
+    let copy = database.cluster.database_without_extension("damaged_later_copy");
+    copy_by_dump(&database, &copy, "--schema-only");
+    copy_by_dump(&database, &copy, "--data-only");
+    let mut client = copy.connect();
+    let next = client.publish("s", "b", "1");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq, next]);
 }

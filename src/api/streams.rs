@@ -84,10 +84,12 @@ fn drop_stream(
 
 /// A stream whose table somebody has dropped by hand has no owner: only a superuser may clean up.
 fn must_own(stream: &str) -> Result<()> {
+    if !streams::exists(stream)? {
+        return Err(Error::NoStream(stream.into()));
+    }
     let may = match catalog::stream_table(stream) {
         Some(table) => role::owns_table(table),
-        None if streams::exists(stream)? => role::is_superuser(),
-        None => return Err(Error::NoStream(stream.into())),
+        None => role::is_superuser(),
     };
     if may { Ok(()) } else { Err(Error::NotStreamOwner(stream.into())) }
 }

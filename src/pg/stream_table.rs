@@ -154,3 +154,8 @@ fn is_on_publish(function: pg_sys::Oid) -> bool {
                 == pg_sys::get_namespace_oid(c"sequin".as_ptr(), true)
     }
 }
+
+/// True if a table has the columns and the trigger that make it a stream's, whatever else may be wrong with it.
+pub fn is_stream(table: pg_sys::Oid) -> bool {
+    !matches!(fault(table), Some(Fault::Columns | Fault::PrimaryKey | Fault::Trigger))
+}

@@ -3,12 +3,18 @@
 use super::messages::{self, Table};
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Plan, Row, Statement, arg, connected};
+use crate::pg::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
 use crate::pg::stream_table::{self, Fault, Found, Known};
-use crate::pg::{catalog, role};
+use crate::pg::{catalog, relcache, role};
 use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashSet;
 
-statement!(INSERT, "INSERT INTO sequin.streams (name) VALUES ($1)", [TEXTOID]);
+statement!(
+    INSERT,
+    "INSERT INTO sequin.streams (name) VALUES ($1) ON CONFLICT (name) DO NOTHING",
+    [TEXTOID]
+);
 statement!(DELETE, "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
 statement!(
     EXISTS,
@@ -28,12 +34,49 @@ statement!(
     []
 );
 
-/// The table of a stream that must exist.
-pub fn table(stream: &str) -> Result<pg_sys::Oid> {
-    catalog::stream_table(stream).ok_or_else(|| Error::NoStream(stream.into()))
+thread_local! {
+    /// Tables that are those of streams, as of a generation of what is cached of relations.
+    static TABLES: RefCell<(u64, HashSet<pg_sys::Oid>)> = RefCell::default();
 }
 
+/// The table of a stream that must exist. One whose trigger makes it a stream's needs not be listed, as after a dump of
+/// schemas only; one that is listed may be damaged.
+pub fn table(stream: &str) -> Result<pg_sys::Oid> {
+    let missing = || Error::NoStream(stream.into());
+    let table = catalog::stream_table(stream).ok_or_else(missing)?;
+    let generation = relcache::generation();
+    let is_known = TABLES.with_borrow_mut(|(of, tables)| {
+        if *of != generation {
+            tables.clear();
+            *of = generation;
+        }
+        tables.contains(&table)
+    });
+    if !is_known {
+        // It may have been dropped while its lock was waited for.
+        let is_damaged = || catalog::stream_table(stream) == Some(table);
+        if !stream_table::is_stream(table)
+            && (!is_damaged() || !without_locks(|| is_listed(stream))?)
+        {
+            return Err(missing());
+        }
+        TABLES.with_borrow_mut(|(_, tables)| tables.insert(table));
+    }
+    Ok(table)
+}
+
+/// Whether there is a stream of that name, which is listed then: what refers to it keeps its row.
 pub fn exists(stream: &str) -> Result<bool> {
+    if is_listed(stream)? {
+        return Ok(true);
+    }
+    match catalog::stream_table(stream) {
+        Some(table) if stream_table::is_stream(table) => insert(stream).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn is_listed(stream: &str) -> Result<bool> {
     let found = |s: &Statement| s.run(Access::Snapshot, &[arg(stream)], |rows| Ok(rows.len() > 0));
     role::as_owner(|| EXISTS.with(found))
 }
