@@ -35,7 +35,9 @@ retain_for, retain_messages, retain_bytes
 
 NULL: name, index_keys and one_message_per_key may not be NULL.
 The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
-as you like; do not change seq, do not drop its trigger, and do not TRUNCATE ... RESTART IDENTITY.
+as you like. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
+messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, SET UNLOGGED, dropped columns, a restore
+without the sequence) receive fails with 55000, which says what was found: see sequin.repair_stream().
 Takes effect at commit.
 Right: CREATE on schema sequin_stream.
 Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 0A000 not in this version.
@@ -57,6 +59,22 @@ Errors: 42704 no such stream, 42501 not the owner, 22004 name is NULL, 42602 bad
 version.
 
 Example: SELECT sequin.alter_stream('orders', NULL, NULL, NULL);$$;
+
+COMMENT ON FUNCTION sequin.repair_stream(text) IS
+$$Repairs the table of a stream that receive calls damaged. Returns what was found, a line each; no rows: nothing.
+
+name  the stream; may not be NULL
+
+Makes the primary key, the trigger, the identity of seq and the sequence's options as sequin.create_stream() does, the
+table logged, and sets the sequence behind all seqs that the table, its consumers and the dispatcher know of. Where the
+sequence had been set back, messages that were published after that may have a seq that a consumer has finished
+before, and count as delivered: have them delivered by sequin.redeliver(). Columns that are gone are not brought back.
+Takes effect at commit. Locks the table against everybody until then.
+Right: the owner of the stream's table.
+Errors: 42704 no such stream, 42501 not the owner, 42602 bad name, 22004 NULL, 42809 columns are gone, 23505 seqs that are
+there twice keep the primary key from being made.
+
+Example: SELECT * FROM sequin.repair_stream('orders');$$;
 
 COMMENT ON FUNCTION sequin.drop_stream(text, boolean) IS
 $$Drops a stream: its table, with all messages.
@@ -247,7 +265,8 @@ that a LIMIT cuts off. While it waits, its statement holds a snapshot as any run
 minutes rather than an hour.
 Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
 Errors: 42704 no such consumer, 22023 out of range, 22004 NULL, 42501 no right, 55000 consumer not committed
-or dropped, or no dispatcher for 15 s, 42809 the table was altered, 25006 standby.
+or dropped, no dispatcher for 15 s, or the stream is damaged (see sequin.repair_stream()), 42809 the table was altered,
+25006 standby.
 
 Example: SELECT * FROM sequin.receive('billing', batch_size => 10, wait => '20 s');$$;
 
@@ -523,7 +542,8 @@ COMMENT ON COLUMN sequin.consumer_stats.acked_total IS 'Acks that took effect';
 COMMENT ON COLUMN sequin.consumer_stats.dead_total IS 'Messages that became dead letters, by max_deliver or reject';
 COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished; for pg_monitor and who may SELECT it';
 COMMENT ON COLUMN sequin.consumer_stats.waiting IS 'Calls of receive that wait';
-COMMENT ON COLUMN sequin.consumer_stats.status IS 'active, paused, ownerless (the role that owned it is gone), or unknown: no dispatcher, or the stream''s table is gone';
+COMMENT ON COLUMN sequin.consumer_stats.status IS
+    'active, paused, ownerless (the role that owned it is gone), damaged: see last_error and sequin.repair_stream(), or unknown: no dispatcher, or the stream''s table is gone';
 COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with it, and what to do about it';
 
 COMMENT ON VIEW sequin.source_stats IS 'One row for each source. Everybody may read it.';

@@ -16,10 +16,13 @@ CREATE SCHEMA sequin_stream;
 COMMENT ON SCHEMA sequin_stream IS 'One table for each stream of sequin, made by sequin.create_stream()';
 GRANT USAGE ON SCHEMA sequin, sequin_stream TO PUBLIC;
 
--- Written by: create_stream, drop_stream.
+-- Written by: create_stream, repair_stream, drop_stream; and by what finds the table of a stream that isn't in it, as after
+-- a dump of schemas only.
 CREATE TABLE sequin.streams (
     name text COLLATE "C" PRIMARY KEY,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- Counts calls of repair_stream: what the dispatcher has seen of the sequence before is void.
+    repairs integer NOT NULL DEFAULT 0
 );
 
 -- Written by: create_consumer, alter_consumer, drop_consumer, pause_, resume_consumer, rewind.
@@ -41,7 +44,9 @@ CREATE TABLE sequin.consumers (
     -- Where this generation starts: after this seq ..
     start_after bigint NOT NULL,
     -- .. and without these, as pairs of first and last seq.
-    start_done bigint[] NOT NULL DEFAULT '{}'
+    start_done bigint[] NOT NULL DEFAULT '{}',
+    -- The last seq of the stream when the consumer was made: a sequence that is at a lower one has been set back.
+    start_last bigint NOT NULL DEFAULT 0
 );
 
 -- Each start of a dispatcher takes one; it makes ack_ids unique for ever.

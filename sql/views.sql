@@ -29,6 +29,7 @@ SELECT c.name AS consumer,
        s.waiting,
        CASE WHEN o.is_gone THEN 'ownerless'
             WHEN s.consumer_id IS NULL THEN 'unknown'
+            WHEN s.is_damaged THEN 'damaged'
             WHEN c.paused THEN 'paused'
             ELSE 'active' END AS status,
        CASE WHEN o.is_gone

@@ -41,6 +41,12 @@ pub enum Error {
     NotAStream(String),
     #[error("sequin.{function}() cannot be a trigger of table \"{table}\"")]
     ForeignTrigger { table: String, function: &'static str },
+    #[error("stream \"{0}\" is damaged")]
+    Damaged(String, String),
+    #[error("stream \"{0}\" cannot be repaired")]
+    BeyondRepair(String, String),
+    #[error("cannot restart the sequence of stream \"{0}\"")]
+    Restart(String),
     #[error("stream \"{0}\" already exists")]
     StreamExists(String),
     #[error("cannot drop stream \"{stream}\" because it has consumers")]
@@ -201,7 +207,10 @@ impl Error {
             | Error::ConsumerExists(_)
             | Error::SourceExists(_)
             | Error::PublicationExists(_) => ERRCODE_DUPLICATE_OBJECT,
-            Error::NotAStream(_) | Error::ForeignTrigger { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::NotAStream(_) | Error::ForeignTrigger { .. } | Error::BeyondRepair(..) => {
+                ERRCODE_WRONG_OBJECT_TYPE
+            }
+            Error::Restart(_) => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::StreamInUse { .. } | Error::StreamFed { .. } => {
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST
             }
@@ -227,6 +236,7 @@ impl Error {
             | Error::SchemaTaken { .. }
             | Error::NotOurSchema
             | Error::NotAMember(_)
+            | Error::Damaged(..)
             | Error::ConsumerUncommitted(_)
             | Error::NoDispatcher(_)
             | Error::Uncollected
@@ -272,11 +282,20 @@ impl Error {
                     .into()
             }
             Error::NotAStream(_) => {
-                "Its first columns must be seq, key, data, headers and inserted_at as sequin.create_stream() made them, with the primary key on seq."
+                "Its first columns must be seq, key, data, headers and inserted_at as sequin.create_stream() made them, with the primary key on seq. See sequin.repair_stream()."
                     .into()
             }
             Error::ForeignTrigger { .. } => {
                 "It is for the tables that sequin makes. Drop the trigger from this one.".into()
+            }
+            Error::Damaged(stream, _) => {
+                format!("Have the owner of its table, or a superuser, run: SELECT * FROM sequin.repair_stream('{stream}')")
+            }
+            Error::BeyondRepair(..) => {
+                "Create another stream, publish to it what is left, and drop this one.".into()
+            }
+            Error::Restart(_) => {
+                "Its seqs are used once only. Leave RESTART out; sequin.rewind() has consumers start again.".into()
             }
             Error::StreamExists(_) => "Choose another name, or drop the stream first.".into(),
             Error::StreamInUse { .. } => {
@@ -429,6 +448,9 @@ impl Error {
             }
             Error::NoDispatcher(Some(error)) | Error::NotReady(Some(error)) => {
                 Some(format!("Its last error: {error}"))
+            }
+            Error::Damaged(_, fault) | Error::BeyondRepair(_, fault) => {
+                Some(format!("What was found: {fault}."))
             }
             Error::Internal(facts) => Some(facts.clone()),
             _ => None,

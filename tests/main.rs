@@ -11,6 +11,7 @@ mod seed;
 
 mod backup_role;
 mod crash;
+mod damaged;
 mod databases;
 mod dead_rows;
 mod dooming;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         long_poll::tests(),
         memory::tests(),
         crash::tests(),
+        damaged::tests(),
         databases::tests(),
         backup_role::tests(),
         faults::tests(),

@@ -24,6 +24,8 @@ SELECT attempt($$SELECT sequin.create_stream('x', retain_bytes => 10)$$);
 SELECT attempt($$SELECT sequin.alter_stream('good', '1 day', NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream('missing', NULL, NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream(NULL, NULL, NULL, NULL)$$);
+SELECT attempt($$SELECT sequin.repair_stream('missing')$$);
+SELECT attempt($$SELECT sequin.repair_stream(NULL)$$);
 SELECT attempt($$SELECT sequin.drop_stream('missing')$$);
 SELECT attempt($$SELECT sequin.drop_stream(NULL)$$);
 SELECT attempt($$SELECT sequin.drop_stream('good', NULL)$$);
@@ -103,6 +105,17 @@ ALTER TABLE sequin_stream.altered ALTER seq DROP IDENTITY;
 SELECT attempt($$SELECT sequin.publish('altered', 'a', '1')$$);
 SELECT attempt($$INSERT INTO sequin_stream.altered (seq, key, data) VALUES (1, 'a', '1')$$);
 SELECT sequin.drop_stream('altered');
+
+-- A table of that schema that is no stream.
+CREATE TABLE sequin_stream.plain (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL, headers jsonb, inserted_at timestamptz NOT NULL DEFAULT clock_timestamp());
+SELECT attempt($$SELECT sequin.publish('plain', 'a', '1')$$);
+SELECT attempt($$SELECT * FROM sequin.publish_many('plain', '{a}', '{1}')$$);
+SELECT attempt($$SELECT sequin.create_consumer('plain', 'x')$$);
+SELECT attempt($$SELECT * FROM sequin.messages('plain')$$);
+SELECT attempt($$SELECT sequin.repair_stream('plain')$$);
+SELECT attempt($$SELECT sequin.drop_stream('plain')$$);
+DROP TABLE sequin_stream.plain;
 
 -- Two-phase commit cannot carry a publisher's mark, nor an ack's.
 BEGIN;

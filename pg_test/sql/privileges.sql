@@ -18,6 +18,7 @@ SELECT attempt(statement) FROM unnest(ARRAY[
     $$SELECT sequin.create_stream('x')$$,
     $$SELECT sequin.drop_stream('owned', force => true)$$,
     $$SELECT sequin.alter_stream('owned', NULL, NULL, NULL)$$,
+    $$SELECT sequin.repair_stream('owned')$$,
     $$SELECT sequin.publish('owned', 'a', '1')$$,
     $$SELECT * FROM sequin.publish_many('owned', '{a}', '{1}')$$,
     $$INSERT INTO sequin_stream.owned (key, data) VALUES ('a', '1')$$,

@@ -7,6 +7,3 @@ CREATE TABLE sequin_stream."%stream%" (
     CONSTRAINT "%stream%_pkey" PRIMARY KEY (seq),
     CONSTRAINT "%stream%_key_check" CHECK (sequin.check_key(key))
 );
-CREATE TRIGGER on_publish BEFORE INSERT ON sequin_stream."%stream%"
-    FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_publish();
-ALTER TABLE sequin_stream."%stream%" ENABLE ALWAYS TRIGGER on_publish;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::pg::call::call;
 use crate::pg::datum::{RegProc, RegRole};
 use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
-use crate::pg::{role, sequence, session, slot};
+use crate::pg::{catalog, role, sequence, session, slot};
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::{self, Consumer, Given, Start};
 use crate::store::{messages, streams};
@@ -59,6 +59,13 @@ fn create_consumer(
     if consumers::exists(&name)? {
         return Err(Error::ConsumerExists(name).into());
     }
+    // In the order in which drop_stream takes them: then its sequence is there.
+    streams::keep(&stream)?;
+    if !catalog::lock_for_reading(table) {
+        return Err(Error::NoStream(stream).into());
+    }
+    let last = sequence::last_value(sequence::of_stream(table)?);
+    let at = |after| Start { after, done: Vec::new(), last };
     let start = match (start_seq, start_time) {
         (Some(seq), _) => at(after_seq(seq, "start_seq")?),
         (_, Some(time)) => at(messages::last_before(table, check::time(time))?),
@@ -180,9 +187,11 @@ pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> 
 
 /// The error for an answer that isn't what was asked for.
 pub fn unexpected(consumer: &Consumer, answer: &Answer) -> Error {
-    let Answer::NoConsumer = answer else {
-        return Error::Internal(format!("the dispatcher answered {answer:?}"));
-    };
+    match answer {
+        Answer::NoConsumer => {}
+        Answer::Damaged(fault) => return Error::Damaged(consumer.stream.clone(), fault.clone()),
+        _ => return Error::Internal(format!("the dispatcher answered {answer:?}")),
+    }
     // Dropped while we waited, or its stream; or so new that only this transaction sees it.
     match consumers::exists(&consumer.name) {
         Ok(true) => match streams::has_table(&consumer.stream) {
@@ -232,10 +241,6 @@ fn given(
     Ok(Given { filters, ack_wait: wait, max_ack_pending, max_deliver, backoff, ordered })
 }
 
-fn at(after: Seq) -> Start {
-    Start { after, done: Vec::new() }
-}
-
 /// To start at `seq` is to start after the one before it.
 fn after_seq(seq: i64, what: &'static str) -> Result<Seq> {
     Ok(within(seq, 1, i64::MAX, what, "at least 1")? - 1)
@@ -247,5 +252,5 @@ fn from_now_on(table: pgrx::pg_sys::Oid) -> Result<Start> {
     let publishers = slot::publishers(session::database()?, table);
     let bound = publishers.bound().unwrap_or(last.saturating_add(1));
     let done = messages::committed(table, bound, last)?;
-    Ok(Start { after: bound - 1, done: done.to_pairs() })
+    Ok(Start { after: bound - 1, done: done.to_pairs(), last })
 }

@@ -113,7 +113,7 @@ fn stream_stats(
             name!(messages, Option<i64>),
             name!(bytes, i64),
             name!(first_seq, Option<i64>),
-            name!(last_seq, i64),
+            name!(last_seq, Option<i64>),
             name!(open_publishers, i32),
             name!(oldest_publisher_pid, Option<i32>),
             name!(oldest_publisher_since, Option<Timestamptz>),
@@ -124,13 +124,13 @@ fn stream_stats(
     let Some(table) = catalog::stream_table(required(stream, "stream")?) else {
         return Ok(TableIterator::new(Vec::new()));
     };
-    let last = sequence::last_value(sequence::of_stream(table)?);
+    let last = last_of(table);
     let shows_seqs = rights::may_see_seqs(table);
     let first = if shows_seqs { first_from(table, 1)?.map(|(seq, _)| seq) } else { None };
     let open = slot::open_publishers(session::database()?, table);
     let oldest = open.iter().min_by_key(|publisher| publisher.since);
     Ok(TableIterator::new(vec![(
-        shows_seqs.then(|| first.map_or(0, |first| last - first + 1)),
+        shows_seqs.then(|| first.zip(last).map_or(0, |(first, last)| (last - first + 1).max(0))),
         catalog::table_bytes(table),
         first,
         last,
@@ -152,7 +152,12 @@ fn first_from(table: pgrx::pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> 
 #[pg_extern(name = "_last_seq")]
 fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
     let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
-    Ok(Some(sequence::last_value(sequence::of_stream(table)?)))
+    Ok(last_of(table))
+}
+
+/// The last seq; none where the table is damaged, likewise.
+fn last_of(table: pgrx::pg_sys::Oid) -> Option<Seq> {
+    sequence::of_stream(table).ok().map(sequence::last_value)
 }
 
 #[pg_extern(name = "_inserted_at")]
@@ -176,14 +181,15 @@ fn consumer_stats() -> Result<
             name!(in_flight, i64),
             name!(delayed, i64),
             name!(withheld, i64),
-            name!(ack_floor, i64),
-            name!(cursor, i64),
+            name!(ack_floor, Option<i64>),
+            name!(cursor, Option<i64>),
             name!(redelivered_total, i64),
             name!(acked_total, i64),
             name!(dead_total, i64),
             name!(first_unfinished, i64),
             name!(waiting, i64),
             name!(last_error, Option<String>),
+            name!(is_damaged, bool),
         ),
     >,
     ErrorReport,
@@ -201,14 +207,15 @@ fn consumer_stats() -> Result<
             count(stats.counts.in_flight),
             count(stats.counts.delayed),
             count(stats.counts.withheld),
-            stats.floor,
-            stats.cursor,
+            Some(stats.floor).filter(|_| stats.is_loaded),
+            Some(stats.cursor).filter(|_| stats.is_loaded),
             stats.counts.redelivered_total,
             stats.counts.acked_total,
             stats.counts.dead_total,
             stats.first_unfinished,
             stats.waiting,
             error,
+            stats.is_damaged,
         ));
     }
     Ok(TableIterator::new(rows))
@@ -227,6 +234,16 @@ fn all_consumers() -> Result<Vec<ConsumerStats>> {
             _ => return Ok(all),
         }
     }
+}
+
+/// The highest seq that the dispatcher has seen of a stream, as far as its consumers tell.
+pub(super) fn highest_seen(stream: &str) -> Result<Seq> {
+    let starts = consumers::starts_of(stream)?;
+    let seen = |stats: &ConsumerStats| {
+        let &(_, start) = starts.iter().find(|&&(id, _)| id == stats.consumer)?;
+        Some(stats.cursor).filter(|&cursor| stats.is_loaded && cursor > start)
+    };
+    Ok(all_consumers()?.iter().filter_map(seen).max().unwrap_or(0))
 }
 
 fn last_error(consumer: i32) -> Result<Option<String>> {

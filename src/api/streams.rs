@@ -4,7 +4,8 @@ use super::check::{name, not_yet, required};
 use crate::error::{Error, Result};
 use crate::pg::datum::RegClass;
 use crate::pg::{catalog, role};
-use crate::store::{consumers, sources, streams};
+use crate::store::{consumers, repair, sources, streams};
+use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -44,6 +45,15 @@ fn alter_stream(
 }
 
 #[pg_extern]
+fn repair_stream(name: Option<&str>) -> Result<SetOfIterator<'static, String>, ErrorReport> {
+    let stream = self::name(name, "stream", "name")?;
+    let table = streams::table(&stream)?;
+    must_own(&stream)?;
+    let seen = super::stats::highest_seen(&stream)?;
+    Ok(SetOfIterator::new(repair::repair(&stream, table, seen)?))
+}
+
+#[pg_extern]
 fn drop_stream(
     name: Option<&str>,
     force: default!(Option<bool>, "false"),
@@ -74,10 +84,12 @@ fn drop_stream(
 
 /// A stream whose table somebody has dropped by hand has no owner: only a superuser may clean up.
 fn must_own(stream: &str) -> Result<()> {
+    if !streams::exists(stream)? {
+        return Err(Error::NoStream(stream.into()));
+    }
     let may = match catalog::stream_table(stream) {
         Some(table) => role::owns_table(table),
-        None if streams::exists(stream)? => role::is_superuser(),
-        None => return Err(Error::NoStream(stream.into())),
+        None => role::is_superuser(),
     };
     if may { Ok(()) } else { Err(Error::NotStreamOwner(stream.into())) }
 }

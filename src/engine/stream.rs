@@ -94,6 +94,11 @@ impl Stream {
         }
     }
 
+    /// True if it has no consumer.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     pub fn consumer(&self, id: ConsumerId) -> Option<&Consumer> {
         self.members.get(&id).map(|member| &member.consumer)
     }

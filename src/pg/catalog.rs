@@ -186,6 +186,13 @@ pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) }
 }
 
+/// Locks a sequence for being read, as pg_sequence_last_value() does, if nobody alters it; the transaction's end unlocks
+/// it.
+pub fn try_lock_for_writing(sequence: pg_sys::Oid) -> bool {
+    // SAFETY: takes a lock without waiting.
+    unsafe { pg_sys::ConditionalLockRelationOid(sequence, pg_sys::RowExclusiveLock.cast_signed()) }
+}
+
 /// Locks a table of sequin's own against whoever writes it, if nobody does; the transaction's end unlocks it.
 pub fn try_lock_against_writers(table: &CStr) -> bool {
     own_table(table).is_some_and(|table| {

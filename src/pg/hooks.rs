@@ -6,6 +6,7 @@ use super::catalog;
 use super::database::Database;
 use super::role;
 use super::session;
+use super::stream_commands;
 use crate::error::Result;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -75,8 +76,11 @@ unsafe extern "C-unwind" fn utility(
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn before_utility(command: *mut pg_sys::Node) {
     // SAFETY: a parsed command.
-    if let Some(name) = unsafe { database_wanted_alone(command) } {
-        make_way(name);
+    unsafe {
+        stream_commands::before(command);
+        if let Some(name) = database_wanted_alone(command) {
+            make_way(name);
+        }
     }
     // SAFETY: of the type that its tag says.
     unsafe {

@@ -54,10 +54,12 @@ pub enum Answer {
     TooMany,
     /// The stream's table is locked: ask again.
     NotNow,
+    /// Not all of the stream's messages can be found: why.
+    Damaged(String),
 }
 
 /// A consumer as its dispatcher sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConsumerStats {
     pub consumer: ConsumerId,
     pub counts: Counts,
@@ -71,6 +73,10 @@ pub struct ConsumerStats {
     pub waiting: i64,
     /// Something has gone wrong with it: ask for its last error.
     pub has_error: bool,
+    /// Its stream is damaged.
+    pub is_damaged: bool,
+    /// Its state has been read: the numbers are its.
+    pub is_loaded: bool,
 }
 
 const NONE: i64 = i64::MIN;
@@ -162,8 +168,18 @@ impl Request {
 /// Bytes of a text in an answer, one to a word: it is rare.
 const MAX_TEXT: usize = 1000;
 
+fn text_words(kind: i64, text: &str) -> Vec<i64> {
+    let bytes = &text.as_bytes()[..text.len().min(MAX_TEXT)];
+    [kind, count(bytes.len())].into_iter().chain(bytes.iter().map(|&b| b.into())).collect()
+}
+
+fn text(words: &[i64]) -> String {
+    let bytes: Vec<u8> = words.iter().map(|&word| word as u8).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Words that [`ConsumerStats`] takes.
-const STATS_WORDS: usize = 13;
+const STATS_WORDS: usize = 15;
 
 /// Consumers whose state fits into one answer.
 pub const STATS_PER_ANSWER: usize = 3 * MAX_BATCH / STATS_WORDS;
@@ -189,6 +205,8 @@ impl ConsumerStats {
             self.first_unfinished,
             self.waiting,
             self.has_error.into(),
+            self.is_damaged.into(),
+            self.is_loaded.into(),
         ]
     }
 
@@ -209,6 +227,8 @@ impl ConsumerStats {
             first_unfinished: w[10],
             waiting: w[11],
             has_error: w[12] != 0,
+            is_damaged: w[13] != 0,
+            is_loaded: w[14] != 0,
         }
     }
 }
@@ -235,10 +255,8 @@ impl Answer {
                 });
                 [4, 0].into_iter().chain(words).collect()
             }
-            Answer::Text(text) => {
-                let bytes = &text.as_bytes()[..text.len().min(MAX_TEXT)];
-                [8, count(bytes.len())].into_iter().chain(bytes.iter().map(|&b| b.into())).collect()
-            }
+            Answer::Text(text) => text_words(8, text),
+            Answer::Damaged(text) => text_words(9, text),
             Answer::NoConsumer => vec![5, 0],
             Answer::TooMany => vec![6, 0],
             Answer::NotNow => vec![7, 0],
@@ -272,10 +290,8 @@ impl Answer {
             5 => Answer::NoConsumer,
             6 => Answer::TooMany,
             7 => Answer::NotNow,
-            8 => {
-                let bytes: Vec<u8> = rest.iter().map(|&word| word as u8).collect();
-                Answer::Text(String::from_utf8_lossy(&bytes).into_owned())
-            }
+            8 => Answer::Text(text(rest)),
+            9 => Answer::Damaged(text(rest)),
             _ => return None,
         })
     }

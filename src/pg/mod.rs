@@ -35,6 +35,8 @@ pub mod snapshot;
 pub mod spi;
 pub mod spool;
 pub mod status;
+mod stream_commands;
+pub mod stream_table;
 pub mod transactions;
 
 use crate::engine::settings::Micros;

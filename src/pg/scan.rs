@@ -283,6 +283,19 @@ pub(super) unsafe fn has_columns(table: pg_sys::Relation, columns: &[pg_sys::Oid
     }
 }
 
+/// True if the primary key is on `seq` alone.
+pub(super) unsafe fn has_primary_key(table: pg_sys::Relation) -> bool {
+    // SAFETY: an open relation; what is opened is closed.
+    unsafe {
+        let index = open_primary_key(table);
+        if index.is_null() {
+            return false;
+        }
+        pg_sys::index_close(index, LOCK);
+        true
+    }
+}
+
 /// The index of the primary key, if that is on `seq` alone; null otherwise.
 unsafe fn open_primary_key(table: pg_sys::Relation) -> pg_sys::Relation {
     // SAFETY: an open relation; an index that is open has rd_index.

@@ -74,6 +74,56 @@ pub fn last_value(sequence: pg_sys::Oid) -> Seq {
     })
 }
 
+/// The file that a sequence is in. It gets another one whenever it is altered or restarted, but not by setval().
+pub fn file(sequence: pg_sys::Oid) -> u32 {
+    let field = |tuple: pg_sys::HeapTuple| {
+        // SAFETY: a tuple of pg_class.
+        unsafe { (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relfilenode }
+    };
+    lookup(pg_sys::SysCacheIdentifier::RELOID, sequence, field).map_or(0, pg_sys::Oid::to_u32)
+}
+
+/// True if no session takes values ahead, and they ascend: INCREMENT of at least 1, CACHE 1, NO CYCLE.
+pub fn counts_one_by_one(sequence: pg_sys::Oid) -> bool {
+    let field = |tuple: pg_sys::HeapTuple| {
+        // SAFETY: a tuple of pg_sequence.
+        let form = unsafe { &*pg_sys::GETSTRUCT(tuple).cast::<Form>() };
+        form.seqincrement >= 1 && form.seqcache == 1 && !form.seqcycle
+    };
+    lookup(pg_sys::SysCacheIdentifier::SEQRELID, sequence, field).unwrap_or(false)
+}
+
+/// A row of pg_sequence (catalog/pg_sequence.h), which pgrx doesn't bind.
+#[repr(C)]
+struct Form {
+    seqrelid: pg_sys::Oid,
+    seqtypid: pg_sys::Oid,
+    seqstart: i64,
+    seqincrement: i64,
+    seqmax: i64,
+    seqmin: i64,
+    seqcache: i64,
+    seqcycle: bool,
+}
+
+/// Looks a row of a catalog up by its OID.
+fn lookup<R>(
+    cache: pg_sys::SysCacheIdentifier::Type,
+    oid: pg_sys::Oid,
+    field: impl FnOnce(pg_sys::HeapTuple) -> R,
+) -> Option<R> {
+    // SAFETY: a cache by OID; its entry is released when it has been read.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache.cast_signed(), pg_sys::Datum::from(oid));
+        if tuple.is_null() {
+            return None;
+        }
+        let found = field(tuple);
+        pg_sys::ReleaseSysCache(tuple);
+        Some(found)
+    }
+}
+
 /// Takes `n` seqs, ascending.
 pub fn take(sequence: pg_sys::Oid, n: usize) -> Vec<Seq> {
     // SAFETY: a sequence; rights are not asked for, as for any identity column.

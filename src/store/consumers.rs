@@ -1,6 +1,6 @@
 //! `sequin.consumers`: the settings of consumers.
 
-use super::{dead_letters, statement, streams};
+use super::{dead_letters, statement};
 use crate::engine::key::Seq;
 use crate::engine::settings::{Micros, Settings};
 use crate::engine::stream::ConsumerId;
@@ -35,6 +35,7 @@ pub struct Config {
     pub settings: Settings,
     pub start_after: Seq,
     pub start_done: Vec<Seq>,
+    pub start_last: Seq,
 }
 
 /// Settings as the caller gave them; `None` takes the default, or leaves the old value.
@@ -60,7 +61,7 @@ statement!(
         (extract(epoch FROM ack_wait) * 1000000)::bigint, max_ack_pending, max_deliver, \
         ARRAY(SELECT (extract(epoch FROM b) * 1000000)::bigint \
               FROM unnest(backoff) WITH ORDINALITY u(b, n) ORDER BY n), \
-        ordered, paused, start_after, start_done \
+        ordered, paused, start_after, start_done, start_last \
      FROM sequin.consumers ORDER BY id",
     []
 );
@@ -68,8 +69,8 @@ statement!(
     INSERT,
     "INSERT INTO sequin.consumers \
         (name, stream, owner, filters, ack_wait, max_ack_pending, max_deliver, backoff, ordered, \
-         start_after, start_done) \
-     VALUES ($1, $2, $3::pg_catalog.regrole, $4, $5, $6, $7, $8, $9, $10, $11)",
+         start_after, start_done, start_last) \
+     VALUES ($1, $2, $3::pg_catalog.regrole, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     [
         TEXTOID,
         TEXTOID,
@@ -81,7 +82,8 @@ statement!(
         INTERVALARRAYOID,
         BOOLOID,
         INT8OID,
-        INT8ARRAYOID
+        INT8ARRAYOID,
+        INT8OID
     ]
 );
 statement!(
@@ -121,6 +123,12 @@ statement!(
 statement!(
     OF_STREAM,
     "SELECT name FROM sequin.consumers WHERE stream OPERATOR(pg_catalog.=) $1 ORDER BY name",
+    [TEXTOID]
+);
+
+statement!(
+    STARTS,
+    "SELECT id, start_after FROM sequin.consumers WHERE stream OPERATOR(pg_catalog.=) $1",
     [TEXTOID]
 );
 
@@ -178,6 +186,16 @@ pub fn of_stream(stream: &str) -> Result<Vec<String>> {
     role::as_owner(|| OF_STREAM.with(read))
 }
 
+/// The ids of a stream's consumers, and after which seq each begins.
+pub fn starts_of(stream: &str) -> Result<Vec<(ConsumerId, Seq)>> {
+    let read = |s: &Statement| {
+        s.run(Access::Latest, &[arg(stream)], |rows| {
+            rows.iter().map(|row| Ok((row.need(1)?, row.need(2)?))).collect()
+        })
+    };
+    role::as_owner(|| STARTS.with(read))
+}
+
 /// All consumers that are committed by now: for the dispatcher.
 pub fn list() -> Result<Vec<Config>> {
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
@@ -198,6 +216,7 @@ pub fn list() -> Result<Vec<Config>> {
             },
             start_after: row.need(12)?,
             start_done: row.need(13)?,
+            start_last: row.need(14)?,
         })
     };
     LIST.with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(read).collect()))
@@ -208,9 +227,11 @@ pub struct Start {
     pub after: Seq,
     /// Seqs above it that are not wanted, as pairs of first and last.
     pub done: Vec<Seq>,
+    /// The stream's last.
+    pub last: Seq,
 }
 
-/// A new consumer, of the current role.
+/// A new consumer, of the current role, of a stream that is kept.
 pub fn insert(name: &str, stream: &str, given: Given, start: Start) -> Result<()> {
     let owner = role::current();
     owners::note(Owned::Consumers, owner);
@@ -226,9 +247,9 @@ pub fn insert(name: &str, stream: &str, given: Given, start: Start) -> Result<()
         given.ordered.and_then(arg),
         arg(start.after),
         arg(start.done),
+        arg(start.last),
     ];
-    role::as_owner(|| INSERT.with(|s| s.execute(&args)))?;
-    streams::keep(stream)
+    role::as_owner(|| INSERT.with(|s| s.execute(&args))).map(drop)
 }
 
 pub fn alter(name: &str, given: Given) -> Result<()> {

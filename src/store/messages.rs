@@ -273,6 +273,20 @@ pub fn first_from(table: pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
     Ok(first)
 }
 
+/// The highest seq of a message that is committed by now, or this transaction's; 0 if there is none.
+pub fn last(table: pg_sys::Oid) -> Result<Seq> {
+    // By halves: there is no message from there on, or the first one is there.
+    let (mut lo, mut hi) = (0, Seq::MAX);
+    while lo < hi {
+        let middle = lo + (hi - lo) / 2 + 1;
+        match first_from(table, middle)? {
+            Some((seq, _)) => lo = seq,
+            None => hi = middle - 1,
+        }
+    }
+    Ok(lo)
+}
+
 /// The seq after which all messages are that were inserted at or after `time`.
 ///
 /// Messages take their seq and their time in nearly the same order, so this is a binary search; concurrent

@@ -14,6 +14,7 @@ pub mod messages;
 pub mod outbox;
 pub mod owners;
 pub mod publications;
+pub mod repair;
 pub mod slots;
 pub mod source_progress;
 pub mod sources;

@@ -1,12 +1,20 @@
 //! `sequin.streams`, and the tables of streams.
 
+use super::messages::{self, Table};
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Plan, Statement, arg, connected};
-use crate::pg::{catalog, role};
+use crate::pg::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
+use crate::pg::stream_table::{self, Fault, Found, Known};
+use crate::pg::{catalog, relcache, role};
 use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashSet;
 
-statement!(INSERT, "INSERT INTO sequin.streams (name) VALUES ($1)", [TEXTOID]);
+statement!(
+    INSERT,
+    "INSERT INTO sequin.streams (name) VALUES ($1) ON CONFLICT (name) DO NOTHING",
+    [TEXTOID]
+);
 statement!(DELETE, "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
 statement!(
     EXISTS,
@@ -20,18 +28,55 @@ statement!(
 );
 statement!(
     LIST,
-    "SELECT s.name, c.oid FROM sequin.streams s \
+    "SELECT s.name, c.oid, s.repairs FROM sequin.streams s \
      LEFT JOIN pg_class c ON c.relname = s.name AND c.relkind = 'r' AND c.relnamespace = \
         (SELECT oid FROM pg_namespace WHERE nspname = 'sequin_stream')",
     []
 );
 
-/// The table of a stream that must exist.
-pub fn table(stream: &str) -> Result<pg_sys::Oid> {
-    catalog::stream_table(stream).ok_or_else(|| Error::NoStream(stream.into()))
+thread_local! {
+    /// Tables that are those of streams, as of a generation of what is cached of relations.
+    static TABLES: RefCell<(u64, HashSet<pg_sys::Oid>)> = RefCell::default();
 }
 
+/// The table of a stream that must exist. One whose trigger makes it a stream's needs not be listed, as after a dump of
+/// schemas only; one that is listed may be damaged.
+pub fn table(stream: &str) -> Result<pg_sys::Oid> {
+    let missing = || Error::NoStream(stream.into());
+    let table = catalog::stream_table(stream).ok_or_else(missing)?;
+    let generation = relcache::generation();
+    let is_known = TABLES.with_borrow_mut(|(of, tables)| {
+        if *of != generation {
+            tables.clear();
+            *of = generation;
+        }
+        tables.contains(&table)
+    });
+    if !is_known {
+        // It may have been dropped while its lock was waited for.
+        let is_damaged = || catalog::stream_table(stream) == Some(table);
+        if !stream_table::is_stream(table)
+            && (!is_damaged() || !without_locks(|| is_listed(stream))?)
+        {
+            return Err(missing());
+        }
+        TABLES.with_borrow_mut(|(_, tables)| tables.insert(table));
+    }
+    Ok(table)
+}
+
+/// Whether there is a stream of that name, which is listed then: what refers to it keeps its row.
 pub fn exists(stream: &str) -> Result<bool> {
+    if is_listed(stream)? {
+        return Ok(true);
+    }
+    match catalog::stream_table(stream) {
+        Some(table) if stream_table::is_stream(table) => insert(stream).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn is_listed(stream: &str) -> Result<bool> {
     let found = |s: &Statement| s.run(Access::Snapshot, &[arg(stream)], |rows| Ok(rows.len() > 0));
     role::as_owner(|| EXISTS.with(found))
 }
@@ -71,21 +116,56 @@ pub fn has_table(stream: &str) -> Result<bool> {
 /// All streams that are committed by now, with their tables as far as they are there: for the dispatcher. By SQL,
 /// since a commit is seen by a snapshot before the catalog caches hear of it (CommitTransaction tells
 /// callbacks before it sends invalidations).
-pub fn list() -> Result<Vec<(String, Option<pg_sys::Oid>)>> {
-    LIST.with(|s| {
-        s.run(Access::Latest, &[], |rows| {
-            rows.iter().map(|row| Ok((row.need(1)?, row.get(2)?))).collect()
-        })
-    })
+pub fn list() -> Result<Vec<Listed>> {
+    let read =
+        |row: Row| Ok(Listed { name: row.need(1)?, table: row.get(2)?, repairs: row.need(3)? });
+    LIST.with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(read).collect()))
+}
+
+/// A stream, as the dispatcher needs it.
+pub struct Listed {
+    pub name: String,
+    pub table: Option<pg_sys::Oid>,
+    /// How often it has been repaired: then its sequence may have been altered.
+    pub repairs: i32,
+}
+
+/// A stream's table and the last value of its sequence, as a dispatcher finds them.
+pub enum Tail {
+    /// It may be read until the transaction ends.
+    Locked(pg_sys::Oid, Known),
+    Broken(Fault),
+    /// Somebody keeps it to himself.
+    Busy,
+    Missing,
+}
+
+/// Locks a stream's table for reading, without waiting, and examines it: what is `known` of it holds for ever.
+pub fn tail(stream: &str, known: Known) -> Tail {
+    match messages::try_lock(stream) {
+        Table::Locked(table) => match stream_table::examine(table, known) {
+            Found::Sound(known) => Tail::Locked(table, known),
+            Found::Broken(fault) => Tail::Broken(fault),
+            Found::Busy => Tail::Busy,
+        },
+        Table::Busy => Tail::Busy,
+        Table::Missing => Tail::Missing,
+    }
 }
 
 /// Creates a stream's table as the current role, who becomes its owner.
 pub fn create_table(stream: &str, index_keys: bool) -> Result<()> {
     run(&include_str!("../../sql/query/create_stream.sql").replace("%stream%", stream))?;
+    create_trigger(stream)?;
     if index_keys {
         run(&format!("CREATE INDEX \"{stream}_key_idx\" ON sequin_stream.\"{stream}\" (key)"))?;
     }
     Ok(())
+}
+
+/// Creates the trigger of a stream's table.
+pub fn create_trigger(stream: &str) -> Result<()> {
+    run(&include_str!("../../sql/query/create_trigger.sql").replace("%stream%", stream))
 }
 
 /// Drops a stream's table, if it is still there.

@@ -1,6 +1,7 @@
 //! Bringing consumers in: settings from the tables, and a consumer's state from its checkpoint and journals
 //! the first time that somebody uses it.
 
+use super::faults::reach;
 use super::reading::RETRY_LOCKED;
 use super::waiters::Waiters;
 use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState};
@@ -9,11 +10,13 @@ use crate::engine::filter::Filter;
 use crate::engine::snapshot::Snapshot;
 use crate::engine::stream::{ConsumerId, Stream};
 use crate::error::{Error, Result};
-use crate::pg::{catalog, now, process, sequence, slot};
+use crate::pg::mailbox::Answer;
+use crate::pg::stream_table::{Fault, Known};
+use crate::pg::{catalog, now, process, slot};
 use crate::store::acks::Kind;
 use crate::store::consumers::Config;
-use crate::store::messages::{self, Table};
-use crate::store::{acks, checkpoints, consumers, outbox, sources, streams};
+use crate::store::streams::{self, Listed, Tail};
+use crate::store::{acks, checkpoints, consumers, outbox, sources};
 use std::collections::BTreeMap;
 
 /// What the journals say of a consumer.
@@ -32,6 +35,8 @@ pub(super) enum NotLoaded {
     Unknown,
     /// Later, perhaps: its table is locked, or something failed.
     NotNow,
+    /// Not all messages of its stream can be found.
+    Damaged(Fault),
     /// Its journal is from a later epoch than this dispatcher: from a dump that was restored meanwhile.
     FromTheFuture,
 }
@@ -48,10 +53,15 @@ impl Dispatcher {
         match read {
             Ok(Some((streams, consumers, sources))) => {
                 self.config_read = true;
-                for (name, table) in streams {
+                for Listed { name, table, repairs } in streams {
                     let state = self.world.streams.entry(name).or_default();
                     if state.table != table {
                         *state = StreamState { table, ..StreamState::default() };
+                    }
+                    if state.repairs != repairs {
+                        (state.repairs, state.known) = (repairs, Known::default());
+                        // Up to where it has been read is known of its consumers only.
+                        state.stream.take_if(|stream| stream.is_empty());
                     }
                 }
                 self.apply(consumers);
@@ -70,8 +80,9 @@ impl Dispatcher {
     fn apply(&mut self, configs: Vec<Config>) {
         let mut configs: BTreeMap<ConsumerId, Config> =
             configs.into_iter().map(|config| (config.id, config)).collect();
-        // Tables come and go.
+        // Tables come and go, and are altered: also those are looked at again that somebody waits for.
         self.quiet.clear();
+        self.hungry.extend(&self.parked);
         let gone: Vec<ConsumerId> =
             self.world.consumers.keys().filter(|id| !configs.contains_key(id)).copied().collect();
         for &id in &gone {
@@ -96,7 +107,7 @@ impl Dispatcher {
                 orphans.push(id);
             }
         }
-        orphans.into_iter().for_each(|id| self.refuse_waiting(id));
+        orphans.into_iter().for_each(|id| self.refuse_waiting(id, &Answer::NoConsumer));
     }
 
     fn reconfigure(&mut self, id: ConsumerId, config: Config) {
@@ -144,7 +155,7 @@ impl Dispatcher {
 
     /// The consumer is dropped: those who wait for it are told.
     fn forget(&mut self, id: ConsumerId) {
-        self.refuse_waiting(id);
+        self.refuse_waiting(id, &Answer::NoConsumer);
         if let Some(stream) = self.world.stream_of(id) {
             stream.remove(id);
         }
@@ -176,6 +187,8 @@ impl Dispatcher {
         if !self.ids.are_above(restored.highest) {
             return Err(NotLoaded::FromTheFuture);
         }
+        let reach = reach(&restored.snapshot, config.start_after, config.start_last);
+        self.check_reach(&config.stream, reach)?;
         let Some(stream) = self.world.stream_of(id) else { return Err(NotLoaded::NotNow) };
         stream.put(id, parse(&config.filters), config.settings, restored.snapshot);
         let cursor = stream.cursor(id).unwrap_or(0);
@@ -198,23 +211,28 @@ impl Dispatcher {
         if state.stream.is_some() {
             return Ok(());
         }
+        let known = state.known;
         let opened = process::transaction(|| {
-            let table = match messages::try_lock(name) {
-                Table::Locked(table) => table,
-                Table::Busy => return Ok(Err(NotLoaded::NotNow)),
-                Table::Missing => return Ok(Err(NotLoaded::Unknown)),
-            };
-            let last = sequence::last_value(sequence::of_stream(table)?);
-            Ok(Ok((table, Stream::new(last, &slot::publishers(database, table).all()))))
+            let tail = streams::tail(name, known);
+            let Tail::Locked(table, known) = tail else { return Ok(Err(tail)) };
+            let stream = Stream::new(known.last, &slot::publishers(database, table).all());
+            Ok(Ok((table, known, stream)))
         });
         match opened {
-            Ok(Ok((table, stream))) => {
+            Ok(Ok((table, known, stream))) => {
                 state.table = Some(table);
                 state.stream = Some(stream);
+                state.known = known;
                 state.retry_at = 0;
+                self.note_fault(name, None);
                 Ok(())
             }
-            Ok(Err(reason)) => Err(reason),
+            Ok(Err(Tail::Broken(fault))) => {
+                self.note_fault(name, Some(fault));
+                Err(NotLoaded::Damaged(fault))
+            }
+            Ok(Err(Tail::Missing)) => Err(NotLoaded::Unknown),
+            Ok(Err(_)) => Err(NotLoaded::NotNow),
             Err(error) => {
                 self.fail(&format!("cannot open stream \"{name}\""), &error);
                 Err(NotLoaded::NotNow)

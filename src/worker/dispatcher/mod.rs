@@ -5,6 +5,7 @@
 //! the views; `reading` reads the streams' tables, `loading` brings consumers in and out, `journal` writes. Nothing here decides who may have which message when: that
 //! is `engine`.
 
+mod faults;
 mod journal;
 mod leases;
 mod loading;
@@ -23,6 +24,7 @@ use crate::engine::settings::Micros;
 use crate::engine::stream::{ConsumerId, Stream};
 use crate::pg::database::Database;
 use crate::pg::owners::{self, Owned};
+use crate::pg::stream_table::{Fault, Known};
 use crate::pg::{now, process, slot};
 use crate::store::consumers::Config;
 use crate::store::{acks, checkpoints};
@@ -40,6 +42,12 @@ struct StreamState {
     stream: Option<Stream>,
     /// Its table was locked, or unreadable: not to be tried before.
     retry_at: Micros,
+    /// What has been seen of its sequence.
+    known: Known,
+    /// How often it has been repaired.
+    repairs: i32,
+    /// Why not all of its messages can be found, if so.
+    fault: Option<Fault>,
 }
 
 /// A consumer, what waits for it, and what of it is not written yet.

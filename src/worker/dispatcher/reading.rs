@@ -5,8 +5,9 @@ use super::Dispatcher;
 use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use crate::pg::snapshot::Snapshot;
-use crate::pg::{now, process, sequence, slot};
+use crate::pg::{now, process, slot};
 use crate::store::messages::{self, Table};
+use crate::store::streams::{self, Tail};
 
 /// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
 /// transaction around it, about 15 us, cheap.
@@ -137,13 +138,24 @@ impl Dispatcher {
         let name = name.as_str();
         let Some(state) = self.world.streams.get_mut(name) else { return Progress::AtTheEnd };
         let Some(stream) = state.stream.as_mut() else { return Progress::AtTheEnd };
+        let (mut known, mut fault) = (state.known, None);
+        known.last = known.last.max(stream.tail().pos());
         let read = process::transaction(|| {
-            let Table::Locked(table) = messages::try_lock(name) else { return Ok(None) };
-            let last = sequence::last_value(sequence::of_stream(table)?);
+            let table = match streams::tail(name, known) {
+                Tail::Locked(table, now) => {
+                    known = now;
+                    table
+                }
+                Tail::Broken(found) => {
+                    fault = Some(found);
+                    return Ok(None);
+                }
+                Tail::Busy | Tail::Missing => return Ok(None),
+            };
             let publishers = slot::publishers(database, table);
             // One for all that is read: of a transaction that commits meanwhile nothing, or all of it.
             let snapshot = Snapshot::newest();
-            let look = stream.look(last, publishers.open_in(&snapshot), READ_RANGES);
+            let look = stream.look(known.last, publishers.open_in(&snapshot), READ_RANGES);
             let late = messages::rows_in(&snapshot, table, &look.recheck, READ_ROWS)?;
             let scan =
                 look.scan.filter(|_| late.reached.is_end()).map(|(after, upto)| (after + 1, upto));
@@ -156,11 +168,17 @@ impl Dispatcher {
                 let more =
                     !late.reached.is_end() || !new.reached.is_end() || stream.tail().pending();
                 let given = stream.found(look, &late, &new);
+                state.known = known;
                 let table = state.table.filter(|_| !more);
                 self.quiet.extend(table);
                 self.world.touched.extend(given);
                 self.read_well(name);
+                self.note_fault(name, None);
                 if more { Progress::More } else { Progress::AtTheEnd }
+            }
+            Ok(None) if fault.is_some() => {
+                self.note_fault(name, fault);
+                Progress::NotNow
             }
             other => self.read_failed(id, name, other.map(drop)),
         }

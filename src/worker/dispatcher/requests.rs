@@ -159,6 +159,10 @@ impl Dispatcher {
                 slot.answer(number, &Answer::NotNow);
                 None
             }
+            Err(NotLoaded::Damaged(fault)) => {
+                slot.answer(number, &Answer::Damaged(fault.to_string()));
+                None
+            }
             Err(NotLoaded::FromTheFuture) => {
                 slot.ask_again(number);
                 Some(End::NeedsEpoch)

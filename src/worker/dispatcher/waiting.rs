@@ -159,6 +159,11 @@ impl Dispatcher {
                 self.unpark(waiter.slot);
                 continue;
             }
+            if self.fault_of(id).is_some() {
+                self.put_back(id, waiter);
+                self.refuse_if_damaged(id);
+                return;
+            }
             let answer = outcome.at_the_end();
             match &answer {
                 Some(answer) if waiter.until <= now => self.end_wait(&waiter, answer),
@@ -200,11 +205,11 @@ impl Dispatcher {
         self.unpark(waiter.slot);
     }
 
-    /// Tells those who wait for a consumer that there is none.
-    pub(super) fn refuse_waiting(&mut self, id: ConsumerId) {
+    /// Tells those who wait for a consumer that there is none, or why there is nothing to be had.
+    pub(super) fn refuse_waiting(&mut self, id: ConsumerId, answer: &Answer) {
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
         for waiter in state.waiting.take_all() {
-            self.answer(waiter.slot, waiter.number, &Answer::NoConsumer);
+            self.answer(waiter.slot, waiter.number, answer);
             if let Some(session) = self.sessions.get_mut(&waiter.slot) {
                 session.waits_for = None;
             }

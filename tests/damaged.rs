@@ -1,0 +1,247 @@
+//! What an owner can do to a stream's table, its trigger and its sequence by ordinary SQL: messages go on to be delivered, or
+//! it is refused, or receivers are told what was found and how it is repaired.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use postgres::{Client, Error};
+
+use crate::calls::{Calls, ack_ids, answer_to_waiter, millis, seconds, seqs, sqlstate};
+use crate::cluster::{Database, succeed, wait_until};
+use crate::harness::{database, trials};
+
+pub fn tests() -> Vec<Trial> {
+    trials![
+        a_receiver_is_told_at_once_of_what_an_owner_has_done_to_its_stream,
+        a_receiver_is_told_of_a_sequence_that_was_set_back,
+        a_sequence_that_was_set_forward_is_no_damage,
+        a_renamed_trigger_is_no_damage,
+        a_sequence_of_a_stream_is_not_restarted,
+        a_copy_without_its_messages_and_sequences_says_so_and_is_repaired,
+        what_lost_a_column_says_so,
+        a_stream_that_is_fine_is_repaired_without_a_word,
+        a_dump_of_schemas_only_restores_streams_that_work,
+        a_dump_of_schemas_only_takes_the_data_later,
+    ]
+}
+
+const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+const DUPLICATE_OBJECT: &str = "42710";
+const WRONG_OBJECT_TYPE: &str = "42809";
+const NOT_SUPPORTED: &str = "0A000";
+
+/// Far above what it takes to be told, far below what a receiver waits.
+const AT_ONCE: Duration = seconds(10);
+
+/// Consumer c of stream s has acked 3 messages, which are gone.
+fn prepare(client: &mut Client) {
+    client.create("s", "c", "");
+    for seq in 1..=3 {
+        assert_eq!(client.publish("s", "a", "1"), seq);
+        let got = client.receive("c", 1, seconds(10));
+        assert_eq!(client.ack("c", &ack_ids(&got)), 1);
+    }
+    client.batch_execute("DELETE FROM sequin_stream.s").unwrap();
+}
+
+/// The answer is an error that says that the stream is damaged, and how it is repaired.
+#[track_caller]
+fn assert_damaged<T: std::fmt::Debug>(answer: Result<T, Error>, what: &str) {
+    let error = answer.expect_err(what);
+    let error = error.as_db_error().expect(what);
+    assert_eq!(error.code().code(), NOT_IN_PREREQUISITE_STATE, "{what}: {error:?}");
+    assert!(error.message().contains("\"s\" is damaged"), "{what}: {error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("repair_stream")), "{what}: {error:?}");
+}
+
+/// The stream is repaired, which finds something, and works.
+#[track_caller]
+fn assert_repaired(client: &mut Client, what: &str) {
+    let status = "SELECT count(*) FROM sequin.consumer_stats
+                  WHERE consumer = 'c' AND status = 'damaged' AND last_error LIKE '%damaged%'";
+    assert_eq!(client.number(status), 1, "{what}");
+    assert!(client.number("SELECT count(*) FROM sequin.repair_stream('s')") > 0, "{what}");
+    let seq = client.publish("s", "a", "1");
+    let got = client.receive("c", 10, seconds(10));
+    assert!(seqs(&got).contains(&seq), "{what}: {got:?}");
+    assert_eq!(client.ack("c", &ack_ids(&got)), got.len() as i32);
+    let status = "SELECT count(*) FROM sequin.consumer_stats
+                  WHERE consumer = 'c' AND status = 'active' AND last_error IS NULL";
+    assert_eq!(client.number(status), 1, "{what}");
+}
+
+fn a_receiver_is_told_at_once_of_what_an_owner_has_done_to_its_stream() {
+    let database = database("damaged_ddl");
+    let mut client = database.connect();
+    prepare(&mut client);
+    for command in [
+        "ALTER SEQUENCE sequin_stream.s_seq_seq CACHE 10",
+        "ALTER SEQUENCE sequin_stream.s_seq_seq INCREMENT -1",
+        "ALTER SEQUENCE sequin_stream.s_seq_seq CYCLE",
+        "ALTER TABLE sequin_stream.s ALTER seq SET CACHE 10",
+        "ALTER TABLE sequin_stream.s DISABLE TRIGGER on_publish",
+        "ALTER TABLE sequin_stream.s DISABLE TRIGGER ALL",
+        "ALTER TABLE sequin_stream.s ENABLE TRIGGER on_publish",
+        "DROP TRIGGER on_publish ON sequin_stream.s",
+        "ALTER TABLE sequin_stream.s SET UNLOGGED",
+        "ALTER TABLE sequin_stream.s DROP CONSTRAINT s_pkey",
+        "ALTER TABLE sequin_stream.s ALTER seq DROP IDENTITY",
+    ] {
+        let (answer, took) = answer_to_waiter(&database, || client.batch_execute(command).unwrap());
+        assert_damaged(answer, command);
+        assert!(took < AT_ONCE, "{command}: told after {took:?}");
+        assert_damaged(client.try_receive("c", 1, millis(0)), command);
+        assert_repaired(&mut client, command);
+    }
+}
+
+/// Nobody hears of it, but who looks sees it, whether or not its dispatcher has seen the stream before.
+fn a_receiver_is_told_of_a_sequence_that_was_set_back() {
+    let database = database("damaged_setval");
+    let mut client = database.connect();
+    prepare(&mut client);
+    for restarts in [false, true] {
+        let saved = "SELECT count(*) FROM sequin.acks";
+        wait_until("all is in checkpoints", seconds(30), || client.number(saved) == 0);
+        let back = "DELETE FROM sequin_stream.s; SELECT setval('sequin_stream.s_seq_seq', 1)";
+        client.batch_execute(back).unwrap();
+        if restarts {
+            client.restart_dispatcher();
+        }
+        assert_damaged(client.try_receive("c", 1, millis(10)), "setval");
+        client.publish("s", "a", "1");
+        assert_damaged(client.try_receive("c", 1, millis(10)), "setval");
+        assert_repaired(&mut client, "setval");
+    }
+}
+
+fn a_sequence_that_was_set_forward_is_no_damage() {
+    let database = database("damaged_forward");
+    let mut client = database.connect();
+    prepare(&mut client);
+    client.batch_execute("SELECT setval('sequin_stream.s_seq_seq', 100)").unwrap();
+    assert!(client.receive("c", 1, millis(10)).is_empty());
+    assert_eq!(client.publish("s", "a", "1"), 101);
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [101]);
+}
+
+fn a_renamed_trigger_is_no_damage() {
+    let database = database("damaged_renamed");
+    let mut client = database.connect();
+    prepare(&mut client);
+    client.batch_execute("ALTER TRIGGER on_publish ON sequin_stream.s RENAME TO other").unwrap();
+    let seq = client.publish("s", "a", "1");
+    let inserted =
+        client.number("INSERT INTO sequin_stream.s (key, data) VALUES ('b', '1') RETURNING seq");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq, inserted]);
+}
+
+fn a_sequence_of_a_stream_is_not_restarted() {
+    let database = database("damaged_restart");
+    let mut client = database.connect();
+    prepare(&mut client);
+    client.batch_execute("CREATE TABLE other (id int GENERATED ALWAYS AS IDENTITY)").unwrap();
+    for command in [
+        "TRUNCATE sequin_stream.s RESTART IDENTITY",
+        "TRUNCATE other, sequin_stream.s RESTART IDENTITY",
+        "ALTER SEQUENCE sequin_stream.s_seq_seq RESTART",
+        "ALTER SEQUENCE sequin_stream.s_seq_seq RESTART WITH 2",
+        "ALTER TABLE sequin_stream.s ALTER seq RESTART",
+        "SET search_path = sequin_stream; TRUNCATE s RESTART IDENTITY",
+    ] {
+        assert_eq!(sqlstate(client.batch_execute(command)), NOT_SUPPORTED, "{command}");
+    }
+    client.batch_execute("RESET search_path; TRUNCATE other RESTART IDENTITY").unwrap();
+    client.publish("s", "a", "1");
+    client.batch_execute("TRUNCATE sequin_stream.s").unwrap();
+    let seq = client.publish("s", "a", "1");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq]);
+}
+
+/// Restores a dump of one database into another.
+#[track_caller]
+fn copy_by_dump(from: &Database, to: &Database, option: &str) {
+    let mut dump = from.cluster.client_program("pg_dump");
+    let mut dump = dump.args([option, &from.name]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut restore = to.cluster.client_program("psql");
+    restore.args(["-qXv", "ON_ERROR_STOP=1", "-d", &to.name]).stdin(dump.stdout.take().unwrap());
+    succeed(restore.stdout(Stdio::null()));
+    assert!(dump.wait().unwrap().success());
+}
+
+fn a_copy_without_its_messages_and_sequences_says_so_and_is_repaired() {
+    let database = database("damaged_dumped");
+    let mut client = database.connect();
+    prepare(&mut client);
+    // Begins after all there is, and has done nothing.
+    client.create_consumer("s", "fresh", "new_only => true");
+    let saved = "SELECT count(*) FROM sequin.acks";
+    wait_until("all is in checkpoints", seconds(30), || client.number(saved) == 0);
+    let copy = database.cluster.database_without_extension("damaged_copy");
+    copy_by_dump(&database, &copy, "--exclude-table-data=sequin_stream.*");
+    let mut client = copy.connect();
+    let early = client.publish("s", "a", "1");
+    for consumer in ["c", "fresh"] {
+        assert_damaged(client.try_receive(consumer, 1, millis(10)), consumer);
+    }
+    assert_repaired(&mut client, "a copy");
+    assert_eq!(client.receive("fresh", 10, seconds(10)).len(), 1);
+    // What came before counts as delivered, and can be had.
+    let again = "SELECT sequin.redeliver('c', $1)";
+    assert_eq!(client.query_one(again, &[&vec![early]]).unwrap().get::<_, i32>(0), 1);
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [early]);
+}
+
+fn what_lost_a_column_says_so() {
+    let database = database("damaged_column");
+    let mut client = database.connect();
+    prepare(&mut client);
+    let drop = "ALTER TABLE sequin_stream.s DROP COLUMN headers";
+    let (answer, took) = answer_to_waiter(&database, || client.batch_execute(drop).unwrap());
+    assert_damaged(answer, drop);
+    assert!(took < AT_ONCE, "told after {took:?}");
+    let repair = client.query("SELECT sequin.repair_stream('s')", &[]);
+    let error = repair.expect_err("what a column had is gone");
+    assert_eq!(error.code().unwrap().code(), WRONG_OBJECT_TYPE);
+}
+
+fn a_stream_that_is_fine_is_repaired_without_a_word() {
+    let database = database("damaged_not");
+    let mut client = database.connect();
+    prepare(&mut client);
+    let seq = client.publish("s", "a", "1");
+    let got = client.receive("c", 10, seconds(10));
+    assert_eq!(client.number("SELECT count(*) FROM sequin.repair_stream('s')"), 0);
+    assert_eq!(client.ack("c", &ack_ids(&got)), 1);
+    let next = client.publish("s", "a", "1");
+    assert_eq!((seqs(&got), seqs(&client.receive("c", 10, seconds(10)))), (vec![seq], vec![next]));
+}
+
+fn a_dump_of_schemas_only_restores_streams_that_work() {
+    let database = database("damaged_schemas");
+    prepare(&mut database.connect());
+    let copy = database.cluster.database_without_extension("damaged_schemas_copy");
+    copy_by_dump(&database, &copy, "--schema-only");
+    let mut client = copy.connect();
+    let seq = client.publish("s", "a", "1");
+    let create = client.batch_execute("SELECT sequin.create_stream('s')");
+    assert_eq!(sqlstate(create), DUPLICATE_OBJECT);
+    client.create_consumer("s", "c", "");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq]);
+    assert_eq!(client.number("SELECT count(*) FROM sequin.stream_stats WHERE stream = 's'"), 1);
+    client.batch_execute("SELECT sequin.drop_stream('s', force => true)").unwrap();
+}
+
+fn a_dump_of_schemas_only_takes_the_data_later() {
+    let database = database("damaged_later");
+    let mut client = database.connect();
+    prepare(&mut client);
+    let seq = client.publish("s", "a", "1");
+    let copy = database.cluster.database_without_extension("damaged_later_copy");
+    copy_by_dump(&database, &copy, "--schema-only");
+    copy_by_dump(&database, &copy, "--data-only");
+    let mut client = copy.connect();
+    let next = client.publish("s", "b", "1");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq, next]);
+}
