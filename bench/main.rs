@@ -10,6 +10,7 @@ mod backlog;
 #[path = "../tests/cluster.rs"]
 mod cluster;
 mod cpu;
+mod dead;
 mod flat;
 mod horizons;
 mod idle;
@@ -43,7 +44,7 @@ autovacuum_naptime = '1min'
 
 type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
 
-const SECTIONS: [(&str, &str, Section); 16] = [
+const SECTIONS: [(&str, &str, Section); 17] = [
     ("latency", "Waiting receivers: latency", latency::rows),
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
@@ -54,6 +55,7 @@ const SECTIONS: [(&str, &str, Section); 16] = [
         "Scale: 5 databases, each of 1,000 streams and 2,000 consumers; 500 connections",
         scale::rows,
     ),
+    ("dead", "Dead rows: what other consumers notice", dead::rows),
     ("sources", "Table sources, with wal_level logical", sources::rows),
     ("peers-publish", "Peers: publish, 4 clients", peers::publish),
     ("peers-consume", "Peers: receive + ack of a backlog, 4 clients", peers::consume),
