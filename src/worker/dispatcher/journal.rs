@@ -12,7 +12,7 @@ use crate::pg::{now, process};
 use crate::store::checkpoints::Checkpoint;
 use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, dead_letters, outbox};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// How long an event may stay unwritten: what happens in that time shares one transaction, and what is acked in that time
 /// need not be written at all. Shorter than what a crash loses anyhow, with commits that are flushed within 0.2 to 0.6 s
@@ -52,8 +52,16 @@ impl Dispatcher {
         self.unwritten_since.map(|since| (since + WRITE_AFTER).max(self.retry_events_at))
     }
 
-    /// Writes what is due.
+    /// Writes what is due. Consumers that were held back have their turn when their journal is written.
     pub(super) fn write(&mut self) {
+        self.write_due();
+        let held_back = std::mem::take(&mut self.held_back).into_iter();
+        let (still, free) = held_back.partition(|&id| self.is_behind_with_writing(id));
+        self.held_back = still;
+        self.hungry.extend::<BTreeSet<ConsumerId>>(free);
+    }
+
+    fn write_due(&mut self) {
         let now = now();
         if self.next_events().is_some_and(|at| at <= now) {
             self.write_events();
@@ -70,14 +78,16 @@ impl Dispatcher {
         }
     }
 
-    /// True while so much waits to be written that handing out more would only add to it.
-    pub(super) fn is_behind_with_writing(&self) -> bool {
+    /// True while so much of a consumer waits to be written that handing out more would only add to it. Each has its own
+    /// bound: what keeps one journal from being written, such as dead letters of a locked stream, stops no other (I11).
+    pub(super) fn is_behind_with_writing(&self, id: ConsumerId) -> bool {
         /// An event is some 50 bytes for each of its messages: a few MB.
         const MAX_UNWRITTEN: usize = 20_000;
         const PATIENCE: Micros = 1_000_000;
-        self.unwritten_since.is_some_and(|since| now() - since > PATIENCE)
-            && self.world.consumers.values().map(|state| state.unwritten.len()).sum::<usize>()
-                > MAX_UNWRITTEN
+        self.world.consumers.get(&id).is_some_and(|state| {
+            state.unwritten.len() > MAX_UNWRITTEN
+                && state.unwritten_since.is_some_and(|since| now() - since > PATIENCE)
+        })
     }
 
     /// Before this process ends: everything.
@@ -137,10 +147,11 @@ impl Dispatcher {
                 for id in ids {
                     let Some(state) = self.world.consumers.get_mut(id) else { continue };
                     state.checkpoint.events += state.unwritten.len();
-                    state.unwritten.clear();
+                    state.forget_unwritten();
                 }
             }
-            Ok(false) => {}
+            // Not worth a line in the log: it is somebody's lock.
+            Ok(false) => self.database.dispatcher.set_error("cannot write the journal: locked"),
             Err(error) => self.fail("cannot write the journal", error),
         }
         written == Ok(true)
@@ -175,7 +186,7 @@ impl Dispatcher {
                         cursor,
                         events: 0,
                     };
-                    state.unwritten.clear();
+                    state.forget_unwritten();
                     state.applied.clear();
                     self.unsaved.remove(&id);
                 }
@@ -201,6 +212,14 @@ impl Dispatcher {
             }
         }
         open
+    }
+}
+
+impl ConsumerState {
+    /// It is written, or of no use any more.
+    pub(super) fn forget_unwritten(&mut self) {
+        self.unwritten.clear();
+        self.unwritten_since = None;
     }
 }
 

@@ -118,7 +118,7 @@ impl Dispatcher {
             checkpoints::ranges(&state.config.start_done).unwrap_or_default(),
         );
         if is_rewound {
-            state.unwritten.clear();
+            state.forget_unwritten();
         }
         let Some(stream) = self.world.stream_of(id) else { return };
         if is_rewound {
@@ -244,6 +244,7 @@ fn new_state(config: Config) -> ConsumerState {
         loaded: false,
         waiting: Waiters::default(),
         unwritten: Vec::new(),
+        unwritten_since: None,
         applied: Vec::new(),
         checkpoint: LastCheckpoint::default(),
         last_error: None,

@@ -49,6 +49,8 @@ struct ConsumerState {
     waiting: Waiters,
     /// Events that are not in the outbox yet.
     unwritten: Vec<Event>,
+    /// When the oldest of them happened.
+    unwritten_since: Option<Micros>,
     /// Rows of sequin.acks that have taken effect, and are in no checkpoint yet.
     applied: Vec<i64>,
     checkpoint: LastCheckpoint,
@@ -133,6 +135,8 @@ struct Dispatcher {
     unwritten_since: Option<Micros>,
     /// They could not be written, and are not to be tried again before.
     retry_events_at: Micros,
+    /// Consumers that hand out nothing before their journal is written.
+    held_back: BTreeSet<ConsumerId>,
     next_checkpoint: Micros,
     /// Consumers that have had their turn and want to read on.
     hungry: BTreeSet<ConsumerId>,
@@ -233,6 +237,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         unsaved: BTreeSet::new(),
         unwritten_since: None,
         retry_events_at: 0,
+        held_back: BTreeSet::new(),
         next_checkpoint: 0,
         hungry: BTreeSet::new(),
         config_read: false,
@@ -320,8 +325,9 @@ impl Dispatcher {
             self.next_tick = self.next_tick.min(due.unwrap_or(Micros::MAX));
             self.unsaved.insert(id);
             if !events.is_empty() {
-                self.unwritten_since.get_or_insert_with(now);
+                let since = *self.unwritten_since.get_or_insert_with(now);
                 if let Some(state) = self.world.consumers.get_mut(&id) {
+                    state.unwritten_since.get_or_insert(since);
                     state.unwritten.extend(events);
                 }
             }
