@@ -3,7 +3,7 @@
 
 use super::reading::RETRY_LOCKED;
 use super::waiters::Waiters;
-use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState};
+use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState, World};
 use crate::engine::event::Change;
 use crate::engine::filter::Filter;
 use crate::engine::snapshot::Snapshot;
@@ -14,7 +14,8 @@ use crate::store::acks::Kind;
 use crate::store::consumers::Config;
 use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, consumers, outbox, sources, streams};
-use std::collections::BTreeMap;
+use pgrx::pg_sys::Oid;
+use std::collections::{BTreeMap, HashSet};
 
 /// What the journals say of a consumer.
 struct Restored {
@@ -48,6 +49,10 @@ impl Dispatcher {
         match read {
             Ok(Some((streams, consumers, sources))) => {
                 self.config_read = true;
+                self.world.keep_streams(&streams);
+                let is_known =
+                    |table: &Oid| streams.iter().any(|(_, known)| *known == Some(*table));
+                self.listening.retain(is_known);
                 for (name, table) in streams {
                     let state = self.world.streams.entry(name).or_default();
                     if state.table != table {
@@ -238,6 +243,14 @@ impl Dispatcher {
     }
 }
 
+impl World {
+    /// Forgets the streams that are not among these: they were dropped.
+    fn keep_streams(&mut self, streams: &[(String, Option<Oid>)]) {
+        let names: HashSet<&str> = streams.iter().map(|(name, _)| name.as_str()).collect();
+        self.streams.retain(|name, _| names.contains(name.as_str()));
+    }
+}
+
 fn new_state(config: Config) -> ConsumerState {
     ConsumerState {
         config,
@@ -313,4 +326,21 @@ fn restore(config: &Config) -> Result<Restored, Error> {
     let highest = last.max(checkpoint.id).max(in_flight).max(snapshot.highest_ack_id());
     checkpoint.size = snapshot.size();
     Ok(Restored { snapshot, checkpoint, applied, highest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_stream_is_forgotten_and_others_are_as_they_were() {
+        let mut world = World::default();
+        for name in ["kept", "dropped"] {
+            let state = StreamState { stream: Some(Stream::new(1, &[])), ..StreamState::default() };
+            world.streams.insert(name.into(), state);
+        }
+        world.keep_streams(&[("kept".into(), None), ("new".into(), None)]);
+        assert_eq!(world.streams.keys().collect::<Vec<_>>(), ["kept"]);
+        assert!(world.streams.get("kept").is_some_and(|state| state.stream.is_some()));
+    }
 }
