@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Trial> {
         a_journal_that_cannot_be_written_bounds_what_is_handed_out,
         a_journal_that_is_held_up_by_a_dead_letter_stops_no_other_consumer,
         a_dead_letter_of_a_locked_stream_keeps_no_other_journal_from_being_written,
+        the_dispatcher_waits_for_no_row_that_a_user_has_locked,
         a_dead_letter_of_a_dropped_stream_keeps_no_other_journal_from_being_written,
         a_source_waits_for_a_locked_stream_and_goes_on_by_itself,
     ]
@@ -202,15 +203,14 @@ fn a_journal_that_cannot_be_written_bounds_what_is_handed_out() {
     client.batch_execute("RESET statement_timeout").unwrap();
     // Who waits then is served when it can be written again.
     let mut waiter = database.connect();
-    let pid = waiter.backend_pid();
     thread::scope(|scope| {
         let waiting = scope.spawn(move || {
             waiter.batch_execute("SET statement_timeout = '60 s'").unwrap();
             let held = waiter.receive("c", 1, 2 * DEADLINE);
             waiter.nack("c", &ack_ids(&held))
         });
-        wait_until("it waits", DEADLINE, || client.is_waiting(pid) || waiting.is_finished());
-        assert_eq!(client.number("SELECT waiting FROM sequin.consumer_stats"), 1);
+        let waits = "SELECT waiting FROM sequin.consumer_stats";
+        wait_until("it waits", DEADLINE, || client.number(waits) == 1 || waiting.is_finished());
         locker.batch_execute("COMMIT").unwrap();
         wait_until("it is served", DEADLINE, || waiting.is_finished());
         assert_eq!(waiting.join().unwrap(), 1);
@@ -289,6 +289,43 @@ fn a_dead_letter_of_a_locked_stream_keeps_no_other_journal_from_being_written() 
     assert_eq!(client.number(dead), 0);
     locker.batch_execute("COMMIT").unwrap();
     wait_until("the dead letter is written", DEADLINE, || client.number(dead) == 1);
+}
+
+/// Each in a transaction that stays open, while the dispatcher has a dead letter of the consumer to write.
+fn the_dispatcher_waits_for_no_row_that_a_user_has_locked() {
+    let ways = [
+        "SELECT sequin.drop_consumer('c')",
+        "SELECT 1 FROM sequin.consumers WHERE name = 'c' FOR UPDATE",
+        // The message died before: then it was received again.
+        "SELECT 1 FROM sequin.dead_letters FOR UPDATE",
+        "SELECT sequin.redrive('c')",
+        "DELETE FROM sequin.dead_letters",
+    ];
+    for (n, way) in ways.into_iter().enumerate() {
+        let database = database(&format!("locked_row_{n}"));
+        let (mut locker, mut client) = (database.connect(), database.connect());
+        let [c, d] = prepare_death(&mut client);
+        let dead = "SELECT count(*) FROM sequin.dead_letters WHERE consumer = 'c'";
+        let mut dying = c;
+        if way.contains("dead_letters") || way.contains("redrive") {
+            assert_eq!(client.nack("c", &dying), 1);
+            wait_until("it is dead", DEADLINE, || client.number(dead) == 1);
+            client.batch_execute("SELECT sequin.rewind('c', to_seq => 1)").unwrap();
+            dying = ack_ids(&client.receive("c", 1, seconds(10)));
+        }
+        locker.batch_execute(&format!("BEGIN; {way}")).unwrap();
+        assert_eq!(client.nack("c", &dying), 1, "{way}");
+        let waits = "SELECT count(*) FROM pg_locks JOIN sequin.workers USING (pid)
+                     WHERE NOT granted AND process = 'dispatcher'
+                       AND sequin.workers.database = current_database()";
+        for _ in 0..100 {
+            assert_eq!(client.number(waits), 0, "{way}");
+            client.batch_execute("SELECT pg_sleep(0.01)").unwrap();
+        }
+        journal_of_d_works(&mut client, &d);
+        locker.batch_execute("ROLLBACK").unwrap();
+        wait_until("the dead letter is written", DEADLINE, || client.number(dead) == 1);
+    }
 }
 
 fn a_dead_letter_of_a_dropped_stream_keeps_no_other_journal_from_being_written() {

@@ -2,12 +2,13 @@
 //! All in transactions that commit asynchronously: a crash may lose the last moments, and their messages come
 //! early once more.
 
-use super::{ConsumerState, Dispatcher, LastCheckpoint, World};
+use super::{ConsumerState, Dispatcher, LOCK_TIMEOUT, LastCheckpoint, World};
 use crate::engine::ack_rows;
 use crate::engine::event::{Change, Event, Item};
 use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use crate::error::Result;
+use crate::pg::process::Failure;
 use crate::pg::{now, process};
 use crate::store::checkpoints::Checkpoint;
 use crate::store::messages::{self, Table};
@@ -134,7 +135,9 @@ impl Dispatcher {
             return true;
         }
         let consumers = &self.world.consumers;
-        let written = process::transaction(|| {
+        let buries =
+            ids.iter().filter_map(|id| consumers.get(id)).any(|state| !dead(state).is_empty());
+        let written = transaction(buries, || {
             for state in ids.iter().filter_map(|id| consumers.get(id)) {
                 if !write_events_of(state)? {
                     return Ok(false);
@@ -142,7 +145,8 @@ impl Dispatcher {
             }
             Ok(true)
         });
-        match &written {
+        let is_written = matches!(written, Ok(true));
+        match written {
             Ok(true) => {
                 for id in ids {
                     let Some(state) = self.world.consumers.get_mut(id) else { continue };
@@ -152,9 +156,9 @@ impl Dispatcher {
             }
             // Not worth a line in the log: it is somebody's lock.
             Ok(false) => self.database.dispatcher.set_error("cannot write the journal: locked"),
-            Err(error) => self.fail("cannot write the journal", error),
+            Err(failure) => self.fail("cannot write the journal", &failure.text),
         }
-        written == Ok(true)
+        is_written
     }
 
     /// Each in a transaction of its own: a failure of one delays no other. But one that has waited for a lock on the
@@ -175,7 +179,8 @@ impl Dispatcher {
                 snapshot,
                 open_acks: open_acks.remove(&id).unwrap_or_default(),
             };
-            let written = process::patient_transaction(|| write_checkpoint(state, &checkpoint));
+            let buries = !dead(state).is_empty();
+            let written = transaction(buries, || write_checkpoint(state, &checkpoint));
             state.checkpoint.at = now();
             match written {
                 Ok(true) => {
@@ -258,6 +263,25 @@ impl World {
     }
 }
 
+/// A transaction of the journal, for one consumer or several. Of dead letters users can lock the rows: with such among what
+/// is written it waits for nobody, and is false if it would have to. `bury` looks for locked rows before; what others are
+/// inserting can't be seen, only met.
+fn transaction(
+    buries: bool,
+    write: impl FnOnce() -> Result<bool>,
+) -> std::result::Result<bool, Failure> {
+    if !buries {
+        return process::patient_transaction(write);
+    }
+    process::set("lock_timeout", "1ms");
+    let written = process::patient_transaction(write);
+    process::set("lock_timeout", LOCK_TIMEOUT);
+    match written {
+        Err(failure) if failure.is_lock => Ok(false),
+        written => written,
+    }
+}
+
 /// False if that has to wait, as `bury` says.
 fn write_events_of(state: &ConsumerState) -> Result<bool> {
     if !bury(state)? {
@@ -276,8 +300,8 @@ fn dead(state: &ConsumerState) -> Vec<Item> {
     state.unwritten.iter().filter_map(item).collect()
 }
 
-/// Copies the dead to the dead letters, while they are still in the stream. False if that is locked: this process
-/// waits for nobody.
+/// Copies the dead to the dead letters, while they are still in the stream. False if that is locked, or a row that it takes:
+/// this process waits for nobody.
 fn bury(state: &ConsumerState) -> Result<bool> {
     let (dead, config) = (dead(state), &state.config);
     if dead.is_empty() {
@@ -287,6 +311,9 @@ fn bury(state: &ConsumerState) -> Result<bool> {
         Table::Busy => Ok(false),
         Table::Missing => Ok(true),
         Table::Locked(_) => {
+            if !dead_letters::try_lock(&config.name, &dead)? {
+                return Ok(false);
+            }
             dead_letters::bury(&config.name, &config.stream, &dead, Some(MAX_DELIVER))
                 .map(|()| true)
         }

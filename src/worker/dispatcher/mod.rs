@@ -161,14 +161,17 @@ enum End {
 /// wake-ups that should not exist.
 const HEARTBEAT: Micros = 60_000_000;
 
+/// Nothing here waits for anybody's lock for long (I10). That is for locks on sequin's own tables; for rows that users can
+/// lock nothing here waits at all.
+const LOCK_TIMEOUT: &str = "200ms";
+
 /// When the configuration is read again that could not be.
 const RETRY_CONFIG: Micros = 100_000;
 
 /// Runs until the extension or the server goes away.
 pub fn run(database: &'static Database) {
     process::set_defaults();
-    // Nothing here waits for anybody's lock for long (I10).
-    process::set("lock_timeout", "200ms");
+    process::set("lock_timeout", LOCK_TIMEOUT);
     // The journals are read past what is folded, by index and from its end: never through the dead rows before that
     // (I9). To the planner a table of dead rows is empty, and all ways through it are the same.
     // What is switched off and still the only way has a cost that would have it compiled, for seconds.
