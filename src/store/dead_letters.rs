@@ -5,7 +5,8 @@ use crate::engine::event::Item;
 use crate::engine::key::Seq;
 use crate::error::Result;
 use crate::pg::role;
-use crate::pg::spi::{Access, arg};
+use crate::pg::spi::{Access, Statement, arg};
+use std::thread::LocalKey;
 
 statement!(
     INSERT,
@@ -15,6 +16,28 @@ statement!(
      ON CONFLICT (consumer, seq) DO UPDATE SET deliver_count = excluded.deliver_count, \
         reason = excluded.reason, dead_at = excluded.dead_at",
     [TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID, INT4OID, TEXTOID]
+);
+statement!(
+    KEEP,
+    "SELECT name FROM sequin.consumers WHERE name OPERATOR(pg_catalog.=) $1 FOR KEY SHARE SKIP LOCKED",
+    [TEXTOID]
+);
+statement!(
+    IS_THERE,
+    "SELECT name FROM sequin.consumers WHERE name OPERATOR(pg_catalog.=) $1",
+    [TEXTOID]
+);
+statement!(
+    KEEP_OLD,
+    "SELECT seq FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
+     AND seq OPERATOR(pg_catalog.=) ANY ($2) FOR UPDATE SKIP LOCKED",
+    [TEXTOID, INT8ARRAYOID]
+);
+statement!(
+    OLD,
+    "SELECT seq FROM sequin.dead_letters WHERE consumer OPERATOR(pg_catalog.=) $1 \
+     AND seq OPERATOR(pg_catalog.=) ANY ($2)",
+    [TEXTOID, INT8ARRAYOID]
 );
 statement!(
     LOCK,
@@ -54,6 +77,25 @@ pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) 
         role::as_owner(|| INSERT.with(|s| s.execute(&args)))?;
     }
     Ok(())
+}
+
+/// Locks all rows that [`bury`] is going to need, without waiting; false if somebody has one of them: the consumer's, if it
+/// is being dropped, or dead letters of these messages, if they are being redriven.
+pub fn try_lock(consumer: &str, items: &[Item]) -> Result<bool> {
+    let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();
+    let of_consumer = |statement: &'static LocalKey<Statement>, access| {
+        statement.with(|s| s.run(access, &[arg(consumer)], |rows| Ok(rows.len())))
+    };
+    let of_letters = |statement: &'static LocalKey<Statement>, access| {
+        let args = [arg(consumer), arg(seqs.clone())];
+        statement.with(|s| s.run(access, &args, |rows| Ok(rows.len())))
+    };
+    role::as_owner(|| {
+        // What is locked is counted first: a row that goes between the two looks like one that is locked, and is gone
+        // when this is tried again.
+        let is_kept = of_consumer(&KEEP, Access::Write)? == of_consumer(&IS_THERE, Access::Latest)?;
+        Ok(is_kept && of_letters(&KEEP_OLD, Access::Write)? == of_letters(&OLD, Access::Latest)?)
+    })
 }
 
 /// The seqs of a consumer's dead letters, of these or of all; nobody else can redrive them meanwhile.

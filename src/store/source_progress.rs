@@ -44,8 +44,10 @@ statement!(
             WHERE (source_id, generation) < (n.source_id, n.generation) \
             ORDER BY source_id DESC, generation DESC, id DESC LIMIT 1) p) \
      DELETE FROM sequin.source_progress WHERE ctid = ANY (ARRAY( \
-        SELECT place FROM newest n WHERE NOT EXISTS ( \
-            SELECT FROM sequin.sources s WHERE s.id = n.source_id AND s.generation <= n.generation)))",
+        SELECT ctid FROM sequin.source_progress WHERE ctid = ANY (ARRAY( \
+            SELECT place FROM newest n WHERE NOT EXISTS ( \
+                SELECT FROM sequin.sources s WHERE s.id = n.source_id AND s.generation <= n.generation))) \
+        FOR UPDATE SKIP LOCKED))",
     []
 );
 
@@ -80,7 +82,8 @@ pub fn write(source: i32, generation: i32, new: &Progress) -> Result<()> {
 }
 
 /// Deletes rows of sources that were dropped, and of generations that have gone. A dump has no rows here, so those
-/// without a source are never ones that are just being restored.
+/// without a source are never ones that are just being restored. A row that a capturer is just about to replace is left for
+/// the next time: it may be waiting for a user's lock.
 pub fn sweep() -> Result<()> {
     SWEEP.with(|s| s.execute(&[])).map(drop)
 }

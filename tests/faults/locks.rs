@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use super::load::{self, SMALL};
-use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
+use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
 use crate::cluster::{Cluster, wait_until};
 use crate::harness::{database, trials};
 use crate::sources::{Fixture, Sources};
@@ -21,7 +21,9 @@ pub fn tests() -> Vec<Trial> {
         a_dispatcher_starts_while_the_table_of_acks_is_locked,
         a_locked_table_of_checkpoints_delays_no_consumer_however_many_there_are,
         a_journal_that_cannot_be_written_bounds_what_is_handed_out,
+        a_journal_that_is_held_up_by_a_dead_letter_stops_no_other_consumer,
         a_dead_letter_of_a_locked_stream_keeps_no_other_journal_from_being_written,
+        the_dispatcher_waits_for_no_row_that_a_user_has_locked,
         a_dead_letter_of_a_dropped_stream_keeps_no_other_journal_from_being_written,
         a_source_waits_for_a_locked_stream_and_goes_on_by_itself,
     ]
@@ -187,13 +189,67 @@ fn a_journal_that_cannot_be_written_bounds_what_is_handed_out() {
     assert_eq!(client.in_flight("c"), 0, "its state is to be read before");
     lock(&mut locker, "sequin.outbox, sequin.checkpoints");
     // Each round is as many events as the batch has messages.
+    client.batch_execute("SET statement_timeout = '5 s'").unwrap();
     wait_until("it hands out no more", DEADLINE, || {
-        let held = client.receive("c", BATCH, millis(0));
-        assert_eq!(client.nack("c", &ack_ids(&held)) as usize, held.len());
-        held.is_empty()
+        match client.try_receive("c", BATCH, millis(0)) {
+            Ok(held) => {
+                assert!(!held.is_empty(), "an empty answer, and messages are there");
+                assert_eq!(client.nack("c", &ack_ids(&held)) as usize, held.len());
+                false
+            }
+            result => sqlstate(result) == "57014",
+        }
     });
-    locker.batch_execute("COMMIT").unwrap();
+    client.batch_execute("RESET statement_timeout").unwrap();
+    // Who waits then is served when it can be written again.
+    let mut waiter = database.connect();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            waiter.batch_execute("SET statement_timeout = '60 s'").unwrap();
+            let held = waiter.receive("c", 1, 2 * DEADLINE);
+            waiter.nack("c", &ack_ids(&held))
+        });
+        let waits = "SELECT waiting FROM sequin.consumer_stats";
+        wait_until("it waits", DEADLINE, || client.number(waits) == 1 || waiting.is_finished());
+        locker.batch_execute("COMMIT").unwrap();
+        wait_until("it is served", DEADLINE, || waiting.is_finished());
+        assert_eq!(waiting.join().unwrap(), 1);
+    });
     assert_eq!(client.drain("c", SOON).len(), BATCH as usize);
+}
+
+/// What waits to be written of one consumer, because its stream is locked, doesn't count against the others.
+fn a_journal_that_is_held_up_by_a_dead_letter_stops_no_other_consumer() {
+    const MANY: i32 = 1000;
+    let database = database("held_up");
+    let (mut locker, mut client) = (database.connect(), database.connect());
+    client.create("s", "c", "ack_wait => '10 min'");
+    client.create("t", "d", "");
+    client.publish_numbers("s", MANY, MANY);
+    let dying = "SELECT sequin.create_consumer('s', 'dying', max_deliver => 1)";
+    client.batch_execute(dying).unwrap();
+    let mut held = ack_ids(&client.receive("dying", MANY, seconds(10)));
+    let last = held.pop().unwrap();
+    assert_eq!(held.len() as i32, MANY - 1);
+    lock(&mut locker, "sequin_stream.s");
+    assert_eq!(client.nack("dying", &held), MANY - 1);
+    // Its events pile up: each is of one delivery, whose deadline is no event.
+    let pile_up = format!(
+        "SELECT count(sequin.extend('dying', ARRAY[{last}::bigint])) FROM generate_series(1, 25000)"
+    );
+    assert_eq!(client.number(&pile_up), 25_000);
+    client.batch_execute("SET statement_timeout = '5 s'").unwrap();
+    for _ in 0..20 {
+        let seq = client.publish("t", "a", "1");
+        let got = client.receive("d", 1, seconds(10));
+        assert_eq!(seqs(&got), [seq]);
+        assert_eq!(client.ack("d", &ack_ids(&got)), 1);
+    }
+    locker.batch_execute("COMMIT").unwrap();
+    let dead = "SELECT count(*) FROM sequin.dead_letters WHERE consumer = 'dying'";
+    wait_until("the dead letters are written", DEADLINE, || {
+        client.number(dead) == i64::from(MANY) - 1
+    });
 }
 
 /// Consumer c of s has a message in flight that is dead when it is given back; d of t has many that aren't, so that
@@ -233,6 +289,43 @@ fn a_dead_letter_of_a_locked_stream_keeps_no_other_journal_from_being_written() 
     assert_eq!(client.number(dead), 0);
     locker.batch_execute("COMMIT").unwrap();
     wait_until("the dead letter is written", DEADLINE, || client.number(dead) == 1);
+}
+
+/// Each in a transaction that stays open, while the dispatcher has a dead letter of the consumer to write.
+fn the_dispatcher_waits_for_no_row_that_a_user_has_locked() {
+    let ways = [
+        "SELECT sequin.drop_consumer('c')",
+        "SELECT 1 FROM sequin.consumers WHERE name = 'c' FOR UPDATE",
+        // The message died before: then it was received again.
+        "SELECT 1 FROM sequin.dead_letters FOR UPDATE",
+        "SELECT sequin.redrive('c')",
+        "DELETE FROM sequin.dead_letters",
+    ];
+    for (n, way) in ways.into_iter().enumerate() {
+        let database = database(&format!("locked_row_{n}"));
+        let (mut locker, mut client) = (database.connect(), database.connect());
+        let [c, d] = prepare_death(&mut client);
+        let dead = "SELECT count(*) FROM sequin.dead_letters WHERE consumer = 'c'";
+        let mut dying = c;
+        if way.contains("dead_letters") || way.contains("redrive") {
+            assert_eq!(client.nack("c", &dying), 1);
+            wait_until("it is dead", DEADLINE, || client.number(dead) == 1);
+            client.batch_execute("SELECT sequin.rewind('c', to_seq => 1)").unwrap();
+            dying = ack_ids(&client.receive("c", 1, seconds(10)));
+        }
+        locker.batch_execute(&format!("BEGIN; {way}")).unwrap();
+        assert_eq!(client.nack("c", &dying), 1, "{way}");
+        let waits = "SELECT count(*) FROM pg_locks JOIN sequin.workers USING (pid)
+                     WHERE NOT granted AND process = 'dispatcher'
+                       AND sequin.workers.database = current_database()";
+        for _ in 0..100 {
+            assert_eq!(client.number(waits), 0, "{way}");
+            client.batch_execute("SELECT pg_sleep(0.01)").unwrap();
+        }
+        journal_of_d_works(&mut client, &d);
+        locker.batch_execute("ROLLBACK").unwrap();
+        wait_until("the dead letter is written", DEADLINE, || client.number(dead) == 1);
+    }
 }
 
 fn a_dead_letter_of_a_dropped_stream_keeps_no_other_journal_from_being_written() {

@@ -3,17 +3,18 @@
 //! early once more.
 
 use super::requests;
-use super::{ConsumerState, Dispatcher, LastCheckpoint, World};
+use super::{ConsumerState, Dispatcher, LOCK_TIMEOUT, LastCheckpoint, World};
 use crate::engine::ack_rows;
 use crate::engine::event::{Change, Event, Item};
 use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use crate::error::Result;
+use crate::pg::process::Failure;
 use crate::pg::{now, process};
 use crate::store::checkpoints::Checkpoint;
 use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, dead_letters, outbox};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// How long an event may stay unwritten: what happens in that time shares one transaction, and what is acked in that time
 /// need not be written at all. Shorter than what a crash loses anyhow, with commits that are flushed within 0.2 to 0.6 s
@@ -53,8 +54,16 @@ impl Dispatcher {
         self.unwritten_since.map(|since| (since + WRITE_AFTER).max(self.retry_events_at))
     }
 
-    /// Writes what is due.
+    /// Writes what is due. Consumers that were held back have their turn when their journal is written.
     pub(super) fn write(&mut self) {
+        self.write_due();
+        let held_back = std::mem::take(&mut self.held_back).into_iter();
+        let (still, free) = held_back.partition(|&id| self.is_behind_with_writing(id));
+        self.held_back = still;
+        self.hungry.extend::<BTreeSet<ConsumerId>>(free);
+    }
+
+    fn write_due(&mut self) {
         let now = now();
         if self.next_events().is_some_and(|at| at <= now) {
             self.write_events();
@@ -71,14 +80,16 @@ impl Dispatcher {
         }
     }
 
-    /// True while so much waits to be written that handing out more would only add to it.
-    pub(super) fn is_behind_with_writing(&self) -> bool {
+    /// True while so much of a consumer waits to be written that handing out more would only add to it. Each has its own
+    /// bound: what keeps one journal from being written, such as dead letters of a locked stream, stops no other (I11).
+    pub(super) fn is_behind_with_writing(&self, id: ConsumerId) -> bool {
         /// An event is some 50 bytes for each of its messages: a few MB.
         const MAX_UNWRITTEN: usize = 20_000;
         const PATIENCE: Micros = 1_000_000;
-        self.unwritten_since.is_some_and(|since| now() - since > PATIENCE)
-            && self.world.consumers.values().map(|state| state.unwritten.len()).sum::<usize>()
-                > MAX_UNWRITTEN
+        self.world.consumers.get(&id).is_some_and(|state| {
+            state.unwritten.len() > MAX_UNWRITTEN
+                && state.unwritten_since.is_some_and(|since| now() - since > PATIENCE)
+        })
     }
 
     /// Before this process ends: everything.
@@ -126,7 +137,9 @@ impl Dispatcher {
             return true;
         }
         let consumers = &self.world.consumers;
-        let written = process::transaction(|| {
+        let buries =
+            ids.iter().filter_map(|id| consumers.get(id)).any(|state| !dead(state).is_empty());
+        let written = transaction(buries, || {
             for state in ids.iter().filter_map(|id| consumers.get(id)) {
                 if !write_events_of(state)? {
                     return Ok(false);
@@ -134,18 +147,20 @@ impl Dispatcher {
             }
             Ok(true)
         });
-        match &written {
+        let is_written = matches!(written, Ok(true));
+        match written {
             Ok(true) => {
                 for id in ids {
                     let Some(state) = self.world.consumers.get_mut(id) else { continue };
                     state.checkpoint.events += state.unwritten.len();
-                    state.unwritten.clear();
+                    state.forget_unwritten();
                 }
             }
-            Ok(false) => {}
-            Err(error) => self.fail("cannot write the journal", error),
+            // Not worth a line in the log: it is somebody's lock.
+            Ok(false) => self.database.dispatcher.set_error("cannot write the journal: locked"),
+            Err(failure) => self.fail("cannot write the journal", &failure.text),
         }
-        written == Ok(true)
+        is_written
     }
 
     /// Each in a transaction of its own: a failure of one delays no other. But one that has waited for a lock on the
@@ -166,7 +181,8 @@ impl Dispatcher {
                 snapshot,
                 open_acks: open_acks.remove(&id).unwrap_or_default(),
             };
-            let written = process::patient_transaction(|| write_checkpoint(state, &checkpoint));
+            let buries = !dead(state).is_empty();
+            let written = transaction(buries, || write_checkpoint(state, &checkpoint));
             state.checkpoint.at = now();
             match written {
                 Ok(true) => {
@@ -177,7 +193,7 @@ impl Dispatcher {
                         cursor,
                         events: 0,
                     };
-                    state.unwritten.clear();
+                    state.forget_unwritten();
                     state.applied.clear();
                     self.unsaved.remove(&id);
                 }
@@ -203,6 +219,14 @@ impl Dispatcher {
             }
         }
         open
+    }
+}
+
+impl ConsumerState {
+    /// It is written, or of no use any more.
+    pub(super) fn forget_unwritten(&mut self) {
+        self.unwritten.clear();
+        self.unwritten_since = None;
     }
 }
 
@@ -241,6 +265,25 @@ impl World {
     }
 }
 
+/// A transaction of the journal, for one consumer or several. Of dead letters users can lock the rows: with such among what
+/// is written it waits for nobody, and is false if it would have to. `bury` looks for locked rows before; what others are
+/// inserting can't be seen, only met.
+fn transaction(
+    buries: bool,
+    write: impl FnOnce() -> Result<bool>,
+) -> std::result::Result<bool, Failure> {
+    if !buries {
+        return process::patient_transaction(write);
+    }
+    process::set("lock_timeout", "1ms");
+    let written = process::patient_transaction(write);
+    process::set("lock_timeout", LOCK_TIMEOUT);
+    match written {
+        Err(failure) if failure.is_lock => Ok(false),
+        written => written,
+    }
+}
+
 /// False if that has to wait, as `bury` says.
 fn write_events_of(state: &ConsumerState) -> Result<bool> {
     if !bury(state)? {
@@ -259,8 +302,8 @@ fn dead(state: &ConsumerState) -> Vec<Item> {
     state.unwritten.iter().filter_map(item).collect()
 }
 
-/// Copies the dead to the dead letters, while they are still in the stream. False if that is locked: this process
-/// waits for nobody.
+/// Copies the dead to the dead letters, while they are still in the stream. False if that is locked, or a row that it takes:
+/// this process waits for nobody.
 fn bury(state: &ConsumerState) -> Result<bool> {
     let (dead, config) = (dead(state), &state.config);
     if dead.is_empty() {
@@ -270,6 +313,9 @@ fn bury(state: &ConsumerState) -> Result<bool> {
         Table::Busy => Ok(false),
         Table::Missing => Ok(true),
         Table::Locked(_) => {
+            if !dead_letters::try_lock(&config.name, &dead)? {
+                return Ok(false);
+            }
             dead_letters::bury(&config.name, &config.stream, &dead, Some(MAX_DELIVER))
                 .map(|()| true)
         }

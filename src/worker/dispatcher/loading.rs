@@ -4,7 +4,7 @@
 use super::faults::reach;
 use super::reading::RETRY_LOCKED;
 use super::waiters::Waiters;
-use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState};
+use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState, World};
 use crate::engine::event::Change;
 use crate::engine::filter::Filter;
 use crate::engine::snapshot::Snapshot;
@@ -17,7 +17,8 @@ use crate::store::acks::Kind;
 use crate::store::consumers::Config;
 use crate::store::streams::{self, Listed, Tail};
 use crate::store::{acks, checkpoints, consumers, outbox, sources};
-use std::collections::BTreeMap;
+use pgrx::pg_sys::Oid;
+use std::collections::{BTreeMap, HashSet};
 
 /// What the journals say of a consumer.
 struct Restored {
@@ -53,6 +54,10 @@ impl Dispatcher {
         match read {
             Ok(Some((streams, consumers, sources))) => {
                 self.config_read = true;
+                self.world.keep_streams(&streams);
+                let is_known =
+                    |table: &Oid| streams.iter().any(|known| known.table == Some(*table));
+                self.listening.retain(is_known);
                 for Listed { name, table, repairs } in streams {
                     let state = self.world.streams.entry(name).or_default();
                     if state.table != table {
@@ -129,7 +134,7 @@ impl Dispatcher {
             checkpoints::ranges(&state.config.start_done).unwrap_or_default(),
         );
         if is_rewound {
-            state.unwritten.clear();
+            state.forget_unwritten();
         }
         let Some(stream) = self.world.stream_of(id) else { return };
         if is_rewound {
@@ -256,12 +261,21 @@ impl Dispatcher {
     }
 }
 
+impl World {
+    /// Forgets the streams that are not among these: they were dropped.
+    fn keep_streams(&mut self, streams: &[Listed]) {
+        let names: HashSet<&str> = streams.iter().map(|stream| stream.name.as_str()).collect();
+        self.streams.retain(|name, _| names.contains(name.as_str()));
+    }
+}
+
 fn new_state(config: Config) -> ConsumerState {
     ConsumerState {
         config,
         loaded: false,
         waiting: Waiters::default(),
         unwritten: Vec::new(),
+        unwritten_since: None,
         applied: Vec::new(),
         checkpoint: LastCheckpoint::default(),
         last_error: None,
@@ -330,4 +344,21 @@ fn restore(config: &Config) -> Result<Restored, Error> {
     let highest = last.max(checkpoint.id).max(in_flight).max(snapshot.highest_ack_id());
     checkpoint.size = snapshot.size();
     Ok(Restored { snapshot, checkpoint, applied, highest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_stream_is_forgotten_and_others_are_as_they_were() {
+        let mut world = World::default();
+        for name in ["kept", "dropped"] {
+            let state = StreamState { stream: Some(Stream::new(1, &[])), ..StreamState::default() };
+            world.streams.insert(name.into(), state);
+        }
+        world.keep_streams(&[("kept".into(), None), ("new".into(), None)]);
+        assert_eq!(world.streams.keys().collect::<Vec<_>>(), ["kept"]);
+        assert!(world.streams.get("kept").is_some_and(|state| state.stream.is_some()));
+    }
 }

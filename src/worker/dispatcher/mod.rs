@@ -58,6 +58,8 @@ struct ConsumerState {
     waiting: Waiters,
     /// Events that are not in the outbox yet.
     unwritten: Vec<Event>,
+    /// When the oldest of them happened.
+    unwritten_since: Option<Micros>,
     /// Rows of sequin.acks that have taken effect, and are in no checkpoint yet.
     applied: Vec<i64>,
     checkpoint: LastCheckpoint,
@@ -142,6 +144,8 @@ struct Dispatcher {
     unwritten_since: Option<Micros>,
     /// They could not be written, and are not to be tried again before.
     retry_events_at: Micros,
+    /// Consumers that hand out nothing before their journal is written.
+    held_back: BTreeSet<ConsumerId>,
     next_checkpoint: Micros,
     /// Consumers that have had their turn and want to read on.
     hungry: BTreeSet<ConsumerId>,
@@ -166,14 +170,17 @@ enum End {
 /// wake-ups that should not exist.
 const HEARTBEAT: Micros = 60_000_000;
 
+/// Nothing here waits for anybody's lock for long (I10). That is for locks on sequin's own tables; for rows that users can
+/// lock nothing here waits at all.
+const LOCK_TIMEOUT: &str = "200ms";
+
 /// When the configuration is read again that could not be.
 const RETRY_CONFIG: Micros = 100_000;
 
 /// Runs until the extension or the server goes away.
 pub fn run(database: &'static Database) {
     process::set_defaults();
-    // Nothing here waits for anybody's lock for long (I10).
-    process::set("lock_timeout", "200ms");
+    process::set("lock_timeout", LOCK_TIMEOUT);
     // The journals are read past what is folded, by index and from its end: never through the dead rows before that
     // (I9). To the planner a table of dead rows is empty, and all ways through it are the same.
     for (way, on) in
@@ -249,6 +256,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         unsaved: BTreeSet::new(),
         unwritten_since: None,
         retry_events_at: 0,
+        held_back: BTreeSet::new(),
         next_checkpoint: 0,
         hungry: BTreeSet::new(),
         config_read: false,
@@ -336,8 +344,9 @@ impl Dispatcher {
             self.next_tick = self.next_tick.min(due.unwrap_or(Micros::MAX));
             self.unsaved.insert(id);
             if !events.is_empty() {
-                self.unwritten_since.get_or_insert_with(now);
+                let since = *self.unwritten_since.get_or_insert_with(now);
                 if let Some(state) = self.world.consumers.get_mut(&id) {
+                    state.unwritten_since.get_or_insert(since);
                     state.unwritten.extend(events);
                 }
             }

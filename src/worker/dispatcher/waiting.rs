@@ -23,7 +23,7 @@ enum Outcome {
     Nothing,
     /// Not all that is there has been read: it goes on in the next step.
     Later,
-    /// The stream's table can't be read now.
+    /// The stream's table can't be read now, or the journal not be written.
     NotNow,
 }
 
@@ -63,8 +63,9 @@ impl Dispatcher {
 
     /// Hands out up to a batch, if there is anything.
     fn grant(&mut self, id: ConsumerId, waiter: &Waiter, now: Micros) -> Outcome {
-        if self.is_behind_with_writing() {
-            return Outcome::Nothing;
+        if self.is_behind_with_writing(id) {
+            self.held_back.insert(id);
+            return Outcome::NotNow;
         }
         // Those behind it are told that there is nothing when their time is over, too.
         let others = self.world.consumers.get(&id).map_or(0, |state| state.waiting.next_end());
