@@ -380,8 +380,8 @@ transaction that has written before, the slot is made after the commit, and what
 in the backfill. A rollback leaves a slot, which the dispatcher drops. The slot keeps WAL for the source: see
 lag_bytes in sequin.source_stats, and max_slot_wal_keep_size.
 Rights: INSERT on the stream's table; with tables, to own each of them; with a publication, to own it; for all
-tables, superuser; with backfill, SELECT on each table, unlimited by policies. Messages are inserted with the
-rights of the source's owner.
+tables, superuser; with backfill, and on tables of a publication that belong to others, SELECT on each table, unlimited
+by policies. Messages are inserted with the rights of the source's owner.
 Warns of tables without a key, whose rows can't be backfilled.
 Errors: 42704 no such stream or publication, 42710 the source or its publication exists, 42602 bad name, 22023 bad
 value, or a table that can't be captured, 22004 NULL, 42501 no right, 55000 a table has no replica identity, or

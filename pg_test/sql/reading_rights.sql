@@ -82,6 +82,20 @@ SELECT key, data, headers FROM sequin.messages('secret', 'b');
 SELECT * FROM tried() OFFSET 2;
 SELECT * FROM shown();
 RESET ROLE;
+-- A publication keeps tables that have come to belong to somebody else.
+CREATE TABLE regress_given (id int PRIMARY KEY);
+ALTER TABLE regress_given OWNER TO regress_sequin_reader;
+GRANT CREATE ON DATABASE :DBNAME TO regress_sequin_reader;
+GRANT INSERT ON sequin_stream.secret TO regress_sequin_reader;
+SET ROLE regress_sequin_reader;
+CREATE PUBLICATION regress_sequin_given FOR TABLE regress_given;
+RESET ROLE;
+ALTER TABLE regress_given OWNER TO CURRENT_USER;
+SET ROLE regress_sequin_reader;
+SELECT attempt($$SELECT sequin.create_source('x', 'secret', publication => 'regress_sequin_given', backfill => false)$$);
+RESET ROLE;
+DROP PUBLICATION regress_sequin_given;
+DROP TABLE regress_given;
 \pset tuples_only off
 \pset format aligned
 

@@ -47,7 +47,8 @@ pub fn check_publication(name: &str, reading: bool) -> Result<()> {
         return Err(Error::NotPublicationOwner { publication: name.into(), owner });
     }
     let tables = publications::tables(name)?;
-    for table in tables.iter().filter(|_| reading) {
+    // A publication keeps tables that were given to somebody else since.
+    for table in tables.iter().filter(|table| reading || !role::owns_table(table.oid)) {
         may_read(table.oid, &table.name)?;
     }
     if !publication.needs_identity {
