@@ -29,6 +29,7 @@ mod rewind;
 mod savepoints;
 mod settings;
 mod short_sessions;
+mod snapshots;
 mod sources;
 mod sparse_filter;
 mod torture;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         leases::tests(),
         own_word::tests(),
         per_key::tests(),
+        snapshots::tests(),
         transactions::tests(),
         order_across_restarts::tests(),
         savepoints::tests(),

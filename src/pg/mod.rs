@@ -3,6 +3,7 @@
 pub mod append;
 pub mod array;
 pub mod call;
+pub mod caller;
 pub mod capturers;
 pub mod catalog;
 pub mod condition;
