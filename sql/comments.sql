@@ -260,13 +260,21 @@ Result: ack_id (for ack, nack, extend, reject; used once, ever), seq, key, data,
 deliver_count (1 the first time), inserted_at (when it was inserted, not when that committed).
 Redeliveries go first. If your transaction rolls back, the messages go back at once, and the delivery
 counts. Once it has committed they come back at their deadline, unless you ack, nack, extend or reject.
-Sees messages committed by now, also in REPEATABLE READ. Call it in FROM: all rows are leased, also those
-that a LIMIT cuts off. While it waits, its statement holds a snapshot as any running statement does: wait for
-minutes rather than an hour.
+Sees messages committed by now, also in REPEATABLE READ; never those that your own transaction has published. Call it in
+FROM: all rows are leased, also those that a LIMIT cuts off, so set batch_size instead.
+Your other tables are another matter: a statement sees nothing in them that was committed after it began, if it waits or
+not. Do work that reads or updates them in the statements that follow, in READ COMMITTED: BEGIN; receive; UPDATE ..; ack;
+COMMIT. In one statement with receive, INSERT INTO .. SELECT from what was received is safe. If the statement reads tables
+and a message is newer than what it sees, receive fails with 40001; the delivery counts.
+If a client dies while it waits, its server process notices that only when it answers: so a message may be handed to
+nobody, and comes back at its deadline if the statement was a transaction of its own. Set
+client_connection_check_interval to have it noticed earlier.
+While it waits, its statement holds a snapshot as any running statement does, and no lock: wait for minutes rather than
+an hour.
 Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
 Errors: 42704 no such consumer, 22023 out of range, 22004 NULL, 42501 no right, 55000 consumer not committed
 or dropped, no dispatcher for 15 s, or the stream is damaged (see sequin.repair_stream()), 42809 the table was altered,
-25006 standby.
+40001 see above, 25006 standby.
 
 Example: SELECT * FROM sequin.receive('billing', batch_size => 10, wait => '20 s');$$;
 

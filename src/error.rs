@@ -145,6 +145,10 @@ pub enum Error {
     NotReady(Option<String>),
     #[error("could not commit because the dispatcher was restarted during the transaction")]
     DispatcherRestarted,
+    #[error(
+        "messages of stream \"{0}\" are newer than what the statement sees in the tables it reads"
+    )]
+    TooNew(String),
     #[error("sources need the server to run with wal_level logical")]
     WalLevel,
     #[error(
@@ -249,7 +253,7 @@ impl Error {
                 ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
             }
             Error::TablesChange(_) => ERRCODE_OBJECT_IN_USE,
-            Error::DispatcherRestarted => ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Error::DispatcherRestarted | Error::TooNew(_) => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::InRecovery | Error::ReadOnly => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::BackfillCancelled(_) => ERRCODE_QUERY_CANCELED,
             Error::Spool(_) => ERRCODE_IO_ERROR,
@@ -427,6 +431,10 @@ impl Error {
                 "Try again when for a moment no CREATE, ALTER or TRUNCATE TABLE is committed meanwhile.".into()
             }
             Error::DispatcherRestarted => "Run the transaction again.".into(),
+            Error::TooNew(_) => {
+                "Run the transaction again, or better receive in a statement of its own, and read other tables in those that follow it."
+                    .into()
+            }
             Error::InRecovery => "Use consumers on the primary.".into(),
             Error::BackfillCancelled(_) => "Start another with sequin.backfill().".into(),
             Error::Spool(_) => "Make room on the disk of the data directory.".into(),

@@ -32,6 +32,7 @@ mod savepoints;
 mod session_role;
 mod settings;
 mod short_sessions;
+mod snapshots;
 mod sources;
 mod sparse_filter;
 mod torture;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         leases::tests(),
         own_word::tests(),
         per_key::tests(),
+        snapshots::tests(),
         transactions::tests(),
         order_across_restarts::tests(),
         savepoints::tests(),

@@ -9,6 +9,7 @@ use crate::engine::key::Seq;
 use crate::engine::settings::Micros;
 use crate::error::Result;
 use crate::pg::call::call;
+use crate::pg::caller::Reader;
 use crate::pg::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
 use crate::pg::received::{self, Finished};
@@ -29,6 +30,7 @@ fn receive(
     batch_size: default!(Option<i32>, "1"),
     wait: default!(Option<Interval>, "'0'"),
     ack_wait: default!(Option<Interval>, "NULL"),
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<
     TableIterator<
         'static,
@@ -54,7 +56,8 @@ fn receive(
     )?;
     let until = now() + check::long_poll(required(wait, "wait")?)?;
     let ack_wait = ack_wait.map(check::ack_wait).transpose()?;
-    let messages = deliver(&consumer, batch.unsigned_abs() as usize, until, ack_wait)?;
+    let reader = Reader::calling(fcinfo);
+    let messages = deliver(&consumer, batch.unsigned_abs() as usize, until, ack_wait, reader)?;
     Ok(TableIterator::new(messages))
 }
 
@@ -64,6 +67,7 @@ fn deliver(
     batch: usize,
     until: Micros,
     ack_wait: Option<Micros>,
+    reader: Option<Reader>,
 ) -> Result<Vec<Message>> {
     let table = readable(&consumer.stream)?;
     let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
@@ -80,6 +84,11 @@ fn deliver(
         }
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
         let payloads = messages::payloads(table, &seqs)?;
+        // What was committed with such a message, the statement that joins it to other tables doesn't find there.
+        let is_seen = |payload: &Payload| reader.as_ref().is_none_or(|r| r.sees(payload.xmin));
+        if !payloads.iter().all(is_seen) {
+            return Err(Error::TooNew(consumer.stream.clone()));
+        }
         let (messages, gone) = join(&deliveries, payloads);
         if !gone.is_empty() {
             // Somebody has deleted them from the table: nobody needs to ack them.

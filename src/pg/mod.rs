@@ -4,6 +4,7 @@ pub mod append;
 pub mod array;
 mod bounds;
 pub mod call;
+pub mod caller;
 pub mod capturers;
 pub mod catalog;
 pub mod condition;

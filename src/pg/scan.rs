@@ -7,7 +7,7 @@
 //! No scan asks whether the caller may read: who does it on a caller's behalf has asked `api::rights` before.
 
 use super::datum::{Jsonb, Text, copy_varlena};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Xid};
 use super::spi::OuterContext;
 use crate::engine::key::Seq;
 use crate::engine::tail::Reached;
@@ -51,6 +51,15 @@ impl Message {
         // SAFETY: a text column; the value is copied.
         let key = self.datum(KEY).and_then(|key| unsafe { String::from_datum(key, false) });
         key.unwrap_or_default()
+    }
+
+    /// The transaction that has inserted it.
+    pub fn xmin(&self) -> Xid {
+        let column = pg_sys::MinTransactionIdAttributeNumber;
+        let mut is_null = false;
+        // SAFETY: as in `datum`; a tuple of a table has this system column.
+        let xid = unsafe { pg_sys::slot_getsysattr(self.0, column, &mut is_null) };
+        xid.value() as Xid
     }
 
     /// When it was inserted, in microseconds.

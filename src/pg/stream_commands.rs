@@ -1,6 +1,7 @@
 //! Commands that change the tables of streams by ordinary SQL: the dispatcher looks at the table again when they commit,
 //! and those are refused that would have seqs used a second time, which nobody could find out later.
 
+use super::caller::elements;
 use super::database::Database;
 use super::{catalog, session};
 use crate::error::Error;
@@ -78,13 +79,4 @@ unsafe fn table_of(name: *mut pg_sys::List) -> Option<*mut pg_sys::RangeVar> {
             length - 1,
         )))
     }
-}
-
-/// The elements of a list of pointers.
-unsafe fn elements<T>(list: *mut pg_sys::List) -> impl Iterator<Item = *mut T> {
-    // SAFETY: null, or a list that has as many elements as it says.
-    let count = if list.is_null() { 0 } else { unsafe { (*list).length } };
-    let count = usize::try_from(count).unwrap_or(0);
-    // SAFETY: as above.
-    (0..count).map(move |n| unsafe { (*(*list).elements.add(n)).ptr_value.cast::<T>() })
 }

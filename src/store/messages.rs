@@ -7,7 +7,7 @@ use crate::engine::tail::Reached;
 use crate::error::{Error, Result};
 use crate::pg::append::{self, New};
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot::{Snapshot, Xid};
 use crate::pg::spi::{self, Access, Arg, OuterContext, Plan, arg, connected};
 use crate::pg::{catalog, publish, role, scan, sequence};
 use pgrx::pg_sys;
@@ -188,6 +188,8 @@ pub struct Payload {
     pub data: Option<Jsonb>,
     pub headers: Option<Jsonb>,
     pub inserted_at: i64,
+    /// The transaction that has inserted it.
+    pub xmin: Xid,
 }
 
 /// The messages with these seqs (ascending), as far as they are still there. Large ones are not read yet: the table
@@ -205,6 +207,7 @@ pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
             data: message.data(context),
             headers: message.headers(context),
             inserted_at: message.inserted_at(),
+            xmin: message.xmin(),
         });
         true
     })?;

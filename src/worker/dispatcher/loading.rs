@@ -357,7 +357,8 @@ mod tests {
             let state = StreamState { stream: Some(Stream::new(1, &[])), ..StreamState::default() };
             world.streams.insert(name.into(), state);
         }
-        world.keep_streams(&[("kept".into(), None), ("new".into(), None)]);
+        let listed = |name: &str| Listed { name: name.into(), table: None, repairs: 0 };
+        world.keep_streams(&[listed("kept"), listed("new")]);
         assert_eq!(world.streams.keys().collect::<Vec<_>>(), ["kept"]);
         assert!(world.streams.get("kept").is_some_and(|state| state.stream.is_some()));
     }
