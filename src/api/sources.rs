@@ -70,6 +70,7 @@ fn create_source(
     }
     streams::keep(&source.stream)?;
     sources::insert(&source, server.system, server.database)?;
+    sources::remember_tables(&source.name)?;
     if backfill {
         read_all(&source, publications::tables(&source.publication)?)?;
     }
@@ -96,6 +97,7 @@ fn alter_source(
         set_tables(&source, chosen(tables, source.backfill)?.unwrap_or_default())?;
     }
     stream.as_deref().map_or(Ok(()), streams::keep)?;
+    sources::remember_tables(&source.name)?;
     Ok(sources::alter(&source.name, stream.as_deref(), key_format)?)
 }
 
@@ -111,6 +113,7 @@ fn resume_source(name: Option<&str>) -> Result<(), ErrorReport> {
     slots::lock_sources(true)?;
     let source = sources::find(&name)?;
     if may_go_on(&source, &server)? {
+        sources::remember_tables(&name)?;
         return Ok(sources::pause(&name, false)?);
     }
     if publications::find(&source.publication)?.is_none() {
@@ -129,6 +132,7 @@ fn resume_source(name: Option<&str>) -> Result<(), ErrorReport> {
         publications::keep_with_extension(&source.publication)?;
     }
     sources::restart(&name, generation, server.system, server.database)?;
+    sources::remember_tables(&name)?;
     if source.backfill {
         backfills::cancel_all(&name)?;
         read_all(&source, tables)?;

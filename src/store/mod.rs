@@ -14,6 +14,7 @@ pub mod messages;
 pub mod outbox;
 pub mod publications;
 pub mod slots;
+pub mod source_faults;
 pub mod source_progress;
 pub mod sources;
 pub mod streams;

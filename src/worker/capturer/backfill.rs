@@ -128,6 +128,10 @@ impl Backfill {
                 return Ok(false);
             }
             self.begin()?;
+            // None is left that could be written, or not.
+            if !self.look && std::mem::take(&mut self.has_failed) {
+                entry.status.set_error("");
+            }
         }
         let Some(running) = &mut self.running else { return Ok(false) };
         match running.pending.take_if(|pending| pending.watermark <= decoder.position()) {
