@@ -119,6 +119,7 @@ fn a_publication_of_all_tables_takes_a_swapped_one_in() {
     client.batch_execute("SELECT sequin.create_source('src', 's')").unwrap();
     client.finish_backfills();
     client.batch_execute(SWAP).unwrap();
+    client.catch_up();
     assert_eq!(client.messages_of(&["INSERT INTO t VALUES (8)"]), [r#"insert t {"id": 8}"#]);
     assert_eq!(client.status("src"), ("streaming".into(), String::new()));
 }
