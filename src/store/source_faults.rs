@@ -1,17 +1,17 @@
-//! What keeps a source from capturing anything although its capturer is well: for `sequin.source_stats`.
+//! What keeps a source from capturing anything although its capturer is well: for `sequin.source_stats`, which says itself if
+//! its owner is gone.
 
 use super::statement;
 use crate::error::Result;
 use crate::pg::role;
 use crate::pg::spi::{Access, Row, Statement};
-use pgrx::pg_sys;
 
 // A publication of all tables, or of schemas, may have none for now. PostgreSQL 14 doesn't have those of schemas, nor their
 // catalog, so that it is asked for by way of pg_depend.
 statement!(
     FAULTS,
-    "SELECT s.id, s.name, s.stream, s.publication, s.owns_publication, s.owner::oid, o.oid IS NOT NULL, \
-        t.oid IS NOT NULL, coalesce(has_table_privilege(o.oid, t.oid, 'INSERT'), false), \
+    "SELECT s.id, s.name, s.stream, s.publication, s.owns_publication, \
+        t.oid IS NOT NULL, coalesce(has_table_privilege(o.oid, t.oid, 'INSERT'), true), \
         p.oid IS NOT NULL, p.pubinsert OR p.pubupdate OR p.pubdelete OR p.pubtruncate, \
         p.puballtables OR cardinality(published.tables) > 0 OR EXISTS ( \
             SELECT FROM pg_depend d WHERE d.classid = to_regclass('pg_catalog.pg_publication_namespace') \
@@ -56,31 +56,24 @@ fn fault(row: Row) -> Result<Option<String>> {
         true => format!("call sequin.alter_source('{name}', tables => ..)"),
         false => format!("ALTER PUBLICATION \"{publication}\" ADD TABLE {tables}"),
     };
-    Ok(if !row.need::<bool>(7)? {
-        let owner: pg_sys::Oid = row.need(6)?;
-        Some(format!(
-            "role {}, the owner of source \"{name}\", was dropped, and nothing can be written in its name: drop the \
-             source and create it again",
-            owner.to_u32()
-        ))
-    } else if !row.need::<bool>(8)? {
+    Ok(if !row.need::<bool>(6)? {
         Some(format!(
             "stream \"{stream}\" has no table any more: restore it, or drop source \"{name}\""
         ))
-    } else if !row.need::<bool>(9)? {
+    } else if !row.need::<bool>(7)? {
         Some(format!(
             "the owner of source \"{name}\" may not publish to stream \"{stream}\": GRANT INSERT ON \
              sequin_stream.\"{stream}\""
         ))
-    } else if !row.need::<bool>(10)? {
+    } else if !row.need::<bool>(8)? {
         Some(gone(&publication, &name))
-    } else if !row.need::<bool>(11)? {
+    } else if !row.need::<bool>(9)? {
         Some(format!(
             "publication \"{publication}\" publishes nothing: ALTER PUBLICATION \"{publication}\" SET (publish = ..)"
         ))
-    } else if !row.need::<bool>(12)? {
+    } else if !row.need::<bool>(10)? {
         Some(format!("publication \"{publication}\" has no tables: {}", add("..")))
-    } else if let Some(table) = row.get::<String>(13)? {
+    } else if let Some(table) = row.get::<String>(11)? {
         let other = match owns_publication {
             true => String::new(),
             false => format!(", or sequin.resume_source('{name}') if it isn't to be captured"),
