@@ -95,9 +95,9 @@ fn alter_source(
     let key_format = key_format.map(checked).transpose()?;
     if tables.is_some() {
         set_tables(&source, chosen(tables, source.backfill)?.unwrap_or_default())?;
+        sources::remember_tables(&source.name)?;
     }
     stream.as_deref().map_or(Ok(()), streams::keep)?;
-    sources::remember_tables(&source.name)?;
     Ok(sources::alter(&source.name, stream.as_deref(), key_format)?)
 }
 
