@@ -38,8 +38,15 @@ statement!(
      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
     [OIDOID]
 );
-// Locks them all, as reading them would.
-statement!(LOCK_PARTITIONS, "SELECT count(*) FROM pg_partition_tree($1)", [OIDOID]);
+// The table itself, and its partitions.
+statement!(
+    PARTITIONS,
+    "WITH RECURSIVE t (oid) AS ( \
+        SELECT $1 UNION SELECT i.inhrelid FROM t JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'p' \
+            JOIN pg_inherits i ON i.inhparent = p.oid) \
+     SELECT oid FROM t",
+    [OIDOID]
+);
 // Not by pg_publication_tables, which looks at all tables of the publication, and in some versions locks each.
 statement!(
     VERSION,
@@ -110,14 +117,13 @@ pub struct Wanted<'a> {
 /// A row: the text of each column, as its type's output function has it.
 pub type Texts = Vec<Option<String>>;
 
-/// Locks a table for reading, until the end of the transaction. False if somebody has locked it, for ALTER TABLE or VACUUM
-/// FULL: who waited in the line for the table would keep from it those that come behind.
+/// Locks a table for reading, until the end of the transaction. False if somebody has locked it, or a partition, for ALTER
+/// TABLE or VACUUM FULL: who waited in the line for the table would keep from it those that come behind.
 pub fn lock(table: pg_sys::Oid) -> Result<bool> {
-    if !catalog::try_lock_for_reading(table) {
-        return Ok(false);
-    }
-    LOCK_PARTITIONS.with(|s| s.run(Access::Latest, &[arg(table)], |_| Ok(())))?;
-    Ok(true)
+    let all: Vec<pg_sys::Oid> = PARTITIONS.with(|s| {
+        s.run(Access::Latest, &[arg(table)], |rows| rows.iter().map(|row| row.need(1)).collect())
+    })?;
+    Ok(all.into_iter().all(catalog::try_lock_for_reading))
 }
 
 /// What a target is made of, in short: another text if anything of it has changed. `None` if there is no such table.

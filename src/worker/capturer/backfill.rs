@@ -14,6 +14,7 @@ use super::writing::Writer;
 use crate::capture::message::{self, Change, Message, Table, Transaction};
 use crate::capture::types::Types;
 use crate::capture::window::{Chunk, Row, Snapshot};
+use crate::engine::settings::Micros;
 use crate::error::Error;
 use crate::pg::capturers::Capturer as Entry;
 use crate::pg::decode::{self, Decoder};
@@ -31,10 +32,10 @@ const MOST_ROWS: usize = 5_000;
 const CHUNK_BYTES: usize = 2 << 20;
 
 /// When a chunk is read anew that could not be written.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY: Micros = 500_000;
 
 /// When a table is tried again that somebody has locked.
-const RETRY_LOCKED: Duration = Duration::from_millis(100);
+const RETRY_LOCKED: Micros = 100_000;
 
 /// The backfills of a source, one after the other.
 pub struct Backfill {
@@ -45,6 +46,8 @@ pub struct Backfill {
     look: bool,
     /// The last chunk could not be written.
     has_failed: bool,
+    /// When what could not be done is tried again. Changes are captured meanwhile.
+    not_before: Micros,
     /// One that is to begin, by its id, when all transactions before this one have ended.
     waiting: Option<(i64, i64)>,
     /// Transactions that were decoded, and perhaps are not visible yet.
@@ -83,6 +86,7 @@ impl Backfill {
             running: None,
             look: true,
             has_failed: false,
+            not_before: 0,
             waiting: None,
             decoded: Vec::new(),
         }
@@ -126,6 +130,9 @@ impl Backfill {
         decoder: &Decoder,
         writer: &mut Writer,
     ) -> Result<bool, String> {
+        if now() < self.not_before {
+            return Ok(false);
+        }
         if self.running.is_none() {
             if !self.look {
                 return Ok(false);
@@ -209,7 +216,7 @@ impl Backfill {
             Ok(Attempt::Read(table, snapshot, rows)) => running.has_read(table, snapshot, rows),
             Ok(Attempt::Ends(end, reason)) => self.end(id, end, Some(reason)),
             Ok(Attempt::Locked) => {
-                process::wait(Some(RETRY_LOCKED));
+                self.not_before = now() + RETRY_LOCKED;
                 Ok(())
             }
             // Read later what somebody has locked, or has changed by what takes no lock: ALTER SCHEMA.
@@ -218,7 +225,7 @@ impl Backfill {
                 if !error.is_lock && read.is_none_or(|read| !self.has_changed(&read)) {
                     return self.end(id, End::Failed, Some(&error.text));
                 }
-                process::wait(Some(RETRY_LOCKED));
+                self.not_before = now() + RETRY_LOCKED;
                 Ok(())
             }
         }
@@ -281,7 +288,7 @@ impl Backfill {
                     }
                     entry.status.set_error(&error);
                 }
-                process::wait(Some(RETRY));
+                self.not_before = now() + RETRY;
             }
         }
     }
