@@ -365,9 +365,10 @@ $$Creates a source: each change of some tables becomes a message of a stream. It
 
 name         1 to 48 of A-Z a-z 0-9 _; unique in the database
 stream       the stream to publish to
-tables       ordinary and partitioned tables, the latter with all their partitions, as their root; those that inherit
-             are not included. A table may be named twice. NULL, without a publication: all tables, also those that
-             are created later, but for the streams and what is sequin's own.
+tables       ordinary and partitioned tables, the latter with all their partitions, as their root; the former with
+             those that inherit from them now, each as itself, as CREATE PUBLICATION has it. A table may be named
+             twice. NULL, without a publication: all tables, also those that are created later, but for the streams
+             and what is sequin's own.
 publication  a publication of your own instead, with its row filters and column lists; NULL: sequin makes one,
              named sequin_NAME. Not both.
 key_format   what the messages' keys are made of: tokens joined by ".", with the fields {database} {schema} {table}
@@ -386,10 +387,10 @@ transaction that commits later had changed before this one committed is in the b
 Waits for open transactions that have written anything, to make its replication slot, sequin_DATABASE_ID_N. In a
 transaction that has written before, the slot is made after the commit, and what others commit in between is only
 in the backfill. A rollback leaves a slot, which the dispatcher drops. The slot keeps WAL for the source: see
-lag_bytes in sequin.source_stats, and max_slot_wal_keep_size.
-Rights: INSERT on the stream's table; with tables, to own each of them; with a publication, to own it; for all
-tables, superuser; with backfill, and on tables of a publication that belong to others, SELECT on each table, unlimited
-by policies. Messages are inserted with the rights of the source's owner.
+retained_bytes in sequin.source_stats, and max_slot_wal_keep_size.
+Rights: INSERT on the stream's table; with tables, to own each of them and those that inherit; with a publication, to own
+it; for all tables, superuser; with backfill, and on tables of a publication that belong to others, SELECT on each table,
+unlimited by policies. Messages are inserted with the rights of the source's owner.
 Warns of tables without a key, whose rows can't be backfilled.
 Errors: 42704 no such stream or publication, 42710 the source or its publication exists, 42602 bad name, 22023 bad
 value, or a table that can't be captured, 22004 NULL, 42501 no right, 55000 a table has no replica identity, or
@@ -425,7 +426,7 @@ $$Stops capturing, until sequin.resume_source(). Pausing a paused source changes
 name  the source; may not be NULL
 
 Takes effect at commit. Nothing is lost: the replication slot keeps the WAL, which takes space on disk until the source
-is resumed or dropped (lag_bytes in sequin.source_stats), at most max_slot_wal_keep_size. Backfills stop too.
+is resumed or dropped (retained_bytes in sequin.source_stats), at most max_slot_wal_keep_size. Backfills stop too.
 Right: member of the role that owns the source.
 Errors: 42704 no such source, 42501 not the owner, 22004 NULL.
 
@@ -557,10 +558,13 @@ COMMENT ON COLUMN sequin.consumer_stats.last_error IS 'What last went wrong with
 COMMENT ON VIEW sequin.source_stats IS 'One row for each source. Everybody may read it.';
 COMMENT ON COLUMN sequin.source_stats.slot IS 'Its replication slot; NULL if that is of another server or database';
 COMMENT ON COLUMN sequin.source_stats.status IS
-$$streaming, or why not: starting (its slot or worker is not there yet), backfilling (both), paused, failed (it, or a
-backfill, can't do its work: last_error says why and what to do; it is tried again, but not the backfill), lost (the slot is
-gone, or misses WAL), restored (came with a dump), ownerless (the role that owned it is gone).$$;
-COMMENT ON COLUMN sequin.source_stats.lag_bytes IS 'WAL that the slot keeps from being confirmed, in bytes; NULL without a slot';
+$$streaming, or why not: starting (its slot or worker is not there yet), backfilling (both), paused, failed (it captures
+nothing now, or a backfill has failed, or a table was dropped and the one that has its name now isn't captured: last_error
+says why and what to do; all but the backfill is tried again), lost (the slot is gone, or misses WAL), restored (came with a
+dump), ownerless (the role that owned it is gone).$$;
+COMMENT ON COLUMN sequin.source_stats.lag_bytes IS 'WAL that is not captured yet, in bytes; NULL without a slot';
+COMMENT ON COLUMN sequin.source_stats.retained_bytes IS
+'WAL that the slot keeps on disk, in bytes: also what open transactions have written, which lag_bytes leaves out; NULL without a slot';
 COMMENT ON COLUMN sequin.source_stats.last_commit_lsn IS 'All transactions that end up to here are in the stream; NULL before the start';
 COMMENT ON COLUMN sequin.source_stats.last_commit_time IS 'When the last transaction that is in the stream was committed';
 COMMENT ON COLUMN sequin.source_stats.captured_total IS 'Messages published since the slot was made';
@@ -591,6 +595,9 @@ COMMENT ON COLUMN sequin.consumers.start_done IS 'Seqs above start_after that it
 COMMENT ON TABLE sequin.sources IS 'The sources and their settings. Change it by the functions only.';
 COMMENT ON COLUMN sequin.sources.owner IS 'The role whose members may change it, and that messages are inserted as';
 COMMENT ON COLUMN sequin.sources.owns_publication IS 'Made by sequin, and dropped with the source';
+COMMENT ON COLUMN sequin.sources.table_oids IS
+'The tables that its publication had by name when it was last created, altered or resumed';
+COMMENT ON COLUMN sequin.sources.table_names IS 'Their names then';
 COMMENT ON COLUMN sequin.sources.backfill IS 'Tables are read when they are new to it, and when it starts anew';
 COMMENT ON COLUMN sequin.sources.id IS 'In the name of its slot. At random';
 COMMENT ON COLUMN sequin.sources.generation IS 'Counts its slots';
@@ -637,5 +644,6 @@ COMMENT ON FUNCTION sequin._stream_stats(text) IS 'Internal: behind sequin.strea
 COMMENT ON FUNCTION sequin._consumer_stats() IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._last_seq(text) IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._inserted_at(text, bigint) IS 'Internal: behind sequin.consumer_stats';
+COMMENT ON FUNCTION sequin._source_faults() IS 'Internal: behind sequin.source_stats';
 COMMENT ON FUNCTION sequin._source_workers() IS 'Internal: behind sequin.source_stats';
 COMMENT ON FUNCTION sequin._workers() IS 'Internal: behind sequin.workers';

@@ -122,6 +122,9 @@ CREATE TABLE sequin.sources (
     -- Inserts into the stream as this role.
     owner regrole NOT NULL,
     publication text NOT NULL,
+    -- The tables that the publication had by name when the source was last created, altered or resumed.
+    table_oids oid[] NOT NULL DEFAULT '{}',
+    table_names text[] NOT NULL DEFAULT '{}',
     -- Made by sequin, dropped by sequin.
     owns_publication boolean NOT NULL,
     key_format text NOT NULL,

@@ -47,6 +47,7 @@ SELECT s.name AS source,
        x.slot,
        t.status,
        pg_catalog.pg_wal_lsn_diff(h.lsn, r.confirmed_flush_lsn)::bigint AS lag_bytes,
+       pg_catalog.pg_wal_lsn_diff(h.lsn, r.restart_lsn)::bigint AS retained_bytes,
        p.lsn AS last_commit_lsn,
        p.commit_time AS last_commit_time,
        coalesce(p.captured_total, 0) AS captured_total,
@@ -59,8 +60,8 @@ SELECT s.name AS source,
            WHEN 'restored' THEN 'the source was restored from a dump, without its slot; call sequin.resume_source()'
            WHEN 'lost' THEN 'the slot of the source is lost, and changes with it; call sequin.resume_source()'
            -- It has no entry in shared memory: the dispatcher says why.
-           WHEN 'starting' THEN coalesce(w.last_error, CASE WHEN w.source_id IS NULL THEN e.last_error END)
-           ELSE coalesce(w.last_error, f.what) END AS last_error
+           WHEN 'starting' THEN coalesce(q.fault, w.last_error, CASE WHEN w.source_id IS NULL THEN e.last_error END)
+           ELSE coalesce(q.fault, w.last_error, f.what) END AS last_error
 FROM (SELECT c.system_identifier AS system, d.oid AS database,
              CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
                   ELSE pg_catalog.pg_current_wal_lsn() END AS lsn
@@ -98,15 +99,16 @@ LEFT JOIN LATERAL (
           AND (n.condition IS NULL OR n.condition = o.condition))
     ORDER BY o.id DESC LIMIT 1) f ON true
 LEFT JOIN sequin._source_workers() w ON w.source_id = s.id
+LEFT JOIN sequin._source_faults() q ON q.source_id = s.id
 LEFT JOIN sequin._workers() e ON e.process = 'dispatcher' AND e.database = pg_catalog.current_database()
 CROSS JOIN LATERAL (
     SELECT CASE WHEN x.slot IS NULL THEN 'restored'
                 WHEN r.wal_status = 'lost' OR r.slot_name IS NULL AND p.lsn IS NOT NULL THEN 'lost'
                 WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.oid = s.owner) THEN 'ownerless'
                 WHEN s.paused THEN 'paused'
-                WHEN w.pid IS NULL AND w.last_error IS NOT NULL THEN 'failed'
+                WHEN q.fault IS NOT NULL OR w.pid IS NULL AND w.last_error IS NOT NULL THEN 'failed'
                 WHEN w.pid IS NULL OR p.lsn IS NULL THEN 'starting'
-                WHEN f.what IS NOT NULL THEN 'failed'
+                WHEN w.last_error IS NOT NULL OR f.what IS NOT NULL THEN 'failed'
                 WHEN b.tbl IS NOT NULL THEN 'backfilling'
                 ELSE 'streaming' END AS status) t;
 

@@ -7,7 +7,7 @@ use crate::engine::consumer::Delivery;
 use crate::engine::event::Item;
 use crate::engine::key::Seq;
 use crate::engine::settings::Micros;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::call::call;
 use crate::pg::caller::Reader;
 use crate::pg::datum::{Jsonb, Text, Timestamptz};
@@ -83,10 +83,9 @@ fn deliver(
             return Ok(Vec::new());
         }
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
-        let payloads = messages::payloads(table, &seqs)?;
+        let (payloads, writers) = messages::payloads(table, &seqs)?;
         // What was committed with such a message, the statement that joins it to other tables doesn't find there.
-        let is_seen = |payload: &Payload| reader.as_ref().is_none_or(|r| r.sees(payload.xmin));
-        if !payloads.iter().all(is_seen) {
+        if reader.as_ref().is_some_and(|reader| !writers.iter().all(|&xid| reader.sees(xid))) {
             return Err(Error::TooNew(consumer.stream.clone()));
         }
         let (messages, gone) = join(&deliveries, payloads);

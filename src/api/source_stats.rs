@@ -1,7 +1,8 @@
-//! What `sequin.source_stats` shows of the capturers.
+//! What `sequin.source_stats` shows of the capturers, and of what keeps sources from capturing.
 
 use crate::pg::capturers::{self, Capturer};
 use crate::pg::database::Database;
+use crate::store::source_faults;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -22,4 +23,10 @@ fn source_workers() -> Result<
     let entries = capturers::all().map(|(_, entry)| entry);
     let ours = entries.filter(|entry| Some(entry.database()) == here);
     Ok(TableIterator::new(ours.map(row).collect::<Vec<_>>()))
+}
+
+#[pg_extern(name = "_source_faults")]
+fn source_faults()
+-> Result<TableIterator<'static, (name!(source_id, i32), name!(fault, String))>, ErrorReport> {
+    Ok(TableIterator::new(source_faults::list()?))
 }

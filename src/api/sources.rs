@@ -71,6 +71,7 @@ fn create_source(
     }
     streams::keep(&source.stream)?;
     sources::insert(&source, server.system, server.database)?;
+    sources::remember_tables(&source.name)?;
     if backfill {
         read_all(&source, publications::tables(&source.publication)?)?;
     }
@@ -98,6 +99,7 @@ fn alter_source(
     let key_format = key_format.map(checked).transpose()?;
     if tables.is_some() {
         set_tables(&source, chosen(tables, source.backfill)?.unwrap_or_default())?;
+        sources::remember_tables(&source.name)?;
     }
     stream.as_deref().map_or(Ok(()), streams::keep)?;
     sources::alter(&source.name, stream.as_deref(), key_format)?;
@@ -116,6 +118,7 @@ fn resume_source(name: Option<&str>) -> Result<(), ErrorReport> {
     slots::lock_sources(true)?;
     let source = sources::find(&name)?;
     if may_go_on(&source, &server)? {
+        sources::remember_tables(&name)?;
         return Ok(sources::pause(&name, false)?);
     }
     if publications::find(&source.publication)?.is_none() {
@@ -134,6 +137,7 @@ fn resume_source(name: Option<&str>) -> Result<(), ErrorReport> {
         publications::keep_with_extension(&source.publication)?;
     }
     sources::restart(&name, generation, server.system, server.database)?;
+    sources::remember_tables(&name)?;
     if source.backfill {
         backfills::cancel_all(&name)?;
         read_all(&source, tables)?;

@@ -38,8 +38,31 @@ statement!(
      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
     [OIDOID]
 );
-// Locks them all, as reading them would.
-statement!(LOCK_PARTITIONS, "SELECT count(*) FROM pg_partition_tree($1)", [OIDOID]);
+// The table itself, and its partitions.
+statement!(
+    PARTITIONS,
+    "WITH RECURSIVE t (oid) AS ( \
+        SELECT $1 UNION SELECT i.inhrelid FROM t JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'p' \
+            JOIN pg_inherits i ON i.inhparent = p.oid) \
+     SELECT oid FROM t",
+    [OIDOID]
+);
+// Not by pg_publication_tables, which looks at all tables of the publication, and in some versions locks each.
+statement!(
+    VERSION,
+    "SELECT md5(concat_ws('|', n.nspname, c.relname, c.relkind, c.relreplident, c.relowner, \
+        (SELECT string_agg(concat_ws('/', a.attnum, a.attname, a.xmin), ' ' ORDER BY a.attnum) \
+         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), \
+        (SELECT string_agg(concat_ws('/', i.indexrelid, i.indkey, i.indisprimary, i.indisreplident), ' ' ORDER BY i.indexrelid) \
+         FROM pg_index i WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)), \
+        (SELECT string_agg(a.relid::oid::text, ' ') FROM pg_partition_ancestors(c.oid) a), \
+        p.oid, p.xmin, \
+        (SELECT string_agg(concat_ws('/', d.classid, d.objid), ' ' ORDER BY d.classid, d.objid) FROM pg_depend d \
+         WHERE d.refclassid = 'pg_publication'::regclass AND d.refobjid = p.oid))) \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     LEFT JOIN pg_publication p ON p.pubname = $1 WHERE c.oid = $2",
+    [TEXTOID, OIDOID]
+);
 // ALTER TABLE writes the row of a column that it alters: a key that was rewritten has another xmin here, a moved table not.
 statement!(
     KEY_VERSION,
@@ -56,7 +79,6 @@ statement!(
 );
 
 /// A table whose rows are to be read.
-#[derive(PartialEq, Eq)]
 pub struct Target {
     pub oid: pg_sys::Oid,
     pub schema: String,
@@ -66,6 +88,8 @@ pub struct Target {
     /// The columns that are published, with their types.
     pub columns: Vec<(String, u32)>,
     pub facts: Facts,
+    /// See [`version`].
+    pub version: String,
     /// Differs once a column of the key has been altered, or other columns are the key: then what was the last row that
     /// was read says nothing about which rows are left.
     pub key_version: String,
@@ -75,7 +99,6 @@ pub struct Target {
 
 /// The order that ORDER BY gives to a type: of one that an extension has made, such as citext, its operators are not
 /// those that the search_path finds.
-#[derive(PartialEq, Eq)]
 struct Order {
     greater: String,
     equal: String,
@@ -94,30 +117,31 @@ pub struct Wanted<'a> {
 /// A row: the text of each column, as its type's output function has it.
 pub type Texts = Vec<Option<String>>;
 
-/// What a look for a table has found.
-pub enum Found {
-    Target(Box<Target>),
-    /// The publication does not have it.
-    NotPublished,
-    /// It was dropped.
-    Gone,
-    /// Somebody has locked it: an ALTER TABLE, or VACUUM FULL.
-    Locked,
+/// Locks a table for reading, until the end of the transaction. False if somebody has locked it, or a partition, for ALTER
+/// TABLE or VACUUM FULL: who waited in the line for the table would keep from it those that come behind.
+pub fn lock(table: pg_sys::Oid) -> Result<bool> {
+    let all: Vec<pg_sys::Oid> = PARTITIONS.with(|s| {
+        s.run(Access::Latest, &[arg(table)], |rows| rows.iter().map(|row| row.need(1)).collect())
+    })?;
+    Ok(all.into_iter().all(catalog::try_lock_for_reading))
 }
 
-/// Locks a table for reading, until the end of the transaction, and looks it up. Doesn't wait in the line for the table
-/// itself: who did would keep from it those that come behind.
-pub fn lock(publication: &str, table: pg_sys::Oid) -> Result<Found> {
-    if !catalog::try_lock_for_reading(table) {
-        return Ok(Found::Locked);
-    }
-    LOCK_PARTITIONS.with(|s| s.run(Access::Latest, &[arg(table)], |_| Ok(())))?;
-    target(publication, table)
+/// What a target is made of, in short: another text if anything of it has changed. `None` if there is no such table.
+pub fn version(publication: &str, table: pg_sys::Oid) -> Result<Option<String>> {
+    VERSION.with(|s| {
+        s.run(Access::Latest, &[arg(publication), arg(table)], |rows| {
+            rows.first().map(|row| row.need(1)).transpose()
+        })
+    })
 }
 
-/// The table as a publication has it now.
-pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Found> {
-    let Some(facts) = tables::describe(table.to_u32())? else { return Ok(Found::Gone) };
+/// The table as a publication has it now, which is of this [`version`]; `None` if it has not.
+pub fn target(
+    publication: &str,
+    table: pg_sys::Oid,
+    version: String,
+) -> Result<Option<Box<Target>>> {
+    let Some(facts) = tables::describe(table.to_u32())? else { return Ok(None) };
     let mut columns: Vec<(String, u32)> = COLUMNS.with(|s| {
         s.run(Access::Latest, &[arg(table)], |rows| {
             rows.iter()
@@ -131,12 +155,12 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Found> {
         KEY_VERSION.with(|s| s.run(Access::Latest, &args, |rows| rows.one()?.need(1)))?;
     PUBLISHED.with(|s| {
         s.run(Access::Latest, &[arg(publication), arg(table)], |rows| {
-            let Some(row) = rows.first() else { return Ok(Found::NotPublished) };
+            let Some(row) = rows.first() else { return Ok(None) };
             let listed: Option<Vec<String>> = row.get(5)?;
             if let Some(listed) = listed {
                 columns.retain(|(name, _)| listed.contains(name));
             }
-            Ok(Found::Target(Box::new(Target {
+            Ok(Some(Box::new(Target {
                 oid: table,
                 schema: row.need(1)?,
                 name: row.need(2)?,
@@ -144,6 +168,7 @@ pub fn target(publication: &str, table: pg_sys::Oid) -> Result<Found> {
                 filter: row.get(4)?,
                 columns,
                 facts,
+                version,
                 key_version,
                 order,
             })))

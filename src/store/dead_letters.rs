@@ -62,7 +62,7 @@ pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) 
     let mut items = items.to_vec();
     items.sort_unstable_by_key(|item| item.seq);
     let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();
-    for message in messages::payloads(streams::table(stream)?, &seqs)? {
+    for message in messages::payloads(streams::table(stream)?, &seqs)?.0 {
         let item = items.binary_search_by_key(&message.seq, |item| item.seq).ok();
         let deliveries = item.and_then(|n| items.get(n)).map_or(0, |item| item.deliveries);
         let args = [

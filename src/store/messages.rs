@@ -188,15 +188,14 @@ pub struct Payload {
     pub data: Option<Jsonb>,
     pub headers: Option<Jsonb>,
     pub inserted_at: i64,
-    /// The transaction that has inserted it.
-    pub xmin: Xid,
 }
 
-/// The messages with these seqs (ascending), as far as they are still there. Large ones are not read yet: the table
-/// stays locked for them until the transaction ends, as after a SELECT.
-pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
+/// The messages with these seqs (ascending), as far as they are still there, and the transactions that have inserted them.
+/// Large ones are not read yet: the table stays locked for them until the transaction ends, as after a SELECT.
+pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<(Vec<Payload>, Vec<Xid>)> {
     let context = OuterContext::current();
     let mut found = Vec::with_capacity(seqs.len());
+    let mut writers = Vec::with_capacity(seqs.len());
     let mut is_needed = false;
     catalog::lock_for_reading(table);
     scan::messages(table, &runs(seqs), |message| {
@@ -207,14 +206,14 @@ pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
             data: message.data(context),
             headers: message.headers(context),
             inserted_at: message.inserted_at(),
-            xmin: message.xmin(),
         });
+        writers.push(message.xmin());
         true
     })?;
     if !is_needed {
         catalog::unlock_from_reading(table);
     }
-    Ok(found)
+    Ok((found, writers))
 }
 
 /// The keys of the messages with these seqs, as far as they are there.

@@ -16,6 +16,7 @@ pub mod owners;
 pub mod publications;
 pub mod repair;
 pub mod slots;
+pub mod source_faults;
 pub mod source_progress;
 pub mod sources;
 pub mod streams;

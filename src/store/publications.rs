@@ -51,9 +51,14 @@ statement!(
      ORDER BY n.nspname, c.relname",
     [TEXTOID]
 );
+// With those that inherit from them, as CREATE PUBLICATION has it. A partitioned table stands for its partitions.
 statement!(
     CANDIDATES,
-    "SELECT t.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), CASE \
+    "WITH RECURSIVE t (oid) AS ( \
+        SELECT oid FROM unnest($1::oid[]) oid \
+        UNION SELECT i.inhrelid FROM t JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'r' \
+            JOIN pg_inherits i ON i.inhparent = p.oid) \
+     SELECT t.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), CASE \
         WHEN n.nspname = 'sequin_stream' THEN 'It is in the schema of streams.' \
         WHEN n.nspname = 'sequin' THEN 'It belongs to sequin.' \
         WHEN c.oid < 16384 OR n.nspname = 'pg_toast' THEN 'It belongs to the system.' \
@@ -63,8 +68,7 @@ statement!(
         WHEN c.relkind NOT IN ('r', 'p') THEN 'It is no table.' \
         WHEN c.relpersistence = 't' THEN 'It is a temporary table.' \
         WHEN c.relpersistence = 'u' THEN 'It is an unlogged table.' END \
-     FROM (SELECT DISTINCT oid FROM unnest($1::oid[]) oid) t \
-     LEFT JOIN pg_class c ON c.oid = t.oid \
+     FROM t LEFT JOIN pg_class c ON c.oid = t.oid \
      LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
      ORDER BY n.nspname, c.relname",
     [REGCLASSARRAYOID]
@@ -120,7 +124,7 @@ pub fn tables(name: &str) -> Result<Vec<Published>> {
     role::as_owner_in_pg_catalog(|| TABLES.with(run))
 }
 
-/// Tables that a caller has named, each once; the array must be without NULLs.
+/// Tables that a caller has named, and those that inherit from them, each once; the array must be without NULLs.
 pub fn candidates(tables: RegClassArray) -> Result<Vec<Candidate>> {
     let read = |row: Row| {
         let oid: pg_sys::Oid = row.need(1)?;
@@ -191,7 +195,7 @@ pub fn drop(source: &str) -> Result<()> {
     role::as_owner_in_pg_catalog(|| command(&format!("DROP PUBLICATION \"{name}\"")))
 }
 
-/// Exactly these tables, without those that inherit from them. A partitioned one has its partitions.
+/// Exactly these tables: those that inherit from them are among them. A partitioned one has its partitions.
 fn list(tables: &[Candidate]) -> String {
     let names: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.name)).collect();
     format!("TABLE {}", names.join(", "))

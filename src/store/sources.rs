@@ -66,6 +66,18 @@ statement!(
      WHERE name = $1",
     [TEXTOID, INT4OID, INT8OID, OIDOID]
 );
+// Those that it has by name: of all tables, or of a schema, a publication has whichever are there.
+statement!(
+    REMEMBER_TABLES,
+    "UPDATE sequin.sources s SET table_oids = now.oids, table_names = now.names \
+     FROM (SELECT coalesce(array_agg(c.oid ORDER BY c.oid), '{}') AS oids, \
+               coalesce(array_agg(format('%I.%I', n.nspname, c.relname) ORDER BY c.oid), '{}') AS names \
+           FROM sequin.sources me JOIN pg_publication p ON p.pubname = me.publication \
+           JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid \
+           JOIN pg_namespace n ON n.oid = c.relnamespace WHERE me.name = $1) now \
+     WHERE s.name = $1",
+    [TEXTOID]
+);
 statement!(DELETE, "DELETE FROM sequin.sources WHERE name = $1", [TEXTOID]);
 
 /// The name of a source's slot. Stored nowhere.
@@ -161,6 +173,11 @@ pub fn pause(name: &str, paused: bool) -> Result<()> {
 /// Has the source start anew, with the slot of another generation.
 pub fn restart(name: &str, generation: i32, system: i64, database: pg_sys::Oid) -> Result<()> {
     change(name, &RESTART, &[arg(name), arg(generation), arg(system), arg(database)])
+}
+
+/// Notes which tables it captures: if one is dropped and another one gets its name, it is told that this one isn't captured.
+pub fn remember_tables(name: &str) -> Result<()> {
+    change(name, &REMEMBER_TABLES, &[arg(name)])
 }
 
 /// Deletes it, with its backfills. Its slot and its progress are left to the dispatcher: an open transaction would

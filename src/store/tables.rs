@@ -30,7 +30,6 @@ statement!(
 statement!(TYPE, "SELECT format_type(oid, NULL), typowner FROM pg_type WHERE oid = $1", [OIDOID]);
 
 /// A table as it is now.
-#[derive(PartialEq, Eq)]
 pub struct Facts {
     /// Its name as SQL has it.
     pub name: String,

@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Trial> {
         source_stats_show_the_progress,
         a_backfill_goes_on_behind_what_rewrites_the_table,
         a_backfill_goes_on_with_the_table_as_it_is_now,
+        a_locked_table_holds_up_no_changes_of_others,
         a_backfill_that_cannot_go_on_says_why_and_what_to_do,
         a_backfill_of_a_table_that_is_dropped_or_left_out_is_cancelled,
     ]
@@ -380,6 +381,26 @@ fn a_backfill_of_a_table_that_is_dropped_or_left_out_is_cancelled() {
         assert_eq!(client.wait_for_status("src", "streaming"), "");
         client.catch_up();
     }
+}
+
+fn a_locked_table_holds_up_no_changes_of_others() {
+    let mut fixture = Fixture::new("locked_in_backfill", &table_t());
+    let mut other = fixture.database.connect();
+    let client = &mut fixture.client;
+    client.create_source("src", &["t"], "backfill => false");
+    let mut job = Halted::start(&fixture.database, client, "t");
+    other.batch_execute("BEGIN; LOCK TABLE s1.t IN ACCESS EXCLUSIVE MODE").unwrap();
+    job.go_on();
+    // Who waits for it captures nothing.
+    let waits = "SELECT count(*) FROM pg_locks WHERE relation = 's1.t'::regclass AND NOT granted";
+    for _ in 0..20 {
+        client.catch_up();
+        assert_eq!(client.number(waits), 0);
+    }
+    assert_eq!(job.status(client), "running");
+    other.batch_execute("COMMIT").unwrap();
+    client.wait_for("it is done", |client| job.status(client) == "done");
+    assert_eq!(job.rows_read(client), SOME_ROWS);
 }
 
 const DONE: &str = "SELECT count(*) FROM sequin.backfills WHERE status = 'done'";

@@ -18,6 +18,7 @@ mod processes;
 mod publications;
 mod schema_changes;
 mod start;
+mod status;
 mod streaming;
 mod toast;
 mod types;
@@ -36,6 +37,7 @@ pub fn tests() -> Vec<Trial> {
         types::tests(),
         backfill::tests(),
         start::tests(),
+        status::tests(),
         databases::tests(),
         lifecycle::tests(),
         streaming::tests(),

@@ -14,12 +14,13 @@ use super::writing::Writer;
 use crate::capture::message::{self, Change, Message, Table, Transaction};
 use crate::capture::types::Types;
 use crate::capture::window::{Chunk, Row, Snapshot};
+use crate::engine::settings::Micros;
 use crate::error::Error;
 use crate::pg::capturers::Capturer as Entry;
 use crate::pg::decode::{self, Decoder};
 use crate::pg::{now, process, transactions};
 use crate::store::backfills::{self, End, Job};
-use crate::store::chunks::{self, Found, Target};
+use crate::store::chunks::{self, Target};
 use crate::store::sources::Source;
 use std::time::Duration;
 
@@ -31,10 +32,10 @@ const MOST_ROWS: usize = 5_000;
 const CHUNK_BYTES: usize = 2 << 20;
 
 /// When a chunk is read anew that could not be written.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY: Micros = 500_000;
 
 /// When a table is tried again that somebody has locked.
-const RETRY_LOCKED: Duration = Duration::from_millis(100);
+const RETRY_LOCKED: Micros = 100_000;
 
 /// The backfills of a source, one after the other.
 pub struct Backfill {
@@ -45,6 +46,8 @@ pub struct Backfill {
     look: bool,
     /// The last chunk could not be written.
     has_failed: bool,
+    /// When what could not be done is tried again. Changes are captured meanwhile.
+    not_before: Micros,
     /// One that is to begin, by its id, when all transactions before this one have ended.
     waiting: Option<(i64, i64)>,
     /// Transactions that were decoded, and perhaps are not visible yet.
@@ -54,6 +57,8 @@ pub struct Backfill {
 /// A backfill that has begun.
 struct Running {
     job: Job,
+    /// The table as it was last.
+    target: Option<Box<Target>>,
     types: Types,
     rows: usize,
     pending: Option<Pending>,
@@ -61,9 +66,10 @@ struct Running {
 
 /// A chunk that waits until its watermark has been decoded.
 struct Pending {
-    /// The table as it was when the chunk was read.
-    target: Box<Target>,
-    /// The same as the stream's messages name it.
+    /// See [`Target`]: as the table was when the chunk was read.
+    version: String,
+    key_version: String,
+    /// As the stream's messages name it.
     table: Box<Table>,
     chunk: Chunk,
     count: usize,
@@ -80,6 +86,7 @@ impl Backfill {
             running: None,
             look: true,
             has_failed: false,
+            not_before: 0,
             waiting: None,
             decoded: Vec::new(),
         }
@@ -123,11 +130,18 @@ impl Backfill {
         decoder: &Decoder,
         writer: &mut Writer,
     ) -> Result<bool, String> {
+        if now() < self.not_before {
+            return Ok(false);
+        }
         if self.running.is_none() {
             if !self.look {
                 return Ok(false);
             }
             self.begin()?;
+            // None is left that could be written, or not.
+            if !self.look && std::mem::take(&mut self.has_failed) {
+                entry.status.set_error("");
+            }
         }
         let Some(running) = &mut self.running else { return Ok(false) };
         match running.pending.take_if(|pending| pending.watermark <= decoder.position()) {
@@ -147,8 +161,8 @@ impl Backfill {
             return Ok(());
         };
         if self.may_begin(job.id)? {
-            let (types, rows, pending) = (Types::default(), FIRST_ROWS, None);
-            self.running = Some(Running { job, types, rows, pending });
+            let (target, types, pending) = (None, Types::default(), None);
+            self.running = Some(Running { job, target, types, rows: FIRST_ROWS, pending });
         }
         Ok(())
     }
@@ -193,38 +207,35 @@ impl Backfill {
         if running.types.outdated() {
             running.types.forget();
         }
-        let mut target = None;
         let attempt = process::patient_transaction(|| {
-            let Running { job, types, rows, .. } = running;
-            chunk::read(&self.publication, source, (job, types, *rows), &mut target)
+            let Running { job, target, types, rows, .. } = running;
+            chunk::read(&self.publication, source, (job, types, *rows), target)
         });
         match attempt {
             Ok(Attempt::Read(_, _, rows)) if rows.is_empty() => self.end(id, End::Done, None),
-            Ok(Attempt::Read(table, snapshot, rows)) => match target {
-                Some(target) => running.has_read(target, table, snapshot, rows),
-                None => Ok(()),
-            },
+            Ok(Attempt::Read(table, snapshot, rows)) => running.has_read(table, snapshot, rows),
             Ok(Attempt::Ends(end, reason)) => self.end(id, end, Some(reason)),
             Ok(Attempt::Locked) => {
-                process::wait(Some(RETRY_LOCKED));
+                self.not_before = now() + RETRY_LOCKED;
                 Ok(())
             }
             // Read later what somebody has locked, or has changed by what takes no lock: ALTER SCHEMA.
             Err(error) => {
-                if !error.is_lock && !self.has_changed(target.as_deref()) {
+                let read = running.target.as_ref().map(|target| target.version.clone());
+                if !error.is_lock && read.is_none_or(|read| !self.has_changed(&read)) {
                     return self.end(id, End::Failed, Some(&error.text));
                 }
-                process::wait(Some(RETRY_LOCKED));
+                self.not_before = now() + RETRY_LOCKED;
                 Ok(())
             }
         }
     }
 
     /// True if the table is not any more what it was when it was read.
-    fn has_changed(&self, read: Option<&Target>) -> bool {
-        let (Some(running), Some(read)) = (&self.running, read) else { return false };
-        let now = process::transaction(|| chunks::target(&self.publication, running.job.tbl));
-        !matches!(now, Ok(Found::Target(now)) if *now == *read)
+    fn has_changed(&self, read: &str) -> bool {
+        let Some(running) = &self.running else { return false };
+        let now = process::transaction(|| chunks::version(&self.publication, running.job.tbl));
+        !matches!(now, Ok(Some(now)) if now == read)
     }
 
     /// Writes the rows of a chunk that still hold. Not if somebody has altered the table since they were read: they are
@@ -237,11 +248,12 @@ impl Backfill {
             }
             return;
         }
-        if self.has_changed(Some(&pending.target)) {
+        if self.has_changed(&pending.version) {
             return;
         }
         let Some(Running { job, .. }) = &mut self.running else { return };
-        let Pending { target, table, chunk, count, last_key, watermark, read_at } = pending;
+        let Pending { key_version, table, chunk, count, last_key, watermark, read_at, .. } =
+            pending;
         // Its end is where the next record begins, which may be a commit; the byte before is nobody else's.
         let transaction = Transaction::new(watermark - 1, read_at, None);
         let rows = chunk.into_rows();
@@ -252,13 +264,13 @@ impl Backfill {
         let rows = i64::try_from(count).unwrap_or(i64::MAX);
         let mut goes_on = true;
         let written = writer.write_rows(messages, || {
-            goes_on = backfills::progress(job.id, last_key.clone(), &target.key_version, rows)?;
+            goes_on = backfills::progress(job.id, last_key.clone(), &key_version, rows)?;
             if goes_on { Ok(()) } else { Err(Error::BackfillCancelled(job.id)) }
         });
         match written {
             Ok(()) => {
                 job.last_key = Some(last_key);
-                job.key_version = Some(target.key_version);
+                job.key_version = Some(key_version);
                 if std::mem::take(&mut self.has_failed) {
                     entry.status.set_error("");
                 }
@@ -276,7 +288,7 @@ impl Backfill {
                     }
                     entry.status.set_error(&error);
                 }
-                process::wait(Some(RETRY));
+                self.not_before = now() + RETRY;
             }
         }
     }
@@ -286,11 +298,12 @@ impl Running {
     /// Takes the rows of a chunk, of which there are some, and has a watermark in the WAL behind them.
     fn has_read(
         &mut self,
-        target: Box<Target>,
         table: Box<Table>,
         snapshot: Snapshot,
         rows: Vec<Row>,
     ) -> Result<(), String> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let (version, key_version) = (target.version.clone(), target.key_version.clone());
         let (count, last) = (rows.len(), rows.last());
         let last_key = last.map(|row| row.key.clone()).unwrap_or_default();
         let bytes: usize = rows.iter().map(|row| row.record.len()).sum();
@@ -298,7 +311,16 @@ impl Running {
         let watermark = process::transaction(chunks::watermark)?;
         decode::flush(watermark);
         let (chunk, read_at) = (Chunk::new(snapshot, rows), now());
-        self.pending = Some(Pending { target, table, chunk, count, last_key, watermark, read_at });
+        self.pending = Some(Pending {
+            version,
+            key_version,
+            table,
+            chunk,
+            count,
+            last_key,
+            watermark,
+            read_at,
+        });
         Ok(())
     }
 }

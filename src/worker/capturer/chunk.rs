@@ -8,7 +8,7 @@ use crate::capture::window::{Row, Snapshot};
 use crate::error::{Error, Result};
 use crate::pg::{condition, role};
 use crate::store::backfills::{End, Job};
-use crate::store::chunks::{self, Found, Target, Wanted};
+use crate::store::chunks::{self, Target, Wanted};
 use crate::store::{tables, types};
 
 /// Why a backfill ends early.
@@ -22,19 +22,24 @@ pub enum Attempt {
     Locked,
 }
 
-/// Reads up to `limit` rows behind those that have been read, of the table as it is now, which is put into `used`.
+/// Reads up to `limit` rows behind those that have been read, of the table as it is now. `target` is the table as it was
+/// before, and then as it was read.
 pub fn read(
     publication: &str,
     source: &message::Source,
     (job, types, limit): (&Job, &mut Types, usize),
-    used: &mut Option<Box<Target>>,
+    target: &mut Option<Box<Target>>,
 ) -> Result<Attempt> {
-    let target = match chunks::lock(publication, job.tbl)? {
-        Found::Target(target) => &*used.insert(target),
-        Found::NotPublished => return Ok(Attempt::Ends(End::Failed, NOT_PUBLISHED)),
-        Found::Gone => return Ok(Attempt::Ends(End::Cancelled, GONE)),
-        Found::Locked => return Ok(Attempt::Locked),
+    if !chunks::lock(job.tbl)? {
+        return Ok(Attempt::Locked);
+    }
+    let Some(version) = chunks::version(publication, job.tbl)? else {
+        return Ok(Attempt::Ends(End::Cancelled, GONE));
     };
+    if target.as_ref().is_none_or(|target| target.version != version) {
+        *target = chunks::target(publication, job.tbl, version)?;
+    }
+    let Some(target) = target else { return Ok(Attempt::Ends(End::Failed, NOT_PUBLISHED)) };
     let table = described(target, source);
     let key = match key_of(target, &table) {
         Ok(key) => key,

@@ -20,7 +20,7 @@ use crate::pg::decode::{self, Decoder};
 use crate::pg::{catalog, now, process, slot};
 use crate::store::source_progress::{self, Progress};
 use crate::store::sources::Source;
-use crate::store::{publications, slots, sources};
+use crate::store::{publications, slots, source_faults, sources};
 use backfill::Backfill;
 use std::time::Duration;
 use writing::Writer;
@@ -265,10 +265,7 @@ fn check_publication(source: &Source) -> Result<(), String> {
     if process::transaction(|| publications::find(&source.publication))?.is_some() {
         return Ok(());
     }
-    Err(format!(
-        "publication \"{}\" does not exist any more: drop source \"{}\" and create it again",
-        source.publication, source.name
-    ))
+    Err(source_faults::gone(&source.publication, &source.name))
 }
 
 /// Has the slot there. Returns how far its messages are written, and, if none are, the text of the message that
