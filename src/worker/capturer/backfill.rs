@@ -204,9 +204,8 @@ impl Backfill {
             return Ok(());
         }
         let Running { job, target, table, key, types, rows, .. } = running;
-        if types.outdated() {
-            types.forget();
-        }
+        // A composite type may have been altered since the last chunk.
+        *types = Types::default();
         let read = process::patient_transaction(|| {
             role::as_role(job.owner, || {
                 if let Some(text) = &job.condition {
@@ -326,6 +325,6 @@ fn described(target: &Target, writer: &Writer) -> Table {
         identity: Identity::Default,
         columns: columns.collect(),
     };
-    let pk: Vec<&str> = target.facts.pk.iter().map(String::as_str).collect();
-    Table::new(&writer.source, &relation, &pk)
+    let key: Vec<&str> = target.facts.key.iter().map(String::as_str).collect();
+    Table::new(&writer.source, &relation, &key)
 }
