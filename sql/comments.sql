@@ -373,7 +373,8 @@ publication  a publication of your own instead, with its row filters and column 
              named sequin_NAME. Not both.
 key_format   what the messages' keys are made of: tokens joined by ".", with the fields {database} {schema} {table}
              {action} {pk} {column:NAME}. Characters that can't be in a key are percent-encoded in values; several
-             columns of a primary key are joined by ","; %null and %empty stand for what is NULL or unknown, and for
+             columns of a key are joined by ","; {pk} is the primary key, or the columns of the index of REPLICA
+             IDENTITY USING INDEX, which are all that a delete has; %null and %empty stand for what is NULL or unknown, and for
              the empty string. Values of a key longer than 255 bytes are cut and end in a hash.
 backfill     true: the rows that are there already become messages with action "read"
 

@@ -28,7 +28,8 @@ pub struct Table {
     pub schema: String,
     pub name: String,
     pub columns: Vec<Column>,
-    /// The primary key's columns, by their place in `columns`; empty if there is none.
+    /// The columns by which a row is known, by their place in `columns`; empty if there are none. Those of the replica
+    /// identity's index, or of the primary key: what a deletion has in WAL.
     pub pk: Vec<usize>,
     in_order: Vec<usize>,
     pub(super) database: String,
@@ -116,17 +117,11 @@ impl<'a> Change<'a> {
 pub struct Lookup<'a> {
     /// Unchanged values: column, and JSON text.
     pub filled: &'a [(usize, String)],
-    /// More members of `record`: name, and JSON text.
-    pub generated: &'a [(String, String)],
 }
 
 impl<'a> Lookup<'a> {
     pub(super) fn filled(&self, column: usize) -> Option<&'a str> {
         self.filled.iter().find(|filled| filled.0 == column).map(|filled| filled.1.as_str())
-    }
-
-    pub(super) fn generated(&self, name: &str) -> Option<&'a str> {
-        self.generated.iter().find(|column| column.0 == name).map(|column| column.1.as_str())
     }
 }
 
@@ -137,8 +132,8 @@ pub struct Message {
 }
 
 impl Table {
-    /// The names of the primary key's columns are in the index's order. One that the relation doesn't have (the
-    /// publication leaves it out) makes the primary key unknown.
+    /// The names of the columns by which a row is known are in the index's order. One that the relation doesn't have
+    /// (the publication leaves it out) makes all of them unknown.
     pub fn new(source: &Source, relation: &Relation<'_>, pk: &[&str]) -> Table {
         let columns = relation.columns.iter().map(|column| {
             let mut member = String::new();

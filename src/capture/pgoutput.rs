@@ -106,11 +106,9 @@ pub enum Old<'a> {
 
 /// Reads one message.
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Reader::new(bytes);
     let message = message(&mut reader)?;
-    if reader.at != bytes.len() {
-        return Err(reader.malformed("bytes after the end"));
-    }
+    reader.end()?;
     Ok(message)
 }
 
@@ -211,7 +209,7 @@ fn old<'a>(reader: &mut Reader<'a>) -> Result<Old<'a>, Malformed> {
     }
 }
 
-fn tuple<'a>(reader: &mut Reader<'a>) -> Result<Tuple<'a>, Malformed> {
+pub(super) fn tuple<'a>(reader: &mut Reader<'a>) -> Result<Tuple<'a>, Malformed> {
     let count = usize::from(reader.u16()?);
     let mut values = Vec::with_capacity(count.min(reader.left()));
     for _ in 0..count {
@@ -230,17 +228,31 @@ fn tuple<'a>(reader: &mut Reader<'a>) -> Result<Tuple<'a>, Malformed> {
     Ok(Tuple { values })
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn malformed(&self, what: &'static str) -> Malformed {
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, at: 0 }
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// All has been read, or else there is too much.
+    pub fn end(&self) -> Result<(), Malformed> {
+        if self.left() == 0 { Ok(()) } else { Err(self.malformed("bytes after the end")) }
+    }
+
+    pub fn malformed(&self, what: &'static str) -> Malformed {
         Malformed { at: self.at, what }
     }
 
-    fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
 
@@ -262,15 +274,15 @@ impl<'a> Reader<'a> {
         Ok(array)
     }
 
-    fn u8(&mut self) -> Result<u8, Malformed> {
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
         self.array().map(u8::from_be_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, Malformed> {
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
         self.array().map(u16::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, Malformed> {
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_be_bytes)
     }
 
@@ -283,7 +295,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Up to the next zero byte.
-    fn string(&mut self) -> Result<&'a str, Malformed> {
+    pub fn string(&mut self) -> Result<&'a str, Malformed> {
         let at = self.at;
         let length = self.bytes[at..].iter().position(|&byte| byte == 0);
         let length = length.ok_or_else(|| self.malformed("a string without end"))?;

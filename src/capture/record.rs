@@ -76,12 +76,6 @@ impl<'a> Record<'a> {
                 }
             }
         }
-        for (name, json) in lookup.generated {
-            members.next(&mut self.out, "");
-            write_string(&mut self.out, name);
-            self.out.push(':');
-            self.out.push_str(json);
-        }
         members.end(&mut self.out);
         Ok(())
     }

@@ -53,13 +53,7 @@ impl<'a> Values<'a> for ChangeValues<'a> {
         }
     }
     fn column(&self, n: usize) -> Option<Cow<'a, str>> {
-        match self.table.key_columns.get(n)? {
-            Some(column) => self.value(*column),
-            None => {
-                let name = self.table.key_format.columns().get(n)?;
-                self.lookup.generated(name).and_then(text_of)
-            }
-        }
+        self.value((*self.table.key_columns.get(n)?)?)
     }
 }
 

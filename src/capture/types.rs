@@ -1,6 +1,5 @@
 //! What kind of JSON a type's values become, as json_categorize_type() in PostgreSQL's json.c has it.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 
 /// How the text of a type's output function becomes JSON. Domains are not here: they are as their base type is.
@@ -35,7 +34,6 @@ pub enum Type {
 #[derive(Debug, Default)]
 pub struct Types {
     loaded: HashMap<u32, Type>,
-    outdated: Cell<bool>,
 }
 
 impl Types {
@@ -50,22 +48,6 @@ impl Types {
 
     pub fn insert(&mut self, oid: u32, known: Type) {
         self.loaded.insert(oid, known);
-    }
-
-    /// Forgets all but the builtin types, which never change.
-    pub fn forget(&mut self) {
-        self.loaded.clear();
-    }
-
-    /// Says that a value had other fields than its type.
-    pub(super) fn mismatch(&self) {
-        self.outdated.set(true);
-    }
-
-    /// Whether a value had other fields than its type, since this was last asked: somebody has altered the type,
-    /// of which the tables that use it hear nothing.
-    pub fn outdated(&self) -> bool {
-        self.outdated.take()
     }
 }
 
@@ -123,15 +105,6 @@ mod tests {
         assert_eq!((types.get(99_999), types.knows(99_999)), (&Type::Text, false));
         types.insert(99_999, Type::Cast);
         assert_eq!((types.get(99_999), types.knows(99_999)), (&Type::Cast, true));
-        types.forget();
-        assert!(!types.knows(99_999) && types.knows(25));
-    }
-
-    #[test]
-    fn a_mismatch_is_told_once() {
-        let types = Types::default();
-        types.mismatch();
-        assert!(types.outdated());
-        assert!(!types.outdated());
+        assert!(types.knows(25));
     }
 }

@@ -5,8 +5,8 @@
 
 #![allow(non_snake_case)] // the server's own names
 
-use super::memory;
 use super::spool::Spool;
+use super::{generated, memory, moment};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -36,6 +36,8 @@ struct Output {
     /// The commit of the transaction with that message.
     opened_at: Option<u64>,
     publication: CString,
+    /// The values of generated columns of the change that the plugin is at.
+    generated: Vec<u8>,
     /// A change was left out because the publication was not there yet, or is not any more.
     missed_publication: bool,
     change: pg_sys::LogicalDecodeChangeCB,
@@ -123,6 +125,7 @@ impl Decoder {
             closed_until,
             opened_at: None,
             publication: text(publication)?,
+            generated: Vec::new(),
             missed_publication: false,
             change: None,
             truncate: None,
@@ -172,6 +175,7 @@ impl Decoder {
             callbacks.filter_by_origin_cb = Some(filter_by_origin);
             (*context).output_writer_private = output.as_ptr().cast();
             pg_sys::XLogBeginRead((*context).reader, restart_lsn((*context).slot));
+            moment::watch();
             // What this process has looked up before may be of another time.
             pg_sys::InvalidateSystemCaches();
             Ok(Decoder { context, memory, output })
@@ -237,6 +241,21 @@ impl Decoder {
     }
 }
 
+impl Output {
+    /// Takes in a message of the plugin, with what the plugin leaves out.
+    fn push(&mut self, message: &[u8]) -> std::io::Result<()> {
+        for description in moment::descriptions(message) {
+            self.spool.push(&description)?;
+        }
+        if self.generated.is_empty() || !matches!(message.first(), Some(b'I' | b'U' | b'D')) {
+            return self.spool.push(message);
+        }
+        let mut whole = std::mem::take(&mut self.generated);
+        whole.extend(message);
+        self.spool.push(&whole)
+    }
+}
+
 unsafe fn restart_lsn(slot: *mut pg_sys::ReplicationSlot) -> u64 {
     // SAFETY: the slot is acquired by this process, the only one that changes the value.
     unsafe { (*slot).data.restart_lsn }
@@ -299,7 +318,7 @@ unsafe extern "C-unwind" fn write(
     let pushed = unsafe {
         let out = (*context).out;
         let len = usize::try_from((*out).len).unwrap_or(0);
-        output(context).spool.push(std::slice::from_raw_parts((*out).data.cast::<u8>(), len))
+        output(context).push(std::slice::from_raw_parts((*out).data.cast::<u8>(), len))
     };
     if let Err(error) = pushed {
         Error::Spool(error.to_string()).raise();
@@ -322,6 +341,17 @@ unsafe extern "C-unwind" fn is_published(output: *mut Output) -> bool {
     }
 }
 
+/// Has the values of generated columns at hand for the plugin's message of the change, which has none.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn keep_generated(
+    output: *mut Output,
+    relation: pg_sys::Relation,
+    change: *mut pg_sys::ReorderBufferChange,
+) {
+    // SAFETY: the callbacks' output, and what the callback for a change was given.
+    unsafe { (*output).generated = generated::values(relation, change) };
+}
+
 /// Not guarded, like the next: an ERROR of the plugin passes through it as through a C function.
 unsafe extern "C-unwind" fn change(
     context: *mut pg_sys::LogicalDecodingContext,
@@ -335,6 +365,7 @@ unsafe extern "C-unwind" fn change(
         if !is_published(output) {
             return;
         }
+        keep_generated(output, relation, change);
         if let Some(next) = output.change {
             next(context, transaction, relation, change);
         }

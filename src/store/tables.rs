@@ -17,11 +17,10 @@ statement!(
 );
 statement!(
     COLUMNS,
-    "SELECT a.attname::text, a.atttypid, \
-        CASE WHEN a.attgenerated = 's' THEN pg_get_expr(d.adbin, d.adrelid) END, \
-        array_position(p.indkey::int[], a.attnum::int), array_position(r.indkey::int[], a.attnum::int) \
+    "SELECT a.attname::text, a.atttypid, a.attnum, \
+        array_position((p.indkey::int[])[:p.indnkeyatts - 1], a.attnum::int), \
+        array_position((r.indkey::int[])[:r.indnkeyatts - 1], a.attnum::int) \
      FROM pg_attribute a \
-     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
      LEFT JOIN pg_index p ON p.indrelid = a.attrelid AND p.indisprimary \
      LEFT JOIN pg_index r ON r.indrelid = a.attrelid AND r.indisreplident \
      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
@@ -33,17 +32,16 @@ statement!(TYPE, "SELECT format_type(oid, NULL), typowner FROM pg_type WHERE oid
 pub struct Facts {
     /// Its name as SQL has it.
     pub name: String,
-    /// The columns of its primary key, in the order of the key.
-    pub pk: Vec<String>,
-    /// The columns by which the old version of a row is known: the replica identity's index, or the primary key.
+    /// The columns by which a row is known, in their order: those of the replica identity's index, or of the primary
+    /// key.
     pub key: Vec<String>,
-    /// Generated columns that are stored, with their expressions.
-    pub generated: Vec<(String, String)>,
+    /// The number and the type of each column.
+    columns: HashMap<String, (i16, pg_sys::Oid)>,
     /// The type of each column; not domains, but what they are made of.
     types: HashMap<String, pg_sys::Oid>,
     /// Columns of domains.
     domains: Vec<String>,
-    /// Its code is what runs for generated columns and for types.
+    /// Its code is what runs for types.
     owner: pg_sys::Oid,
 }
 
@@ -58,7 +56,7 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
     })?;
     let Some((name, identity, owner)) = found else { return Ok(None) };
     let (mut pk, mut index) = (Vec::new(), Vec::new());
-    let (mut generated, mut types, mut domains) = (Vec::new(), HashMap::new(), Vec::new());
+    let (mut columns, mut types, mut domains) = (HashMap::new(), HashMap::new(), Vec::new());
     let mut read = |row: Row| -> Result<()> {
         let column: String = row.need(1)?;
         let declared = row.need(2)?;
@@ -67,9 +65,7 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
             domains.push(column.clone());
         }
         types.insert(column.clone(), base);
-        if let Some(expression) = row.get::<String>(3)? {
-            generated.push((column.clone(), expression));
-        }
+        columns.insert(column.clone(), (row.need(3)?, declared));
         if let Some(at) = row.get::<i32>(4)? {
             pk.push((at, column.clone()));
         }
@@ -81,9 +77,9 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
     COLUMNS.with(|s| {
         s.run(Access::Latest, &[arg(table)], |rows| rows.iter().try_for_each(&mut read))
     })?;
-    let pk = in_order(pk);
-    let key = if identity == "i" { in_order(index) } else { pk.clone() };
-    Ok(Some(Facts { name, pk, key, generated, types, domains, owner }))
+    // Of a replica identity whose index was dropped, nothing is left.
+    let key = if identity == "i" && !index.is_empty() { index } else { pk };
+    Ok(Some(Facts { name, key: in_order(key), columns, types, domains, owner }))
 }
 
 fn in_order(mut columns: Vec<(i32, String)>) -> Vec<String> {
@@ -101,6 +97,11 @@ impl Facts {
     pub fn key_types(&self) -> impl Iterator<Item = (pg_sys::Oid, bool)> {
         let found = |c: &String| self.types.get(c).map(|&oid| (oid, self.domains.contains(c)));
         self.key.iter().filter_map(found)
+    }
+
+    /// Whether a column of this name is this one, of this type.
+    pub fn has(&self, name: &str, number: i16, type_oid: u32) -> bool {
+        self.columns.get(name) == Some(&(number, pg_sys::Oid::from(type_oid)))
     }
 
     /// The types of columns, and their values from texts: arguments for a statement. `None` if a column is gone.
@@ -122,23 +123,25 @@ impl Facts {
     }
 }
 
-/// Values of a row, each as JSON text, if the row is still as transaction `xid` made it.
+/// Values of a row, each as JSON text, if the row is still as transaction `xid` made it. `key`: the columns by which it is
+/// known, and their values.
 pub fn current_values(
     facts: &Facts,
-    pk: &[&str],
+    key: &[String],
+    values: &[&str],
     xid: u32,
     columns: &[&str],
 ) -> Result<Option<Vec<String>>> {
-    let Some((mut types, mut args)) = facts.args(&facts.pk, pk)? else { return Ok(None) };
-    let equals = facts.pk.iter().zip(1..).map(|(c, n)| format!("t.{} = ${n}", quoted(c)));
+    let Some((mut types, mut args)) = facts.args(key, values)? else { return Ok(None) };
+    let equals = key.iter().zip(1..).map(|(c, n)| format!("t.{} = ${n}", quoted(c)));
     let is_row = equals.collect::<Vec<_>>().join(" AND ");
-    let values =
+    let wanted =
         columns.iter().map(|c| format!("coalesce(to_jsonb(t.{})::text, 'null')", quoted(c)));
     let sql = format!(
         "SELECT ARRAY[{}] FROM {} t WHERE {is_row} AND t.xmin::text = ${}",
-        values.collect::<Vec<_>>().join(", "),
+        wanted.collect::<Vec<_>>().join(", "),
         facts.name,
-        pk.len() + 1
+        key.len() + 1
     );
     types.push(TEXTOID);
     args.push(arg(xid.to_string()));
@@ -147,26 +150,6 @@ pub fn current_values(
         let rows = plan.execute(Access::Latest, &args)?;
         rows.first().map(|row| row.need::<Vec<String>>(1)).transpose()
     })
-}
-
-/// The values of stored generated columns, each as JSON text, from the others of a message's record.
-pub fn generated_values(facts: &Facts, data: &str) -> Result<Vec<(String, String)>> {
-    let values =
-        facts.generated.iter().map(|(_, e)| format!("coalesce(to_jsonb({e})::text, 'null')"));
-    let (_, relation) = facts.name.rsplit_once('.').unwrap_or(("", &facts.name));
-    let sql = format!(
-        "SELECT ARRAY[{}] FROM jsonb_populate_record(NULL::{}, $1::text::jsonb -> 'record') AS {relation}",
-        values.collect::<Vec<_>>().join(", "),
-        facts.name
-    );
-    let run = || {
-        let plan = Plan::new(&sql, &[TEXTOID])?;
-        let rows = plan.execute(Access::Latest, &[arg(data)])?;
-        let values: Vec<String> =
-            rows.first().map(|row| row.need(1)).transpose()?.unwrap_or_default();
-        Ok(facts.generated.iter().map(|(name, _)| name.clone()).zip(values).collect())
-    };
-    role::as_author(facts.owner, || connected(run))
 }
 
 /// A value, given as its type's output function writes it, as to_jsonb() has it: by a function that whoever owns the

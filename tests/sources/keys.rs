@@ -14,6 +14,8 @@ pub fn tests() -> Vec<Trial> {
         consumers_filter_by_these_keys,
         a_format_that_makes_no_keys_is_refused,
         an_altered_format_holds_from_then_on,
+        a_row_has_one_key_whatever_happens_to_it,
+        a_key_is_that_of_the_moment_whatever_was_altered_since,
     ]
 }
 
@@ -157,4 +159,44 @@ fn an_altered_format_holds_from_then_on() {
     let alter = "SELECT sequin.alter_source('src', key_format => 'new.{pk}')";
     let after = keys_of(&mut fixture, &[alter, "INSERT INTO t VALUES (2)"]);
     assert_eq!([before, after].concat(), ["t.1", "new.2"]);
+}
+
+/// Of a table whose replica identity is another index than the primary key, a deletion knows that index's columns only.
+fn a_row_has_one_key_whatever_happens_to_it() {
+    let tables = "CREATE TABLE t (id int PRIMARY KEY, a text NOT NULL, b text NOT NULL, v int, UNIQUE (b, a));
+                  ALTER TABLE t REPLICA IDENTITY USING INDEX t_b_a_key;
+                  INSERT INTO t VALUES (1, 'a', 'b', 0)";
+    let mut fixture = Fixture::new("one_key", tables);
+    fixture.client.create_source("src", &["t"], "key_format => '{table}.{pk}'");
+    fixture.client.finish_backfills();
+    let rest =
+        keys_of(&mut fixture, &["UPDATE t SET v = 1", "UPDATE t SET id = 2", "DELETE FROM t"]);
+    assert_eq!(rest, ["t.b,a"; 3]);
+    let read = "SELECT key FROM sequin_stream.s WHERE data->>'action' = 'read'";
+    assert_eq!(fixture.client.texts(read), ["t.b,a"]);
+}
+
+fn a_key_is_that_of_the_moment_whatever_was_altered_since() {
+    let tables =
+        "CREATE TABLE t (id int PRIMARY KEY, e text NOT NULL UNIQUE, f text NOT NULL UNIQUE)";
+    let mut fixture = fixture("key_moment", tables, "{table}.{pk}");
+    let client = &mut fixture.client;
+    let before = client.last_seq();
+    client.batch_execute("SELECT sequin.pause_source('src')").unwrap();
+    // All of it is decoded when nothing of it is true any more.
+    for statements in [
+        "INSERT INTO t VALUES (1, 'e', 'f'); UPDATE t SET f = 'g'",
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_e_key; UPDATE t SET f = 'h';
+         ALTER TABLE t REPLICA IDENTITY USING INDEX t_f_key; UPDATE t SET id = 3",
+        "ALTER TABLE t RENAME f TO ff; ALTER TABLE t REPLICA IDENTITY DEFAULT; DELETE FROM t",
+        "ALTER TABLE t DROP id, ADD PRIMARY KEY (e); INSERT INTO t VALUES ('x', 'y'); DROP TABLE t",
+    ] {
+        client.batch_execute(&format!("BEGIN; {statements}; COMMIT")).unwrap();
+    }
+    client.batch_execute("SELECT sequin.resume_source('src')").unwrap();
+    client.catch_up();
+    let keys = "WHERE data->'metadata'->>'table' = 't' ORDER BY seq";
+    let keys = format!("SELECT key FROM sequin_stream.s {keys}");
+    assert_eq!(client.texts(&keys), ["t.1", "t.1", "t.e", "t.h", "t.3", "t.x"]);
+    assert_eq!(before, 0);
 }

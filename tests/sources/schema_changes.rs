@@ -15,7 +15,11 @@ pub fn tests() -> Vec<Trial> {
         a_renamed_table_is_captured_under_its_new_name,
         a_table_can_be_moved_to_another_schema,
         quoted_names_are_kept,
+        a_renamed_schema_holds_from_its_commit_on,
         generated_columns_are_in_the_record,
+        generated_columns_are_what_was_stored,
+        fields_of_composite_types_are_those_of_their_time,
+        what_could_not_be_written_at_once_is_of_its_time,
         a_table_that_gets_another_key_is_keyed_by_it,
         a_table_that_is_dropped_disturbs_no_other,
         an_added_table_is_captured_from_then_on,
@@ -252,4 +256,129 @@ fn an_added_table_is_captured_from_then_on() {
     let got =
         client.messages_of(&["INSERT INTO u VALUES (2, 2)", add, "INSERT INTO u VALUES (3, 3)"]);
     assert_eq!(got, [r#"insert u {"a": 3, "id": 3}"#]);
+}
+
+fn a_renamed_schema_holds_from_its_commit_on() {
+    let tables = "CREATE SCHEMA one; CREATE TABLE one.t (id int PRIMARY KEY, v int)";
+    let mut fixture = Fixture::capturing("renamed_schema", tables, &["one.t"]);
+    let client = &mut fixture.client;
+    client.messages_of(&[
+        "INSERT INTO one.t VALUES (1)",
+        "ALTER SCHEMA one RENAME TO two",
+        "UPDATE two.t SET v = 1",
+        "BEGIN; UPDATE two.t SET v = 2; ALTER SCHEMA two RENAME TO three; UPDATE three.t SET v = 3; COMMIT",
+        "DELETE FROM three.t",
+    ]);
+    let names = "SELECT key || ' ' || (data->'metadata'->>'schema') FROM sequin_stream.s
+                 WHERE data->'metadata'->>'table' = 't' ORDER BY seq";
+    assert_eq!(
+        client.texts(names),
+        ["one.t.1 one", "two.t.1 two", "two.t.1 two", "three.t.1 three", "three.t.1 three"]
+    );
+}
+
+/// Not computed anew: their functions may need a search_path, fail, or be others by now.
+fn generated_columns_are_what_was_stored() {
+    let table = "CREATE SCHEMA lib;
+        CREATE FUNCTION lib.twice(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2 * n';
+        CREATE FUNCTION quad(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN twice(twice(n)); END';
+        CREATE FUNCTION size(v text) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN length(v); END';
+        CREATE TABLE t (id int PRIMARY KEY, n int, v text,
+            a int GENERATED ALWAYS AS (n + 1) STORED, q int GENERATED ALWAYS AS (quad(n)) STORED,
+            l int GENERATED ALWAYS AS (size(v)) STORED, c text GENERATED ALWAYS AS (v || '!') STORED);
+        ALTER TABLE t ALTER v SET STORAGE EXTERNAL, ALTER c SET STORAGE EXTERNAL";
+    let mut fixture = Fixture::capturing("generated_stored", table, &["t"]);
+    let client = &mut fixture.client;
+    client.batch_execute("SELECT sequin.pause_source('src')").unwrap();
+    client
+        .batch_execute(
+            "SET search_path = public, lib;
+             INSERT INTO t VALUES (1, 1, 'v'), (2, 2, repeat('x', 5000));
+             UPDATE t SET n = 3 WHERE id = 2;
+             UPDATE t SET n = 4 WHERE id = 2;
+             ALTER TABLE t REPLICA IDENTITY FULL;
+             DELETE FROM t WHERE id = 1;
+             CREATE OR REPLACE FUNCTION lib.twice(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 3 * n';
+             ALTER TABLE t DROP a; ALTER TABLE t RENAME l TO len; ALTER TABLE t RENAME v TO w;
+             ALTER TABLE t RENAME n TO v; DELETE FROM t; RESET search_path",
+        )
+        .unwrap();
+    client.batch_execute("SELECT sequin.resume_source('src')").unwrap();
+    client.catch_up();
+    let short = "SELECT concat_ws(' ', data->>'action',
+                        (SELECT jsonb_object_agg(name, CASE WHEN length(v) < 100 THEN v ELSE length(v)::text END)
+                         FROM jsonb_each_text(data->'record') r (name, v)), data->'metadata'->>'unchanged')
+                 FROM sequin_stream.s WHERE data->'metadata'->>'table' = 't' ORDER BY seq";
+    assert_eq!(
+        client.texts(short),
+        [
+            r#"insert {"a": "2", "c": "v!", "l": "1", "n": "1", "q": "4", "v": "v", "id": "1"}"#,
+            r#"insert {"a": "3", "c": "5001", "l": "5000", "n": "2", "q": "8", "v": "5000", "id": "2"}"#,
+            r#"update {"a": "4", "l": "5000", "n": "3", "q": "12", "id": "2"} ["v", "c"]"#,
+            r#"update {"a": "5", "l": "5000", "n": "4", "q": "16", "id": "2"} ["v", "c"]"#,
+            r#"delete {"a": "2", "c": "v!", "l": "1", "n": "1", "q": "4", "v": "v", "id": "1"}"#,
+            r#"delete {"c": "5001", "q": "16", "v": "4", "w": "5000", "id": "2", "len": "5000"}"#,
+        ]
+    );
+}
+
+fn fields_of_composite_types_are_those_of_their_time() {
+    let table = "CREATE TYPE pair AS (x int, y text); CREATE DOMAIN pairs AS pair[];
+                 CREATE TABLE t (id int PRIMARY KEY, p pair, l pairs)";
+    let mut fixture = Fixture::capturing("composites", table, &["t"]);
+    let client = &mut fixture.client;
+    let insert = |n, p| format!("INSERT INTO t VALUES ({n}, {p}, ARRAY[{p}]::pair[])");
+    client.batch_execute(&insert(1, "row(1, 'a')")).unwrap();
+    client.catch_up();
+    client.batch_execute("SELECT sequin.pause_source('src')").unwrap();
+    for statement in [
+        &format!("BEGIN; {}", insert(2, "row(2, 'b')")),
+        "ALTER TYPE pair RENAME ATTRIBUTE x TO z",
+        &insert(3, "row(3, 'c')"),
+        "ALTER TYPE pair DROP ATTRIBUTE y",
+        "ALTER TYPE pair ADD ATTRIBUTE w text",
+        &format!("{}; COMMIT", insert(4, "row(4, 'd')")),
+        "ALTER TYPE pair RENAME ATTRIBUTE w TO x",
+        "UPDATE t SET id = 5 WHERE id = 4",
+        "DROP TABLE t; DROP TYPE pair CASCADE",
+    ] {
+        client.batch_execute(statement).unwrap();
+    }
+    client.batch_execute("SELECT sequin.resume_source('src')").unwrap();
+    let got: Vec<String> = client.messages_after(0);
+    assert_eq!(
+        got,
+        [
+            r#"insert t {"l": [{"x": 1, "y": "a"}], "p": {"x": 1, "y": "a"}, "id": 1}"#,
+            r#"insert t {"l": [{"x": 2, "y": "b"}], "p": {"x": 2, "y": "b"}, "id": 2}"#,
+            r#"insert t {"l": [{"y": "c", "z": 3}], "p": {"y": "c", "z": 3}, "id": 3}"#,
+            r#"insert t {"l": [{"w": "d", "z": 4}], "p": {"w": "d", "z": 4}, "id": 4}"#,
+            r#"update t {"l": [{"x": "d", "z": 4}], "p": {"x": "d", "z": 4}, "id": 5} {"id": 4}"#,
+        ]
+    );
+}
+
+/// The same messages are read again then, from before the table was altered.
+fn what_could_not_be_written_at_once_is_of_its_time() {
+    let mut fixture = Fixture::capturing("written_later", TABLE, &["t"]);
+    let client = &mut fixture.client;
+    client.messages_of(&["INSERT INTO t VALUES (1, 1)"]);
+    let mut other = fixture.database.connect();
+    other.batch_execute("BEGIN; LOCK TABLE sequin_stream.s IN ACCESS EXCLUSIVE MODE").unwrap();
+    let client = &mut fixture.client;
+    client
+        .batch_execute(
+            "BEGIN; UPDATE t SET a = 2; ALTER TABLE t RENAME a TO b; UPDATE t SET b = 3; COMMIT",
+        )
+        .unwrap();
+    client.wait_for("it could not be written", |client| !client.status("src").1.is_empty());
+    other.batch_execute("COMMIT").unwrap();
+    assert_eq!(
+        client.messages_after(0),
+        [
+            r#"insert t {"a": 1, "id": 1}"#,
+            r#"update t {"a": 2, "id": 1}"#,
+            r#"update t {"b": 3, "id": 1}"#,
+        ]
+    );
 }

@@ -132,16 +132,13 @@ fn composites_are_objects() {
 }
 
 #[test]
-fn a_composite_with_other_fields_than_its_type_says_so() {
+fn a_composite_with_more_fields_than_its_type_becomes_a_string() {
     let types = types();
     let mut out = String::new();
     let mut cast = |_: u32, _: &str| -> Result<String, Infallible> { Ok(String::new()) };
     let Ok(()) = write(&mut out, &types, PAIR, "(1,x)", &mut cast);
-    assert!(!types.outdated());
     let Ok(()) = write(&mut out, &types, PAIR, "(1)", &mut cast);
-    assert!(types.outdated());
     let Ok(()) = write(&mut out, &types, PAIR, "(1,x,y)", &mut cast);
-    assert!(types.outdated());
     assert_eq!(out, r#"{"n":1,"a \"b\"":"x"}{"n":1,"a \"b\"":null}"(1,x,y)""#);
 }
 

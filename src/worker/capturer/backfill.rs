@@ -204,9 +204,8 @@ impl Backfill {
         }
         let Some(running) = &mut self.running else { return Ok(()) };
         let id = running.job.id;
-        if running.types.outdated() {
-            running.types.forget();
-        }
+        // A composite type may have been altered since the last chunk.
+        running.types = Types::default();
         let attempt = process::patient_transaction(|| {
             let Running { job, target, types, rows, .. } = running;
             chunk::read(&self.publication, source, (job, types, *rows), target)

@@ -102,6 +102,6 @@ fn described(target: &Target, source: &message::Source) -> Table {
         identity: Identity::Default,
         columns: columns.collect(),
     };
-    let pk: Vec<&str> = target.facts.pk.iter().map(String::as_str).collect();
-    Table::new(source, &relation, &pk)
+    let key: Vec<&str> = target.facts.key.iter().map(String::as_str).collect();
+    Table::new(source, &relation, &key)
 }

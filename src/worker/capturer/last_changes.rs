@@ -1,7 +1,8 @@
 //! Which change of a transaction is the last of a row.
 
-use super::relations::Relations;
-use crate::capture::message::Change;
+use super::relations::{self, Relations};
+use crate::capture::decoded::{self, Decoded};
+use crate::capture::message::{Change, Source, Table};
 use crate::capture::pgoutput;
 use crate::pg::spool::Messages;
 use std::collections::HashMap;
@@ -20,47 +21,84 @@ impl<'a> LastChanges<'a> {
     /// Its index. Looked through on the first question: most rounds have none.
     pub fn of(
         &mut self,
+        source: &Source,
         relations: &Relations,
         ordinal: i64,
         relation: u32,
         pk: &[&str],
     ) -> Option<u64> {
         if let Some(messages) = self.messages.take() {
-            self.look_through(relations, messages);
+            self.look_through(source, relations, messages);
         }
         let pk = pk.iter().map(|&value| value.into()).collect();
         self.found.get(&(ordinal, relation, pk)).copied()
     }
 
-    fn look_through(&mut self, relations: &Relations, messages: Messages) {
+    fn look_through(&mut self, source: &Source, relations: &Relations, messages: Messages) {
         use pgoutput::Message::*;
         let (mut ordinal, mut changes) = (0, 0);
-        for message in messages.filter_map(|bytes| pgoutput::parse(bytes).ok()) {
+        let mut tables = Tables { source, relations, said: HashMap::new(), known: HashMap::new() };
+        for message in messages.filter_map(|bytes| decoded::parse(bytes).ok()) {
+            let (message, generated) = match message {
+                Decoded::Described(described) => {
+                    tables.describe(&described);
+                    continue;
+                }
+                Decoded::Message(message, generated) => (message, generated),
+            };
             match &message {
                 Begin { .. } => (ordinal, changes) = (ordinal + 1, 0),
                 Truncate { relations } => changes += relations.len() as u64,
                 Insert { .. } | Update { .. } | Delete { .. } => changes += 1,
                 _ => {}
             }
-            // Rounds count transactions from 0.
-            let at = (ordinal - 1, changes);
-            match &message {
-                Insert { relation, new } => {
-                    self.note(relations, at, *relation, Change::Insert { new });
+            let mut message = message;
+            let oid = match message {
+                Insert { relation, .. } | Update { relation, .. } => relation,
+                Relation(relation) => {
+                    tables.said.insert(relation.oid, relation);
+                    continue;
                 }
-                Update { relation, old, new } => {
-                    self.note(relations, at, *relation, Change::Update { old: old.as_ref(), new });
-                }
-                _ => {}
+                _ => continue,
+            };
+            let Some(table) = tables.get(oid) else { continue };
+            generated.iter().for_each(|generated| generated.complete(table, &mut message));
+            let change = match &message {
+                Insert { new, .. } => Change::Insert { new },
+                Update { old, new, .. } => Change::Update { old: old.as_ref(), new },
+                _ => continue,
+            };
+            if let Some(pk) = table.new_values(change, &table.pk) {
+                let pk = pk.into_iter().map(Into::into).collect();
+                // Rounds count transactions from 0.
+                self.found.insert((ordinal - 1, oid, pk), changes);
             }
         }
     }
+}
 
-    fn note(&mut self, relations: &Relations, at: (i64, u64), relation: u32, change: Change) {
-        let Some(known) = relations.get(relation) else { return };
-        if let Some(pk) = known.table.new_values(change, &known.table.pk) {
-            let pk = pk.into_iter().map(Into::into).collect();
-            self.found.insert((at.0, relation, pk), at.1);
-        }
+/// The tables as they are where the look through the messages has come to.
+struct Tables<'a> {
+    source: &'a Source,
+    relations: &'a Relations,
+    said: HashMap<u32, pgoutput::Relation<'a>>,
+    known: HashMap<u32, Table>,
+}
+
+impl Tables<'_> {
+    fn describe(&mut self, described: &decoded::Described) {
+        let table = match self.said.get(&described.relation) {
+            Some(relation) => relations::table(self.source, relation.clone(), described),
+            None => match self.relations.table(self.source, described) {
+                Ok(table) => table,
+                Err(_) => return,
+            },
+        };
+        self.known.insert(described.relation, table);
+    }
+
+    fn get(&self, oid: u32) -> Option<&Table> {
+        let before = || self.relations.get(oid).ok().flatten().map(|known| &known.table);
+        self.known.get(&oid).or_else(before)
     }
 }

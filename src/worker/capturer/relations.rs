@@ -1,13 +1,15 @@
-//! The tables of a source, as the decoded WAL describes them, and what the catalogs add to that.
+//! The tables of a source, as they were when the changes were made that are being written.
 
+use crate::capture::decoded::Described;
 use crate::capture::message::{Change, Source, Table};
-use crate::capture::pgoutput::{Old, Relation};
+use crate::capture::pgoutput::{self, Relation};
 use crate::capture::types::Types;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::{memory, spi};
-use crate::store::tables::{self, Facts};
+use crate::store::tables;
 use crate::store::types;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Schemas whose tables are never captured: messages would make messages without end.
 const OWN_SCHEMAS: [&str; 2] = ["sequin", "sequin_stream"];
@@ -15,92 +17,116 @@ const OWN_SCHEMAS: [&str; 2] = ["sequin", "sequin_stream"];
 /// A table that is captured.
 pub struct Known {
     pub table: Table,
-    /// `None` for a table that was dropped meanwhile.
-    pub facts: Option<Facts>,
+    pub types: Types,
+    oid: u32,
+    /// The number and the type of each of the table's columns.
+    numbers: Vec<(i16, u32)>,
     /// The columns by which a backfill knows rows.
     pub key: Option<Vec<usize>>,
 }
 
-/// All tables that have been described.
-#[derive(Default)]
+/// All tables that have been described. A copy costs little: what can't be written is read again with what was known
+/// before.
+#[derive(Default, Clone)]
 pub struct Relations {
+    /// pgoutput's last message about each.
+    relations: HashMap<u32, Rc<[u8]>>,
     /// `None` for one that is not captured.
-    known: HashMap<u32, Option<Known>>,
-    pub types: Types,
+    known: HashMap<u32, Option<Rc<Known>>>,
 }
 
 impl Relations {
+    /// Takes in what pgoutput says of a table. The decoder's description of it follows before its next change.
+    pub fn relation(&mut self, oid: u32, message: &[u8]) {
+        self.relations.insert(oid, message.into());
+    }
+
     /// Takes in a description of a table.
-    pub fn describe(&mut self, source: &Source, relation: &Relation) -> Result<()> {
-        if OWN_SCHEMAS.contains(&relation.schema) {
-            self.known.insert(relation.oid, None);
-            return Ok(());
-        }
-        let facts = tables::describe(relation.oid)?;
-        let pk: Vec<&str> = facts.iter().flat_map(|facts| &facts.pk).map(String::as_str).collect();
-        let table = Table::new(source, relation, &pk);
-        types::load(&mut self.types, &table.type_oids().collect::<Vec<_>>())?;
-        let key: Vec<&str> = facts.iter().flat_map(|f| &f.key).map(String::as_str).collect();
-        let key = table.positions(&key).filter(|columns| !columns.is_empty());
-        self.known.insert(relation.oid, Some(Known { table, facts, key }));
+    pub fn describe(&mut self, source: &Source, described: &Described) -> Result<()> {
+        let table = if OWN_SCHEMAS.contains(&described.schema) {
+            None
+        } else {
+            let table = self.table(source, described)?;
+            let mut known = Types::default();
+            let mut wanted = described.types(&mut known);
+            wanted.extend(table.type_oids());
+            types::load(&mut known, &wanted)?;
+            Some(Rc::new(Known::new(table, known, described)))
+        };
+        self.known.insert(described.relation, table);
         Ok(())
     }
 
-    /// Reads all types again if a value did not fit what was known of its type: a composite type that was altered,
-    /// of which the tables that use it hear nothing. True if so.
-    pub fn refresh_types(&mut self) -> Result<bool> {
-        if !self.types.outdated() {
-            return Ok(false);
+    /// The table alone, without what only catalogs can tell.
+    pub fn table(&self, source: &Source, described: &Described) -> Result<Table> {
+        let malformed = |what: &str| Error::Internal(format!("a table was described {what}"));
+        let message = self.relations.get(&described.relation);
+        let message = message.ok_or_else(|| malformed("before pgoutput did"))?;
+        match pgoutput::parse(message) {
+            Ok(pgoutput::Message::Relation(relation)) => Ok(table(source, relation, described)),
+            _ => Err(malformed("by what is no description")),
         }
-        let tables = self.known.values().flatten().map(|known| &known.table);
-        let wanted: Vec<u32> = tables.flat_map(|table| table.type_oids()).collect();
-        self.types.forget();
-        types::load(&mut self.types, &wanted)?;
-        Ok(true)
     }
 
-    pub fn get(&self, oid: u32) -> Option<&Known> {
-        self.known.get(&oid)?.as_ref()
+    /// `None` for one that is not captured.
+    pub fn get(&self, oid: u32) -> Result<Option<&Rc<Known>>> {
+        match self.known.get(&oid) {
+            Some(known) => Ok(known.as_ref()),
+            None => Err(Error::Internal(format!("table {oid} has not been described"))),
+        }
     }
 }
 
+/// The table whose changes follow.
+pub fn table<'a>(
+    source: &Source,
+    mut relation: Relation<'a>,
+    described: &'a Described<'a>,
+) -> Table {
+    described.complete(&mut relation);
+    Table::new(source, &relation, &described.key)
+}
+
 impl Known {
+    fn new(table: Table, types: Types, described: &Described) -> Known {
+        let number = |name: &String| {
+            let column = described.columns.iter().find(|column| column.name == name);
+            column.map_or((0, 0), |column| (column.number, column.type_oid))
+        };
+        let numbers = table.columns.iter().map(|column| number(&column.name)).collect();
+        let key = Some(table.pk.clone()).filter(|columns| !columns.is_empty());
+        Known { table, types, oid: described.relation, numbers, key }
+    }
+
     /// Values that WAL doesn't have since they did not change, if the row is still as this transaction has made it.
     /// The caller knows that the transaction does not change the row again.
     pub fn look_up(&self, change: Change, columns: &[usize], xid: u32) -> Vec<(usize, String)> {
-        let Some(facts) = &self.facts else { return Vec::new() };
-        let Some(pk) = self.table.new_values(change, &self.table.pk) else { return Vec::new() };
+        let pk = &self.table.pk;
+        let Some(values) = self.table.new_values(change, pk) else { return Vec::new() };
         if pk.is_empty() {
             return Vec::new();
         }
-        let names: Vec<&str> =
-            columns.iter().map(|&column| self.table.columns[column].name.as_str()).collect();
-        // The table may have changed since: then this fails, and the values stay unknown.
+        // Whatever the table has become since: what isn't certain stays unknown.
         let found = memory::scoped(|| {
-            spi::in_savepoint(|| tables::current_values(facts, &pk, xid, &names))
+            spi::in_savepoint(|| {
+                let Some(facts) = tables::describe(self.oid)? else { return Ok(None) };
+                let is_there = |&column: &usize| {
+                    let (number, type_oid) = self.numbers[column];
+                    facts.has(&self.table.columns[column].name, number, type_oid)
+                };
+                if !pk.iter().chain(columns).all(is_there) {
+                    return Ok(None);
+                }
+                let name = |&column: &usize| self.table.columns[column].name.clone();
+                let key: Vec<String> = pk.iter().map(name).collect();
+                let names = columns.iter().map(|&n| self.table.columns[n].name.as_str());
+                let names: Vec<&str> = names.collect();
+                tables::current_values(&facts, &key, &values, xid, &names)
+            })
         });
         match found {
             Ok(Some(values)) => columns.iter().copied().zip(values).collect(),
             _ => Vec::new(),
         }
-    }
-
-    /// True if the row has columns that are computed from others, and that WAL leaves out.
-    pub fn has_generated(&self, change: Change) -> bool {
-        let is_whole = match change {
-            Change::Insert { .. } | Change::Update { .. } => true,
-            Change::Delete { old: Old::Full(_) } => true,
-            Change::Delete { .. } | Change::Truncate => false,
-        };
-        is_whole && self.facts.as_ref().is_some_and(|facts| !facts.generated.is_empty())
-    }
-
-    /// Generated columns of a message's record, from the rest of it.
-    pub fn generated(&self, data: &str) -> Vec<(String, String)> {
-        let Some(facts) = &self.facts else { return Vec::new() };
-        let found = memory::scoped(|| spi::in_savepoint(|| tables::generated_values(facts, data)));
-        let mut found = found.unwrap_or_default();
-        found.retain(|(name, _)| self.table.columns.iter().all(|column| column.name != *name));
-        found
     }
 }

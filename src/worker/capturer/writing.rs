@@ -3,7 +3,7 @@
 use super::backfill::Backfill;
 use super::last_changes::LastChanges;
 use super::relations::{Known, Relations};
-use crate::capture::json::Caster;
+use crate::capture::decoded::{self, Decoded, Generated};
 use crate::capture::message::{self, Change, Lookup, Message, Transaction};
 use crate::capture::pgoutput;
 use crate::error::{Error, Result};
@@ -90,9 +90,15 @@ impl Writer {
         if spool.len() == 0 && !self.unsaved {
             return Ok(());
         }
-        self.in_transaction(|writer, progress| {
+        let before = self.relations.clone();
+        let written = self.in_transaction(|writer, progress| {
             role::as_role(writer.owner, || writer.write_changes(spool, backfill, progress))
-        })
+        });
+        if written.is_err() {
+            // All is read again, from before what it says of tables.
+            self.relations = before;
+        }
+        written
     }
 
     /// Has what `f` writes committed together with the progress that it makes.
@@ -176,8 +182,14 @@ impl Each<'_, '_> {
         last: Option<&mut LastChanges>,
     ) -> Result<()> {
         use pgoutput::Message::*;
-        let decoded = pgoutput::parse(bytes).map_err(|e| Error::Internal(e.to_string()))?;
-        match (decoded, place) {
+        let decoded = decoded::parse(bytes).map_err(|e| Error::Internal(e.to_string()))?;
+        let (message, generated) = match decoded {
+            Decoded::Described(described) => {
+                return self.relations.describe(self.source, &described);
+            }
+            Decoded::Message(message, generated) => (message, generated),
+        };
+        match (self.complete(message, generated)?, place) {
             (Begin { commit_lsn, commit_time, xid }, place) => {
                 let ordinal = place.as_ref().map_or(0, |place| place.ordinal + 1);
                 *place = Some(Place {
@@ -198,7 +210,10 @@ impl Each<'_, '_> {
                 }
                 Ok(())
             }
-            (Relation(relation), _) => self.relations.describe(self.source, &relation),
+            (Relation(relation), _) => {
+                self.relations.relation(relation.oid, bytes);
+                Ok(())
+            }
             (Insert { relation, new }, Some(place)) => {
                 self.change(relation, Change::Insert { new: &new }, place, last)
             }
@@ -216,6 +231,24 @@ impl Each<'_, '_> {
         }
     }
 
+    /// Puts the values of generated columns into the rows of a change.
+    fn complete<'c>(
+        &self,
+        mut message: pgoutput::Message<'c>,
+        generated: Option<Generated<'c>>,
+    ) -> Result<pgoutput::Message<'c>> {
+        use pgoutput::Message::*;
+        if let (
+            Some(generated),
+            Insert { relation, .. } | Update { relation, .. } | Delete { relation, .. },
+        ) = (generated, &message)
+            && let Some(known) = self.relations.get(*relation)?
+        {
+            generated.complete(&known.table, &mut message);
+        }
+        Ok(message)
+    }
+
     fn change(
         &mut self,
         relation: u32,
@@ -224,63 +257,49 @@ impl Each<'_, '_> {
         last: Option<&mut LastChanges>,
     ) -> Result<()> {
         place.changes += 1;
-        let Some(known) = self.relations.get(relation) else { return Ok(()) };
+        let Some(known) = self.relations.get(relation)? else { return Ok(()) };
         if place.skipped {
             return Ok(());
         }
         self.backfill.changed(relation, known, change, place.xid);
-        let filled = fill(known, relation, change, place, last, self.relations);
-        let mut message = self.made(known, change, place, &filled)?;
-        if self.relations.refresh_types()? {
-            let Some(known) = self.relations.get(relation) else { return Ok(()) };
-            message = self.made(known, change, place, &filled)?;
-        }
+        let filled = self.fill(known, relation, change, place, last);
+        let cast = &mut |oid: u32, text: &str| -> Result<String> {
+            memory::scoped(|| tables::to_json(oid, text))
+        };
+        let lookup = Lookup { filled: &filled };
+        let message = known.table.message(
+            &known.types,
+            &place.transaction,
+            place.index,
+            change,
+            &lookup,
+            cast,
+        )?;
         place.index += 1;
         self.batch.push(message)
     }
 
-    fn made(
+    /// Values of a new row that WAL does not have, as far as the table can tell for certain.
+    fn fill(
         &self,
         known: &Known,
+        relation: u32,
         change: Change,
-        place: &Place,
-        filled: &[(usize, String)],
-    ) -> Result<Message> {
-        let cast = &mut |oid: u32, text: &str| -> Result<String> {
-            memory::scoped(|| tables::to_json(oid, text))
-        };
-        let make = |generated: &[(String, String)], cast: &mut Caster<Error>| {
-            let lookup = Lookup { filled, generated };
-            let (types, transaction) = (&self.relations.types, &place.transaction);
-            known.table.message(types, transaction, place.index, change, &lookup, cast)
-        };
-        let message = make(&[], cast)?;
-        match known.has_generated(change) {
-            true => make(&known.generated(&message.data), cast),
-            false => Ok(message),
+        place: &mut Place,
+        last: Option<&mut LastChanges>,
+    ) -> Vec<(usize, String)> {
+        let missing = known.table.unfilled(change);
+        let Some(last) = last.filter(|_| !missing.is_empty()) else { return Vec::new() };
+        let Some(pk) = known.table.new_values(change, &known.table.pk) else { return Vec::new() };
+        let changes = last.of(self.source, self.relations, place.ordinal, relation, &pk);
+        if changes != Some(place.changes) {
+            return Vec::new();
         }
-    }
-}
-
-/// Values of a new row that WAL does not have, as far as the table can tell for certain.
-fn fill(
-    known: &Known,
-    relation: u32,
-    change: Change,
-    place: &mut Place,
-    last: Option<&mut LastChanges>,
-    relations: &Relations,
-) -> Vec<(usize, String)> {
-    let missing = known.table.unfilled(change);
-    let Some(last) = last.filter(|_| !missing.is_empty()) else { return Vec::new() };
-    let Some(pk) = known.table.new_values(change, &known.table.pk) else { return Vec::new() };
-    if last.of(relations, place.ordinal, relation, &pk) != Some(place.changes) {
-        return Vec::new();
-    }
-    let xid = place.xid;
-    match *place.visible.get_or_insert_with(|| transactions::wait_for_end(xid, PATIENCE)) {
-        true => known.look_up(change, &missing, xid),
-        false => Vec::new(),
+        let xid = place.xid;
+        match *place.visible.get_or_insert_with(|| transactions::wait_for_end(xid, PATIENCE)) {
+            true => known.look_up(change, &missing, xid),
+            false => Vec::new(),
+        }
     }
 }
 
