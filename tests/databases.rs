@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Trial> {
         idle_workers_hold_nothing,
         workers_follow_the_extension,
         a_launcher_that_is_terminated_comes_back,
+        a_database_that_accepts_no_connections_is_served_as_soon_as_it_does,
         without_preload_the_error_says_what_to_do,
         a_database_that_is_not_in_utf8_is_refused,
         dump_and_restore_keep_messages_and_acks,
@@ -190,6 +191,29 @@ fn a_launcher_that_is_terminated_comes_back() {
     wait_until("it delivers", seconds(20), || {
         seqs(&client.receive("c", 100, seconds(1))).contains(&seq)
     });
+}
+
+/// A dispatcher would be started again and again, in vain, and later and later.
+fn a_database_that_accepts_no_connections_is_served_as_soon_as_it_does() {
+    let database = database("closed");
+    let (mut client, mut admin) = (database.connect(), shared_cluster().connect("postgres"));
+    client.create("s", "c", "");
+    let seq = client.publish("s", "a", "1");
+    let pid = client.number(
+        "SELECT pid::bigint FROM sequin.workers
+         WHERE process = 'dispatcher' AND database = current_database()",
+    );
+    admin.batch_execute("ALTER DATABASE closed ALLOW_CONNECTIONS false").unwrap();
+    admin.terminate(i32::try_from(pid).unwrap());
+    let is_left_alone = "SELECT count(*) FROM sequin.workers
+                         WHERE process = 'dispatcher' AND database = current_database()
+                           AND pid IS NULL AND last_error LIKE '%accepts no connections%'";
+    wait_until("it is left alone", seconds(10), || client.number(is_left_alone) == 1);
+    admin.batch_execute("ALTER DATABASE closed ALLOW_CONNECTIONS true").unwrap();
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [seq]);
+    let log = std::fs::read_to_string(shared_cluster().log()).unwrap();
+    let refused = "database \"closed\" is not currently accepting connections";
+    assert!(!log.contains(refused), "it was tried all the same");
 }
 
 fn without_preload_the_error_says_what_to_do() {

@@ -1,6 +1,7 @@
 //! Asking the dispatcher: post, sleep on the latch, take the answer.
 
 use super::mailbox::{Answer, Request};
+use super::shmem::segment;
 use super::{catalog, scan, session};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -74,7 +75,7 @@ fn ask(request: &Request) -> Result<Answer> {
             }
             CHECK_EVERY
         } else {
-            if missing_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            if missing_since.get_or_insert_with(miss_dispatcher).elapsed() > PATIENCE {
                 return Err(Error::NoDispatcher(database.dispatcher.error()));
             }
             LOOK_EVERY
@@ -82,6 +83,14 @@ fn ask(request: &Request) -> Result<Answer> {
         sleep(pause);
         pgrx::check_for_interrupts!();
     }
+}
+
+/// There is no dispatcher: the launcher may have left the database alone, and can start one now. Returns since when.
+fn miss_dispatcher() -> Instant {
+    if let Some(segment) = segment() {
+        segment.launcher.wake();
+    }
+    Instant::now()
 }
 
 /// How long a session looks for its answer, and the dispatcher for its next request, before they sleep: the other one is

@@ -180,6 +180,24 @@ pub fn database_name(database: pg_sys::Oid) -> Option<String> {
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
+/// Whether one can connect to a database; `None` if there is none of that OID.
+pub fn accepts_connections(database: pg_sys::Oid) -> Option<bool> {
+    /// DROP DATABASE has failed halfway (DATCONNLIMIT_INVALID_DB in catalog/pg_database.h).
+    const INVALID: i32 = -2;
+    let cache = pg_sys::SysCacheIdentifier::DATABASEOID.cast_signed();
+    // SAFETY: a cache by OID; its entry, a row of pg_database, is released when it has been read.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(database));
+        if tuple.is_null() {
+            return None;
+        }
+        let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+        let accepts = form.datallowconn && form.datconnlimit != INVALID;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(accepts)
+    }
+}
+
 /// Locks a table for reading if nobody holds it exclusively; the transaction's end unlocks it.
 pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
     // SAFETY: takes a lock without waiting.

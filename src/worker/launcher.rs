@@ -98,6 +98,11 @@ fn database_name(database: Oid) -> Result<Option<String>, String> {
     process::transaction(|| Ok(catalog::database_name(database)))
 }
 
+/// False for a database whose workers would be refused, each with a FATAL error in the server's log.
+fn accepts_connections(database: Oid) -> bool {
+    process::transaction(|| Ok(catalog::accepts_connections(database))) != Ok(Some(false))
+}
+
 /// Starts the dispatchers that are wanted and not running. Returns when to try again, if anything failed.
 fn start_dispatchers(segment: &'static Segment, attempts: &mut Attempts) -> Option<Duration> {
     let mut again: Option<Duration> = None;
@@ -155,6 +160,11 @@ impl Attempts {
         start: impl FnOnce(&str) -> Result<(), String>,
         gone: impl FnOnce(),
     ) -> Duration {
+        if !accepts_connections(database) {
+            // Who asks for the dispatcher when it does again wakes the launcher.
+            status.set_error("the database accepts no connections");
+            return LOOK_EVERY;
+        }
         let rest = self.due(job, status, database);
         if !rest.is_zero() {
             return rest;
