@@ -37,7 +37,7 @@ NULL: name, index_keys and one_message_per_key may not be NULL.
 The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
 as you like; do not change seq, nor name it yourself in INSERT or COPY: who names one that consumers have passed is not
 delivered, and nobody is told. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
-messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, SET UNLOGGED, dropped columns, a restore
+messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, a crash after SET UNLOGGED, dropped columns, a restore
 without the sequence) receive fails with 55000, which says what was found: see sequin.repair_stream().
 Takes effect at commit.
 Right: CREATE on schema sequin_stream.

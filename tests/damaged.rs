@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, answer_to_waiter, millis, seconds, seqs, sqlstate};
-use crate::cluster::{Database, succeed, wait_until};
+use crate::cluster::{Cluster, Database, succeed, wait_until};
 use crate::harness::{database, trials};
 
 pub fn tests() -> Vec<Trial> {
@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Trial> {
         a_sequence_of_a_stream_is_not_restarted,
         a_copy_without_its_messages_and_sequences_says_so_and_is_repaired,
         what_lost_a_column_says_so,
+        an_unlogged_stream_works_until_a_crash_that_is_told_of,
         a_stream_that_is_fine_is_repaired_without_a_word,
         a_dump_of_schemas_only_restores_streams_that_work,
         a_dump_of_schemas_only_takes_the_data_later,
@@ -84,7 +85,6 @@ fn a_receiver_is_told_at_once_of_what_an_owner_has_done_to_its_stream() {
         "ALTER TABLE sequin_stream.s DISABLE TRIGGER ALL",
         "ALTER TABLE sequin_stream.s ENABLE TRIGGER on_publish",
         "DROP TRIGGER on_publish ON sequin_stream.s",
-        "ALTER TABLE sequin_stream.s SET UNLOGGED",
         "ALTER TABLE sequin_stream.s DROP CONSTRAINT s_pkey",
         "ALTER TABLE sequin_stream.s ALTER seq DROP IDENTITY",
     ] {
@@ -244,4 +244,20 @@ fn a_dump_of_schemas_only_takes_the_data_later() {
     let mut client = copy.connect();
     let next = client.publish("s", "b", "1");
     assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq, next]);
+}
+
+fn an_unlogged_stream_works_until_a_crash_that_is_told_of() {
+    let cluster = Cluster::start();
+    let database = cluster.database("damaged_unlogged");
+    let mut client = database.connect();
+    prepare(&mut client);
+    client.batch_execute("ALTER TABLE sequin_stream.s SET UNLOGGED").unwrap();
+    let seq = client.publish("s", "a", "1");
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [seq]);
+    client.publish("s", "b", "1");
+    cluster.kill_9();
+    cluster.boot();
+    let mut client = database.connect();
+    assert_damaged(client.try_receive("c", 1, millis(10)), "a crash");
+    assert_repaired(&mut client, "a crash");
 }

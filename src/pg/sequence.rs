@@ -74,15 +74,6 @@ pub fn last_value(sequence: pg_sys::Oid) -> Seq {
     })
 }
 
-/// The file that a sequence is in. It gets another one whenever it is altered or restarted, but not by setval().
-pub fn file(sequence: pg_sys::Oid) -> u32 {
-    let field = |tuple: pg_sys::HeapTuple| {
-        // SAFETY: a tuple of pg_class.
-        unsafe { (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relfilenode }
-    };
-    lookup(pg_sys::SysCacheIdentifier::RELOID, sequence, field).map_or(0, pg_sys::Oid::to_u32)
-}
-
 /// True if no session takes values ahead, and they ascend: INCREMENT of at least 1, CACHE 1, NO CYCLE.
 pub fn counts_one_by_one(sequence: pg_sys::Oid) -> bool {
     let field = |tuple: pg_sys::HeapTuple| {

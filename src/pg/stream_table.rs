@@ -22,8 +22,8 @@ pub enum Fault {
         last: Seq,
         known: Seq,
     },
-    /// Its sequence has been altered since it was last looked at.
-    Altered,
+    /// It has another sequence than when it was last looked at.
+    Another,
 }
 
 impl fmt::Display for Fault {
@@ -33,7 +33,7 @@ impl fmt::Display for Fault {
                 "its first columns are not seq, key, data, headers and inserted_at as create_stream made them"
             }
             Fault::PrimaryKey => "it has no primary key on seq",
-            Fault::Unlogged => "it is unlogged: a crash would lose its messages",
+            Fault::Unlogged => "it is unlogged: a crash may have lost messages, or will",
             Fault::Trigger => {
                 "its trigger on_publish is missing, or not enabled always: transactions publish without saying so"
             }
@@ -47,18 +47,18 @@ impl fmt::Display for Fault {
                     "its sequence is at {last}, though seqs up to {known} have been used"
                 );
             }
-            Fault::Altered => {
-                "its sequence has been altered or restarted: seqs may have been used a second time"
+            Fault::Another => {
+                "it has another sequence than before: seqs may have been used a second time"
             }
         })
     }
 }
 
-/// What has been seen of a stream's sequence, which only goes forward, and stays the same file unless it is altered.
+/// What has been seen of a stream's sequence, which only goes forward, and stays the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
     pub last: Seq,
-    file: u32,
+    sequence: Option<pg_sys::Oid>,
 }
 
 /// What an examination has found.
@@ -71,8 +71,11 @@ pub enum Found {
 
 /// Examines a table that is locked for reading, and reads its sequence's last value, the first step of a look.
 pub fn examine(table: pg_sys::Oid, known: Known) -> Found {
-    if let Some(fault) = fault(table) {
-        return Found::Broken(fault);
+    match fault(table) {
+        // What it had before is there still: a crash would have ended this process.
+        Some(Fault::Unlogged) if known.sequence.is_some() => {}
+        None => {}
+        Some(fault) => return Found::Broken(fault),
     }
     let Ok(sequence) = sequence::of_stream(table) else { return Found::Broken(Fault::NoSequence) };
     if !catalog::try_lock_for_writing(sequence) {
@@ -82,14 +85,13 @@ pub fn examine(table: pg_sys::Oid, known: Known) -> Found {
     if !sequence::counts_one_by_one(sequence) {
         return Found::Broken(Fault::Steps);
     }
-    let file = sequence::file(sequence);
     if last < known.last {
         return Found::Broken(Fault::WentBack { last, known: known.last });
     }
-    if known.file != 0 && known.file != file {
-        return Found::Broken(Fault::Altered);
+    if known.sequence.is_some_and(|before| before != sequence) {
+        return Found::Broken(Fault::Another);
     }
-    Found::Sound(Known { last, file })
+    Found::Sound(Known { last, sequence: Some(sequence) })
 }
 
 /// What is wrong with the table itself.
@@ -116,11 +118,11 @@ unsafe fn fault_of(relation: pg_sys::Relation) -> Option<Fault> {
         if !scan::has_primary_key(relation) {
             return Some(Fault::PrimaryKey);
         }
-        if (*(*relation).rd_rel).relpersistence.cast_unsigned() != pg_sys::RELPERSISTENCE_PERMANENT
-        {
-            return Some(Fault::Unlogged);
+        if !announces((*relation).trigdesc) {
+            return Some(Fault::Trigger);
         }
-        (!announces((*relation).trigdesc)).then_some(Fault::Trigger)
+        let persistence = (*(*relation).rd_rel).relpersistence.cast_unsigned();
+        (persistence != pg_sys::RELPERSISTENCE_PERMANENT).then_some(Fault::Unlogged)
     }
 }
 
