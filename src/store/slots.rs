@@ -2,10 +2,11 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Row, Statement, arg, command};
+use crate::pg::spi::{Access, Arg, Row, Statement, arg, command};
 use crate::pg::{decode, replication_slot, role, session};
 use crate::store::sources;
 use pgrx::pg_sys;
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 statement!(
@@ -24,6 +25,13 @@ statement!(
      SELECT NOT EXISTS (SELECT FROM decoded WHERE age(xmin) <= age($1::xid)) \
         AND NOT EXISTS (SELECT FROM pg_attribute WHERE age(xmin) <= age($1::xid) \
             AND attrelid IN (SELECT oid FROM decoded))",
+    [TEXTOID]
+);
+// A record of the running transactions is 56 bytes at least, and what comes between two of them is more; one is 96 at the
+// most if none was running, with the header of a page.
+statement!(
+    CONSISTENT_AT_ONCE,
+    "SELECT confirmed_flush_lsn - restart_lsn < 2 * 56 FROM pg_replication_slots WHERE slot_name = $1",
     [TEXTOID]
 );
 statement!(MARK, "SELECT pg_logical_emit_message(true, $1, $2)", [TEXTOID, TEXTOID]);
@@ -92,7 +100,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// While PostgreSQL looks for the slot's first snapshot, it takes no notice of who begins to change catalogs and commits
 /// (before SNAPBUILD_FULL_SNAPSHOT in replication/logical/snapbuild.c). Such a slot could never be read: "could not map
-/// filenode to relation OID". So it is made again if anybody has.
+/// filenode to relation OID". So it is made again if anybody has; but not where there was nothing to look for, since no
+/// transaction was running at all: such a slot begins with the first record of the running transactions that it reads.
 pub fn create(slot: &str) -> Result<bool> {
     if session::has_written() {
         return Ok(false);
@@ -104,11 +113,11 @@ pub fn create(slot: &str) -> Result<bool> {
             NEXT_XID.with(|s| s.run(Access::Latest, &[], |rows| rows.one()?.need::<String>(1)))
         })?;
         role::as_owner(|| replication_slot::create(slot))?;
-        let is_readable = role::as_owner_in_pg_catalog(|| {
-            UNCHANGED_SINCE
-                .with(|s| s.run(Access::Latest, &[arg(next_xid)], |rows| rows.one()?.need(1)))
-        })?;
-        if is_readable {
+        let is = |statement: &'static LocalKey<Statement>, args: &[Arg]| -> Result<bool> {
+            let run = |s: &Statement| s.run(Access::Latest, args, |rows| rows.one()?.need(1));
+            role::as_owner_in_pg_catalog(|| statement.with(run))
+        };
+        if is(&UNCHANGED_SINCE, &[arg(next_xid)])? || is(&CONSISTENT_AT_ONCE, &[arg(slot)])? {
             return Ok(true);
         }
         role::as_owner_in_pg_catalog(|| delete(slot))?;
