@@ -8,6 +8,7 @@ mod values;
 #[pgrx::pg_schema]
 mod tests {
     use crate::engine::key::Seq;
+    use crate::engine::stream::Reach;
     use crate::error::Error;
     use crate::pg::{role, scan, sequence, session, slot, transactions};
     use crate::store::backfills::End;
@@ -28,7 +29,7 @@ mod tests {
     }
 
     fn seqs(table: pg_sys::Oid, ranges: &[(Seq, Seq)]) -> Vec<Seq> {
-        let rows = messages::rows(table, ranges, usize::MAX).unwrap().rows;
+        let rows = messages::rows(table, ranges, messages::NO_LIMIT).unwrap().rows;
         rows.into_iter().map(|row| row.seq).collect()
     }
 
@@ -48,10 +49,32 @@ mod tests {
         (0..5).for_each(|_| {
             publish("limited", "a");
         });
-        let found = messages::rows(table, &[(1, 5)], 3).unwrap();
-        assert!(!found.complete);
-        assert_eq!(found.rows.len(), 3);
-        assert!(messages::rows(table, &[(1, 5)], 6).unwrap().complete);
+        let limit = |rows| messages::Limit { rows, ..messages::NO_LIMIT };
+        let found = messages::rows(table, &[(1, 5)], limit(3)).unwrap();
+        assert_eq!((found.reach, found.rows.len()), (Reach::UpTo(3), 3));
+        assert!(messages::rows(table, &[(1, 5)], limit(6)).unwrap().reach.is_all());
+    }
+
+    #[pg_test]
+    fn a_read_bounds_the_entries_that_it_visits_and_says_how_far_it_came() {
+        let table = stream("invisible");
+        (0..10).for_each(|_| {
+            publish("invisible", "a");
+        });
+        Spi::run("DELETE FROM sequin_stream.invisible WHERE seq BETWEEN 2 AND 8").unwrap();
+        let read = |ranges: &[(Seq, Seq)], visits| {
+            let limit = messages::Limit { visits, ..messages::NO_LIMIT };
+            let found = messages::rows(table, ranges, limit).unwrap();
+            (found.rows.iter().map(|row| row.seq).collect::<Vec<_>>(), found.reach)
+        };
+        // To find the place of a range counts as one.
+        assert_eq!(read(&[(1, 10)], 5), (vec![1], Reach::UpTo(4)));
+        assert_eq!(read(&[(5, 10)], 6), (vec![9], Reach::UpTo(9)));
+        assert_eq!(read(&[(2, 3), (5, 8)], 5), (vec![], Reach::UpTo(5)));
+        assert_eq!(read(&[(2, 3), (5, 8)], 3), (vec![], Reach::UpTo(4)));
+        assert_eq!(read(&[(1, 10)], 11), (vec![1, 9, 10], Reach::All));
+        // However small the limit is, it comes further.
+        assert_eq!(read(&[(2, 10)], 1), (vec![], Reach::UpTo(2)));
     }
 
     #[pg_test]

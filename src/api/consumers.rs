@@ -239,7 +239,7 @@ fn from_now_on(table: pgrx::pg_sys::Oid) -> Result<Start> {
     let bound = publishers.bound().unwrap_or(last.saturating_add(1));
     let mut done = RangeSet::new();
     if bound <= last {
-        for row in messages::rows(table, &[(bound, last)], usize::MAX)?.rows {
+        for row in messages::rows(table, &[(bound, last)], messages::NO_LIMIT)?.rows {
             done.insert(row.seq);
         }
     }

@@ -10,6 +10,7 @@ use super::key::{KeyId, Seq, key_id};
 use super::router::{RouteScratch, Router};
 use super::settings::Settings;
 use super::snapshot::Snapshot;
+pub use super::tail::Reach;
 use super::tail::{Look, Publisher, Seen, Tail};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,11 +24,11 @@ pub struct Row {
     pub key: String,
 }
 
-/// Rows read from the table, ascending; `complete` unless the read stopped at its limit.
+/// Rows read from the table, ascending, and how far the reading came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
     pub rows: Vec<Row>,
-    pub complete: bool,
+    pub reach: Reach,
 }
 
 #[derive(Debug)]
@@ -139,8 +140,7 @@ impl Stream {
         if !std::mem::take(&mut member.reading) {
             return;
         }
-        let last = found.rows.last().map_or(member.consumer.cursor, |row| row.seq);
-        let mut cursor = if found.complete { upto } else { last };
+        let mut cursor = found.reach.within(upto).max(member.consumer.cursor);
         for row in found.rows.iter().filter(|row| !self.tail.is_hole(row.seq)) {
             if member.consumer.is_full() {
                 cursor = row.seq - 1;
@@ -167,7 +167,7 @@ impl Stream {
             return given;
         }
         // Where the read of the holes stopped short, the tail must not overtake them.
-        let holes_first = !late.complete && !look.recheck.is_empty();
+        let holes_first = !late.reach.is_all() && !look.recheck.is_empty();
         let rows = if holes_first { &[] } else { &new.rows[..] };
         for row in late.rows.iter().chain(rows) {
             self.route(row, &mut given);
@@ -176,8 +176,8 @@ impl Stream {
         let (late_seqs, new_seqs) = (seqs(late), seqs(new));
         self.tail.found(
             look,
-            Seen { seqs: &late_seqs, complete: late.complete },
-            Seen { seqs: &new_seqs, complete: new.complete },
+            Seen { seqs: &late_seqs, reach: late.reach },
+            Seen { seqs: &new_seqs, reach: new.reach },
         );
         let pos = self.tail.pos();
         for id in std::mem::take(&mut self.settling) {

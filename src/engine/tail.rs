@@ -70,14 +70,46 @@ pub struct Look {
 pub struct Seen<'a> {
     /// The seqs that exist, ascending.
     pub seqs: &'a [Seq],
-    /// False if the reading stopped at a limit. Then it reached its last seq and no further.
-    pub complete: bool,
+    pub reach: Reach,
+}
+
+/// How far a reading of ranges came. It stops at a limit of rows, or of entries that it visits, which may be many more: those
+/// of rolled-back and deleted rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// To the end.
+    All,
+    /// All up to and with this seq was read, and nothing that is above was taken.
+    UpTo(Seq),
+}
+
+impl Reach {
+    /// Nothing was read.
+    pub const NOWHERE: Reach = Reach::UpTo(Seq::MIN);
+
+    pub fn is_all(self) -> bool {
+        self == Reach::All
+    }
+
+    /// The last seq that was read, where all up to `end` was to be.
+    pub fn within(self, end: Seq) -> Seq {
+        match self {
+            Reach::All => end,
+            Reach::UpTo(seq) => seq.min(end),
+        }
+    }
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Reach::NOWHERE
+    }
 }
 
 impl Seen<'_> {
     /// This part was not read.
     #[cfg(test)]
-    pub const UNREAD: Self = Seen { seqs: &[], complete: false };
+    pub const UNREAD: Self = Seen { seqs: &[], reach: Reach::NOWHERE };
 }
 
 impl Tail {
@@ -131,20 +163,18 @@ impl Tail {
             return;
         }
         if let Some(&(_, end)) = look.recheck.last() {
-            if let Some(reached) = reached(refound, end) {
-                for &(lo, hi) in &look.recheck {
-                    self.settle(lo, hi.min(reached), refound, look.floor);
-                }
-                self.recheck.remove_range(Seq::MIN, reached);
-                self.drop_parts_without_holes();
+            let reached = refound.reach.within(end);
+            for &(lo, hi) in &look.recheck {
+                self.settle(lo, hi.min(reached), refound, look.floor);
             }
-            if !refound.complete {
+            self.recheck.remove_range(Seq::MIN, reached);
+            self.drop_parts_without_holes();
+            if !refound.reach.is_all() {
                 return;
             }
         }
-        if let Some((after, upto)) = look.scan
-            && let Some(reached) = reached(rows, upto)
-        {
+        if let Some((after, upto)) = look.scan {
+            let reached = rows.reach.within(upto);
             self.settle(after.saturating_add(1), reached, rows, look.floor);
             self.pos = self.pos.max(reached);
         }
@@ -234,11 +264,6 @@ fn floor(last: Seq, open: &[Publisher]) -> Seq {
 fn is_open(open: &[Publisher], old: &Publisher) -> bool {
     open.binary_search_by_key(&(old.slot, old.transaction), |new| (new.slot, new.transaction))
         .is_ok()
-}
-
-/// How far a reading came that was to reach `end`: None if nowhere.
-fn reached(seen: Seen<'_>, end: Seq) -> Option<Seq> {
-    if seen.complete { Some(end) } else { seen.seqs.last().map(|&seq| seq.min(end)) }
 }
 
 #[cfg(test)]

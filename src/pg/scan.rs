@@ -8,6 +8,7 @@ use super::datum::{Jsonb, Text, copy_varlena};
 use super::snapshot::Snapshot;
 use super::spi::OuterContext;
 use crate::engine::key::Seq;
+use crate::engine::stream::Reach;
 use crate::error::{Error, Result};
 use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
@@ -75,34 +76,58 @@ pub fn messages(
     table: pg_sys::Oid,
     ranges: &[(Seq, Seq)],
     f: impl FnMut(&Message) -> bool,
-) -> Result<bool> {
+) -> Result<()> {
     let snapshot = Snapshot::newest();
-    let all = messages_in(&snapshot, table, ranges, f)?;
+    messages_in(&snapshot, table, ranges, usize::MAX, f)?;
     snapshot.close();
-    Ok(all)
+    Ok(())
 }
 
 /// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that a snapshot shows, in
-/// order. True if all were, false if `f` ended it by returning false.
+/// order, until `f` ends it by returning false, or so many `visits` were made: to entries of the index, visible or not, and
+/// to the beginnings of ranges. It always comes further, if only by one seq.
 pub fn messages_in(
     snapshot: &Snapshot,
     table: pg_sys::Oid,
     ranges: &[(Seq, Seq)],
+    mut visits: usize,
     mut f: impl FnMut(&Message) -> bool,
-) -> Result<bool> {
+) -> Result<Reach> {
     let scan = Scan::open(table, snapshot)?;
-    let mut all = true;
+    let mut reach = Reach::All;
+    // The first entry's seq, and the last row's.
+    let (mut first, mut last) = (None, None);
     'ranges: for &(from, upto) in ranges {
+        if visits == 0 && first.is_some() {
+            reach = Reach::UpTo(from - 1);
+            break;
+        }
+        visits = visits.saturating_sub(1);
         scan.start(from, upto);
         while scan.next() {
-            if !f(&Message(scan.slot)) {
-                all = false;
-                break 'ranges;
+            if first.is_none() {
+                first = Some(scan.seq());
+            } else if visits == 0 {
+                let seq = scan.seq();
+                // A row that was updated has several entries, of which the snapshot shows one at the most.
+                if first != Some(seq) {
+                    reach = Reach::UpTo(if last == Some(seq) { seq } else { seq - 1 });
+                    break 'ranges;
+                }
+            }
+            visits = visits.saturating_sub(1);
+            if scan.fetch() {
+                let message = Message(scan.slot);
+                last = Some(message.seq());
+                if !f(&message) {
+                    reach = Reach::UpTo(message.seq());
+                    break 'ranges;
+                }
             }
         }
     }
     scan.close();
-    Ok(all)
+    Ok(reach)
 }
 
 /// An error if a table can't be read as a stream's; none if it is gone.
@@ -174,15 +199,34 @@ impl Scan {
         unsafe { pg_sys::index_rescan(self.scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0) };
     }
 
+    /// Moves on to the next entry of the index, whether or not its row is visible.
     fn next(&self) -> bool {
-        // SAFETY: the slot fits the table.
+        // SAFETY: a scan that was started. Under an MVCC snapshot an entry has one visible row at the most, so there is
+        // never a second one to be fetched for it (see index_getnext_slot).
+        let tid = unsafe {
+            pg_sys::index_getnext_tid(self.scan, pg_sys::ScanDirection::ForwardScanDirection)
+        };
+        !tid.is_null()
+    }
+
+    /// Has the row of this entry in the slot; false if the snapshot doesn't show it.
+    fn fetch(&self) -> bool {
+        // SAFETY: the scan stands on an entry; the slot fits the table.
+        unsafe { pg_sys::index_fetch_heap(self.scan, self.slot) }
+    }
+
+    /// The seq of this entry.
+    fn seq(&self) -> Seq {
+        const COLUMNS: usize = pg_sys::INDEX_MAX_KEYS as usize;
+        let (mut values, mut nulls) = ([pg_sys::Datum::null(); COLUMNS], [false; COLUMNS]);
+        // SAFETY: the scan stands on an entry and was told to keep its tuple, of which seq is the first column; an index
+        // has no more columns than these.
         unsafe {
-            pg_sys::index_getnext_slot(
-                self.scan,
-                pg_sys::ScanDirection::ForwardScanDirection,
-                self.slot,
-            )
+            let scan = &*self.scan;
+            let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::index_deform_tuple(scan.xs_itup, scan.xs_itupdesc, values, nulls);
         }
+        values[0].value() as Seq
     }
 
     fn close(self) {
@@ -242,8 +286,12 @@ unsafe fn begin(
     // SAFETY: two open relations that belong together and a registered snapshot; two keys, no ordering.
     unsafe {
         #[cfg(not(feature = "pg18"))]
-        return pg_sys::index_beginscan(table, index, snapshot, 2, 0);
+        let scan = pg_sys::index_beginscan(table, index, snapshot, 2, 0);
         #[cfg(feature = "pg18")]
-        return pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 2, 0);
+        let scan = pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 2, 0);
+        // Entries that are known to be dead are returned, too: the index would step over any number of them at once.
+        (*scan).ignore_killed_tuples = false;
+        (*scan).xs_want_itup = true;
+        scan
     }
 }

@@ -1,7 +1,7 @@
 //! The messages of a stream, `sequin_stream.NAME`: written as the caller, read by seq.
 
 use crate::engine::key::Seq;
-use crate::engine::stream::{Found, Row};
+use crate::engine::stream::{Found, Reach, Row};
 use crate::error::{Error, Result};
 use crate::pg::append::{self, New};
 use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
@@ -190,11 +190,21 @@ pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Payload>> {
 
 /// The keys of the messages with these seqs, as far as they are there.
 pub fn keys(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Row>> {
-    rows(table, &runs(seqs), usize::MAX).map(|found| found.rows)
+    rows(table, &runs(seqs), NO_LIMIT).map(|found| found.rows)
 }
 
-/// Up to `limit` messages in these ranges, of those that are committed by now.
-pub fn rows(table: pg_sys::Oid, ranges: &[(Seq, Seq)], limit: usize) -> Result<Found> {
+/// Where a reading stops.
+#[derive(Clone, Copy)]
+pub struct Limit {
+    pub rows: usize,
+    /// Entries of the index, those of rows that can't be seen too.
+    pub visits: usize,
+}
+
+pub const NO_LIMIT: Limit = Limit { rows: usize::MAX, visits: usize::MAX };
+
+/// The messages in these ranges, up to a limit, of those that are committed by now.
+pub fn rows(table: pg_sys::Oid, ranges: &[(Seq, Seq)], limit: Limit) -> Result<Found> {
     let snapshot = Snapshot::newest();
     let found = rows_in(&snapshot, table, ranges, limit)?;
     snapshot.close();
@@ -206,17 +216,17 @@ pub fn rows_in(
     snapshot: &Snapshot,
     table: pg_sys::Oid,
     ranges: &[(Seq, Seq)],
-    limit: usize,
+    limit: Limit,
 ) -> Result<Found> {
     if ranges.is_empty() {
-        return Ok(Found { rows: Vec::new(), complete: true });
+        return Ok(Found { rows: Vec::new(), reach: Reach::All });
     }
     let mut rows = Vec::new();
-    let complete = scan::messages_in(snapshot, table, ranges, |message| {
+    let reach = scan::messages_in(snapshot, table, ranges, limit.visits, |message| {
         rows.push(Row { seq: message.seq(), key: message.key() });
-        rows.len() < limit
+        rows.len() < limit.rows
     })?;
-    Ok(Found { rows, complete })
+    Ok(Found { rows, reach })
 }
 
 /// The first message at or after `seq`, with the time when it was inserted.

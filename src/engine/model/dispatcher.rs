@@ -10,7 +10,7 @@ use crate::engine::event::Event;
 use crate::engine::ids::Ids;
 use crate::engine::settings::Micros;
 use crate::engine::snapshot::{Hold, Snapshot};
-use crate::engine::stream::{ConsumerId, Found, Stream};
+use crate::engine::stream::{ConsumerId, Found, Reach, Stream};
 use crate::engine::tail::{Look, Publisher};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -180,7 +180,8 @@ impl Dispatcher {
         if let Some((look, late, new)) = self.failed.take() {
             stream.found(look, &late, &new);
         }
-        let nothing = Found { rows: Vec::new(), complete: rows.is_multiple_of(2) };
+        let reach = if rows.is_multiple_of(2) { Reach::All } else { Reach::NOWHERE };
+        let nothing = Found { rows: Vec::new(), reach };
         let late = match &look.recheck[..] {
             [] => nothing.clone(),
             holes => world.now.read(holes, rows),

@@ -7,7 +7,7 @@ use crate::engine::filter::Filter;
 use crate::engine::key::Seq;
 use crate::engine::settings::Settings;
 use crate::engine::snapshot::Snapshot;
-use crate::engine::stream::{ConsumerId, Found, Row};
+use crate::engine::stream::{ConsumerId, Found, Reach, Row};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -172,20 +172,22 @@ impl Tables {
         self.consumers.get_mut(&id).filter(|consumer| consumer.config.generation == generation)
     }
 
-    /// The rows of the stream's table in `ranges`, at most `limit`.
+    /// The rows of the stream's table in `ranges`, having visited at most `limit`, deleted ones too.
     pub fn read(&self, ranges: &[(Seq, Seq)], limit: usize) -> Found {
-        let rows = ranges
+        let entries = ranges
             .iter()
             .filter(|(lo, hi)| lo <= hi)
             .flat_map(|&(lo, hi)| self.messages.range(lo..=hi));
-        let mut rows: Vec<Row> = rows
-            .filter(|(_, message)| !message.removed)
-            .map(|(&seq, message)| Row { seq, key: message.key.into() })
-            .take(limit + 1)
-            .collect();
-        let complete = rows.len() <= limit;
-        rows.truncate(limit);
-        Found { rows, complete }
+        let mut rows = Vec::new();
+        for (visited, (&seq, message)) in entries.enumerate() {
+            if visited == limit {
+                return Found { rows, reach: Reach::UpTo(seq - 1) };
+            }
+            if !message.removed {
+                rows.push(Row { seq, key: message.key.into() });
+            }
+        }
+        Found { rows, reach: Reach::All }
     }
 }
 

@@ -56,9 +56,11 @@ impl Bed {
 
     fn read(&self, ranges: &[(Seq, Seq)], limit: usize) -> Found {
         let rows = ranges.iter().flat_map(|&(lo, hi)| self.table.range(lo..=hi));
-        let rows: Vec<Row> = rows.map(|(&seq, &key)| Row { seq, key: key.into() }).collect();
-        let complete = rows.len() <= limit;
-        Found { rows: rows.into_iter().take(limit).collect(), complete }
+        let mut rows: Vec<Row> = rows.map(|(&seq, &key)| Row { seq, key: key.into() }).collect();
+        let is_all = rows.len() <= limit;
+        rows.truncate(limit);
+        let last = rows.last().map_or(Reach::NOWHERE, |row| Reach::UpTo(row.seq));
+        Found { reach: if is_all { Reach::All } else { last }, rows }
     }
 
     fn look(&mut self) {
@@ -214,6 +216,20 @@ fn a_read_that_is_older_than_the_tail_is_not_used() {
     bed.stream.catch_up(1, &found, upto);
     bed.catch_up(1, 100);
     assert_eq!(bed.take(1), [1, 2]);
+}
+
+#[test]
+fn a_consumer_that_is_behind_goes_on_from_where_a_reading_of_nothing_stopped() {
+    let mut bed = Bed::new(0, &[]);
+    bed.put(1, ">", start(0));
+    bed.last = 90;
+    bed.look();
+    bed.put(1, ">", start(0));
+    assert_eq!(bed.stream.behind(1), Some((0, 90)));
+    bed.stream.catch_up(1, &Found { rows: Vec::new(), reach: Reach::UpTo(40) }, 90);
+    assert_eq!(bed.stream.behind(1), Some((40, 90)));
+    bed.stream.catch_up(1, &Found { rows: Vec::new(), reach: Reach::All }, 90);
+    assert_eq!(bed.stream.behind(1), None);
 }
 
 #[test]

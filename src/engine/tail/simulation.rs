@@ -92,7 +92,7 @@ impl Dispatcher {
     fn start(&mut self, open: &[Publisher], world: &World) -> Result<(), Fault> {
         let tail = Tail::new(self.last, open);
         self.known.retain(|&seq| seq <= tail.pos());
-        let (mut seqs, _) = world.read(&[(0, tail.pos())], self.snapshot, usize::MAX - 1);
+        let (mut seqs, _) = world.read(&[(0, tail.pos())], self.snapshot, (usize::MAX, usize::MAX));
         seqs.retain(|seq| !self.known.contains(seq));
         self.tail = Some(tail);
         self.deliver(seqs)
@@ -111,19 +111,20 @@ impl Dispatcher {
             self.tail = Some(tail);
             return Ok(());
         }
-        let limit = 1 + random.below(5) as usize;
-        let (refound, complete) = world.read(&look.recheck, self.snapshot, limit);
-        let refound = Seen { seqs: &refound, complete };
+        // A reading stops at so many rows, or having visited so many entries.
+        let limits = (1 + random.below(5) as usize, 1 + random.below(8) as usize);
+        let (refound, reach) = world.read(&look.recheck, self.snapshot, limits);
+        let refound = Seen { seqs: &refound, reach };
         let ranges: Vec<_> = look.scan.iter().map(|&(after, upto)| (after + 1, upto)).collect();
-        let (rows, complete) = world.read(&ranges, self.snapshot, limit - refound.seqs.len());
-        let rows = Seen { seqs: &rows, complete };
-        let rows = if refound.complete { rows } else { Seen::UNREAD };
+        let (rows, reach) = world.read(&ranges, self.snapshot, limits);
+        let rows = Seen { seqs: &rows, reach };
+        let rows = if refound.reach.is_all() { rows } else { Seen::UNREAD };
         tail.found(look, refound, rows);
         self.tail = Some(tail);
         let highest = refound.seqs.iter().chain(rows.seqs).max().copied().unwrap_or(0);
         self.deliver([refound.seqs, rows.seqs].concat())?;
         // All that the look could see below what it has delivered, it has delivered.
-        let (visible, _) = world.read(&[(0, highest)], self.snapshot, usize::MAX - 1);
+        let (visible, _) = world.read(&[(0, highest)], self.snapshot, (usize::MAX, usize::MAX));
         self.skipped = self.skipped.or(visible.into_iter().find(|seq| !self.known.contains(seq)));
         Ok(())
     }

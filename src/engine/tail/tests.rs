@@ -6,11 +6,11 @@ fn publisher(slot: u32, transaction: u64, bound: Seq) -> Publisher {
 }
 
 fn all(seqs: &[Seq]) -> Seen<'_> {
-    Seen { seqs, complete: true }
+    Seen { seqs, reach: Reach::All }
 }
 
 fn part(seqs: &[Seq]) -> Seen<'_> {
-    Seen { seqs, complete: false }
+    Seen { seqs, reach: seqs.last().map_or(Reach::NOWHERE, |&seq| Reach::UpTo(seq)) }
 }
 
 /// A look that offers `last`, with `open` publishers, and finds `rows`.
@@ -103,6 +103,23 @@ fn a_scan_that_stops_at_its_limit_goes_on_from_there() {
     assert_eq!(look.scan, Some((4, 9)));
     tail.found(look, all(&[]), Seen::UNREAD);
     assert_eq!(tail.pos(), 4);
+}
+
+#[test]
+fn a_reading_that_stops_among_invisible_rows_goes_on_from_there() {
+    let open = || vec![publisher(1, 1, 7)];
+    let mut tail = Tail::new(0, &[]);
+    let look = tail.look(20, open(), 1000);
+    tail.found(look, all(&[]), Seen { seqs: &[2], reach: Reach::UpTo(9) });
+    assert_eq!((tail.pos(), tail.holes.to_pairs()), (9, vec![7, 9]));
+    // Its end: the holes are read in two parts, and nothing new before they are.
+    let look = tail.look(20, vec![], 1000);
+    assert_eq!((&look.recheck[..], look.scan), (&[(7, 9)][..], Some((9, 20))));
+    tail.found(look, Seen { seqs: &[], reach: Reach::UpTo(8) }, all(&[10]));
+    assert_eq!((tail.pos(), tail.holes.to_pairs(), tail.pending()), (9, vec![9, 9], true));
+    let look = tail.look(20, vec![], 1000);
+    tail.found(look, all(&[9]), Seen { seqs: &[], reach: Reach::UpTo(15) });
+    assert_eq!((tail.pos(), tail.lowest_hole(), tail.pending()), (15, None, false));
 }
 
 #[test]

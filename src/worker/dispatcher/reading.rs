@@ -6,11 +6,16 @@ use crate::engine::settings::Micros;
 use crate::engine::stream::ConsumerId;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::{now, process, sequence, slot};
-use crate::store::messages::{self, Table};
+use crate::store::messages::{self, Limit, Table};
 
 /// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
 /// transaction around it, about 15 us, cheap.
 const READ_ROWS: usize = 2048;
+
+/// Entries of the index visited at a time, those of rolled-back and deleted rows too: about as long as [`READ_ROWS`].
+const READ_VISITS: usize = 8192;
+
+const READ: Limit = Limit { rows: READ_ROWS, visits: READ_VISITS };
 
 /// Ranges of holes looked at again at a time: an index descent, about 1 us, each.
 const READ_RANGES: usize = 1024;
@@ -112,7 +117,7 @@ impl Dispatcher {
     fn catch_up(&mut self, id: ConsumerId, name: &str, after: i64, upto: i64) -> Progress {
         let read = process::transaction(|| {
             let Table::Locked(table) = messages::try_lock(name) else { return Ok(None) };
-            messages::rows(table, &[(after + 1, upto)], READ_ROWS).map(Some)
+            messages::rows(table, &[(after + 1, upto)], READ).map(Some)
         });
         match read {
             Ok(Some(found)) => {
@@ -144,15 +149,16 @@ impl Dispatcher {
             // One for all that is read: of a transaction that commits meanwhile nothing, or all of it.
             let snapshot = Snapshot::newest();
             let look = stream.look(last, publishers.open_in(&snapshot), READ_RANGES);
-            let late = messages::rows_in(&snapshot, table, &look.recheck, READ_ROWS)?;
-            let scan = look.scan.filter(|_| late.complete).map(|(after, upto)| (after + 1, upto));
-            let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ_ROWS)?;
+            let late = messages::rows_in(&snapshot, table, &look.recheck, READ)?;
+            let scan =
+                look.scan.filter(|_| late.reach.is_all()).map(|(after, upto)| (after + 1, upto));
+            let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ)?;
             snapshot.close();
             Ok(Some((look, late, new)))
         });
         match read {
             Ok(Some((look, late, new))) => {
-                let more = !late.complete || !new.complete || stream.tail().pending();
+                let more = !late.reach.is_all() || !new.reach.is_all() || stream.tail().pending();
                 let given = stream.found(look, &late, &new);
                 let table = state.table.filter(|_| !more);
                 self.quiet.extend(table);

@@ -1,6 +1,6 @@
 //! The publishers' half of the simulation: what they share with the dispatcher, and their steps.
 
-use super::super::{Publisher, Seq};
+use super::super::{Publisher, Reach, Seq};
 use super::Broken;
 use std::collections::BTreeMap;
 
@@ -51,19 +51,27 @@ impl World {
         over.is_none_or(|over| over > snapshot)
     }
 
-    /// At most `limit` of the seqs from `lo` to `hi` of each range.
-    pub fn read(&self, ranges: &[(Seq, Seq)], snapshot: u64, limit: usize) -> (Vec<Seq>, bool) {
-        let visible = |&owner: &usize| self.transactions[owner].visible;
-        let mut seqs: Vec<Seq> = ranges
-            .iter()
-            .flat_map(|&(lo, hi)| self.taken.range(lo..=hi))
-            .filter(|(_, owner)| visible(owner).is_some_and(|time| time <= snapshot))
-            .map(|(&seq, _)| seq)
-            .take(limit + 1)
-            .collect();
-        let complete = seqs.len() <= limit;
-        seqs.truncate(limit);
-        (seqs, complete)
+    /// At most `rows` of the seqs from `lo` to `hi` of each range, having visited at most so many entries, visible or not.
+    pub fn read(
+        &self,
+        ranges: &[(Seq, Seq)],
+        snapshot: u64,
+        (rows, visits): (usize, usize),
+    ) -> (Vec<Seq>, Reach) {
+        let mut seqs = Vec::new();
+        let entries = ranges.iter().flat_map(|&(lo, hi)| self.taken.range(lo..=hi));
+        for (visited, (&seq, &owner)) in entries.enumerate() {
+            if visited == visits {
+                return (seqs, Reach::UpTo(seq - 1));
+            }
+            if self.transactions[owner].visible.is_some_and(|time| time <= snapshot) {
+                seqs.push(seq);
+                if seqs.len() == rows {
+                    return (seqs, Reach::UpTo(seq));
+                }
+            }
+        }
+        (seqs, Reach::All)
     }
 }
 
