@@ -39,6 +39,8 @@ struct StreamState {
     stream: Option<Stream>,
     /// Its table was locked, or unreadable: not to be tried before.
     retry_at: Micros,
+    /// It was unreadable: nor is it to be tried before for those who ask again and again.
+    failing_until: Micros,
 }
 
 /// A consumer, what waits for it, and what of it is not written yet.
