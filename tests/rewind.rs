@@ -7,7 +7,7 @@ use std::thread;
 
 use libtest_mimic::Trial;
 
-use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
+use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
 use crate::cluster::{Database, wait_until};
 use crate::harness::{database, trials};
 
@@ -16,7 +16,40 @@ pub fn tests() -> Vec<Trial> {
         all_comes_again_after_each_rewind_and_old_ack_ids_are_dead,
         an_ack_that_a_rewind_overtakes_counts_nothing,
         a_rewind_to_a_time_ends_whatever_seqs_there_are,
+        what_one_transaction_wants_again_is_bounded,
     ]
+}
+
+/// However many calls and chunks it takes: what it wants is in memory until it commits, and from then on.
+fn what_one_transaction_wants_again_is_bounded() {
+    const MANY: i32 = 200_000;
+    const BOUND: i64 = 131_072;
+    let database = database("wanted_again");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    client.publish_numbers("s", MANY, MANY);
+    client.create_consumer("s", "late", "new_only => true");
+    assert_eq!(client.receive("late", 1, millis(0)).len(), 0);
+    let again = "SELECT sequin.redeliver('late', array(SELECT seq FROM sequin_stream.s
+                 WHERE seq BETWEEN $1 AND $2))";
+    let all = client.query_one(again, &[&1i64, &i64::from(MANY)]);
+    assert_eq!(sqlstate(all), "54000");
+    // In several calls of a transaction, and beside another that is open.
+    let mut other = database.connect();
+    other.batch_execute("BEGIN").unwrap();
+    let count: i32 = other.query_one(again, &[&1i64, &100_000i64]).unwrap().get(0);
+    assert_eq!(count, 100_000);
+    client.batch_execute("BEGIN").unwrap();
+    let count: i32 = client.query_one(again, &[&100_001i64, &BOUND]).unwrap().get(0);
+    assert_eq!(i64::from(count), BOUND - 100_000);
+    let more = client.query_one(again, &[&(BOUND + 1), &(BOUND + 1)]);
+    assert_eq!(sqlstate(more), "54000");
+    client.batch_execute("ROLLBACK").unwrap();
+    other.batch_execute("COMMIT").unwrap();
+    assert_eq!(
+        client.number("SELECT ready FROM sequin.consumer_stats WHERE consumer = 'late'"),
+        100_000
+    );
 }
 
 const MESSAGES: i32 = 1000;

@@ -64,6 +64,15 @@ impl Claims {
         })
     }
 
+    /// How many messages of a consumer will come back if it commits.
+    pub fn to_redeliver(&self, of: ConsumerId) -> usize {
+        let count = |entry: &Entry| match &entry.claim {
+            Claim::Redeliver { messages, .. } if entry.consumer == of => messages.len(),
+            _ => 0,
+        };
+        self.entries.iter().map(count).sum()
+    }
+
     /// The transaction rolled back what it claimed from number `from` on.
     pub fn abort(&mut self, from: u64, consumers: &mut impl Consumers, m: &mut Moment) {
         let kept = self.entries.partition_point(|entry| entry.number < from);

@@ -48,6 +48,8 @@ struct StreamState {
     repairs: i32,
     /// Why not all of its messages can be found, if so.
     fault: Option<Fault>,
+    /// It was unreadable: nor is it to be tried before for those who ask again and again.
+    failing_until: Micros,
 }
 
 /// A consumer, what waits for it, and what of it is not written yet.

@@ -25,6 +25,9 @@ pub(super) const RETRY_LOCKED: Micros = 100_000;
 /// When a table is tried again that can't be read for another reason: each time is a line in the server's log.
 const RETRY_FAILED: Micros = 5_000_000;
 
+/// And when for those who can't wait: they ask every 0.1 s until their patience ends.
+const RETRY_ASKED: Micros = 1_000_000;
+
 /// What looking for messages has come to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looked {
@@ -69,6 +72,9 @@ impl Dispatcher {
             let late = self.has_late(id);
             if enough && !late {
                 return Looked::Well;
+            }
+            if self.is_failing(id) {
+                return Looked::NotNow;
             }
             match if late { self.look(id) } else { self.read_for(id, can_wait) } {
                 Progress::More => {}
@@ -184,9 +190,15 @@ impl Dispatcher {
         }
     }
 
+    fn is_failing(&self, id: ConsumerId) -> bool {
+        let name = self.world.consumers.get(&id).map(|state| &state.config.stream);
+        let state = name.and_then(|name| self.world.streams.get(name));
+        state.is_some_and(|state| state.failing_until != 0 && now() < state.failing_until)
+    }
+
     fn read_well(&mut self, name: &str) {
         if let Some(state) = self.world.streams.get_mut(name) {
-            state.retry_at = 0;
+            (state.retry_at, state.failing_until) = (0, 0);
         }
     }
 
@@ -202,6 +214,7 @@ impl Dispatcher {
         let at = now() + retry;
         if let Some(state) = self.world.streams.get_mut(name) {
             state.retry_at = at;
+            state.failing_until = if read.is_err() { now() + RETRY_ASKED } else { 0 };
         }
         self.next_wait = self.next_wait.min(at);
         Progress::NotNow

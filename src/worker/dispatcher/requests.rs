@@ -338,8 +338,10 @@ impl Dispatcher {
         id: ConsumerId,
         messages: Vec<(Seq, KeyId)>,
     ) -> Result<Option<Answer>, NotLoaded> {
+        // What open transactions want counts: each call, and each transaction, is of any number of requests.
+        let claimed: usize = self.sessions.values().map(|s| s.claims.to_redeliver(id)).sum();
         let (consumer, _) = self.at(id)?;
-        if consumer.unfinished() + messages.len() > 2 * LOOK_AHEAD {
+        if consumer.unfinished() + claimed + messages.len() > 2 * LOOK_AHEAD {
             return Ok(Some(Answer::TooMany));
         }
         let Some(stream) = self.world.stream_of(id) else { return Ok(Some(empty())) };
