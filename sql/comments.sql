@@ -240,8 +240,9 @@ Left out of the count: a seq that is not in the stream, does not match the filte
 the consumer yet, or is not finished.
 Takes effect at commit. deliver_count starts from 1 again, and order per key is kept.
 Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
-Errors: 42704 no such consumer, 22004 NULL, 42501 no right, 54000 more than 131072 unfinished messages
-would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
+Errors: 42704 no such consumer, 22004 NULL, 42501 no right, 54000 more than 131072 unfinished messages would be in
+memory, with those that open transactions want again, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006
+read-only or standby.
 
 Example: SELECT sequin.redeliver('billing', array(SELECT seq FROM sequin.messages('orders', 'order.17.>')));$$;
 
@@ -354,8 +355,9 @@ A dead letter whose message has been deleted from the stream stays where it is, 
 are not asked.
 Takes effect at commit. Waits for another redrive of the same dead letters.
 Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
-Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 no right, 54000 more than 131072 unfinished
-messages would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
+Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 no right, 54000 more than 131072 unfinished messages would be in
+memory, with those that open transactions want again, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006
+read-only or standby.
 
 Example: SELECT sequin.redrive('billing');$$;
 

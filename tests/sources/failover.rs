@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 
 use super::fixture::{DEADLINE, Fixture, Sources};
-use crate::calls::{Calls, seconds};
+use crate::calls::Calls;
 use crate::cluster::{Cluster, signal, wait_until};
 use crate::harness::trials;
 
@@ -14,8 +14,8 @@ pub fn tests() -> Vec<Trial> {
 const SLOT: &str = "SELECT count(*) FROM pg_replication_slots
                     WHERE slot_name LIKE 'sequin%' AND synced AND NOT temporary";
 
-/// Much more than the capturer lets pass before it tells the slot how far to go on.
-const CONFIRMS_WITHIN: std::time::Duration = seconds(3);
+/// Changes, of which all but the first are on the standby without their messages.
+const ROUNDS: i64 = 31;
 
 /// The primary dies when the standby has the commit of the change, and not that of the message.
 fn a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion() {
@@ -35,7 +35,8 @@ fn a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion() 
     replica.batch_execute(&format!("ALTER SYSTEM SET primary_conninfo = '{conninfo}'")).unwrap();
     replica.batch_execute("SELECT pg_reload_conf()").unwrap();
 
-    let mut fixture = Fixture::on(&primary, "failover", "CREATE TABLE t (id int PRIMARY KEY)");
+    let mut fixture =
+        Fixture::on(&primary, "failover", "CREATE TABLE t (id int PRIMARY KEY, v text)");
     let client = &mut fixture.client;
     client.create_source("src", &["t"], "backfill => false");
     client.batch_execute("INSERT INTO t VALUES (1)").unwrap();
@@ -51,8 +52,15 @@ fn a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion() 
     // The change gets to the standby; its message can't be written.
     let mut lock = fixture.database.connect();
     lock.batch_execute("BEGIN; LOCK TABLE sequin_stream.s IN ACCESS EXCLUSIVE MODE").unwrap();
-    client.batch_execute("INSERT INTO t VALUES (2)").unwrap();
+    // Each is a round of the capturer, which writes the messages of the first while it has the others to read.
+    for id in 2..=ROUNDS {
+        let insert = format!("INSERT INTO t VALUES ({id}, repeat('x', 1300000))");
+        client.batch_execute(&insert).unwrap();
+    }
     client.wait_for("it can't be written", |client| !client.status("src").1.is_empty());
+    // It pauses now. Stopped, it writes no WAL that the standby would not get.
+    let capturer = [client.wait_for_capturer().cast_unsigned()];
+    signal("STOP", &capturer);
     let lsn = client.text("SELECT pg_current_wal_insert_lsn()::text");
     let flushed = format!("SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= '{lsn}'");
     client.wait_for("the standby has the change", |client| client.number(&flushed) == 1);
@@ -60,10 +68,13 @@ fn a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion() 
     let sender = client.number("SELECT pid::bigint FROM pg_stat_replication");
     signal("STOP", &[u32::try_from(sender).unwrap()]);
     lock.batch_execute("COMMIT").unwrap();
+    signal("CONT", &capturer);
+    // A copy of the slot from behind a change whose message the standby hasn't is what would lose it.
     let message = "SELECT count(*) FROM sequin_stream.s WHERE data->'metadata'->>'table' = 't'";
-    client.wait_for("the message is written", |client| client.number(message) == 2);
-    std::thread::sleep(CONFIRMS_WITHIN);
-    let _ = replica.batch_execute("SELECT pg_sync_replication_slots()");
+    client.wait_for("the messages are written", |client| {
+        let _ = replica.batch_execute("SELECT pg_sync_replication_slots()");
+        client.number(message) == ROUNDS
+    });
     primary.kill_9();
 
     replica.batch_execute("SELECT pg_promote()").unwrap();
@@ -73,9 +84,10 @@ fn a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion() 
     replica.batch_execute("ALTER SYSTEM RESET synchronized_standby_slots").unwrap();
     replica.batch_execute("SELECT pg_reload_conf()").unwrap();
     let mut client = standby.connect("failover");
-    client.batch_execute("INSERT INTO t VALUES (3)").unwrap();
+    client.batch_execute("INSERT INTO t VALUES (0)").unwrap();
     client.catch_up();
-    let ids = "SELECT data->'record'->>'id' FROM sequin_stream.s
+    let ids = "SELECT (data->'record'->>'id')::bigint FROM sequin_stream.s
                WHERE data->'metadata'->>'table' = 't' ORDER BY seq";
-    assert_eq!(client.texts(ids), ["1", "2", "3"]);
+    let got: Vec<i64> = client.query(ids, &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(got, (1..=ROUNDS).chain([0]).collect::<Vec<_>>());
 }
