@@ -218,7 +218,7 @@ the consumer yet, or is not finished.
 Takes effect at commit. deliver_count starts from 1 again, and order per key is kept.
 Right: member of the role that owns the consumer.
 Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 54000 more than 131072 unfinished messages
-would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
+would be in memory, with those that open transactions want again, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
 
 Example: SELECT sequin.redeliver('billing', array(SELECT seq FROM sequin.messages('orders', 'order.17.>')));$$;
 
@@ -323,7 +323,7 @@ are not asked.
 Takes effect at commit. Waits for another redrive of the same dead letters.
 Right: member of the role that owns the consumer.
 Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 not the owner, 54000 more than 131072 unfinished
-messages would be in memory, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
+messages would be in memory, with those that open transactions want again, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006 read-only or standby.
 
 Example: SELECT sequin.redrive('billing');$$;
 

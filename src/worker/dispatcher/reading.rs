@@ -12,8 +12,9 @@ use crate::store::messages::{self, Limit, Table};
 /// transaction around it, about 15 us, cheap.
 const READ_ROWS: usize = 2048;
 
-/// Entries of the index visited at a time, those of rolled-back and deleted rows too: about as long as [`READ_ROWS`].
-const READ_VISITS: usize = 8192;
+/// Entries of the index visited at a time, those of rolled-back and deleted rows too: about as long as [`READ_ROWS`]
+/// where transaction statuses are to be looked up.
+const READ_VISITS: usize = 4096;
 
 const READ: Limit = Limit { rows: READ_ROWS, visits: READ_VISITS };
 
