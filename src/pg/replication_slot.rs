@@ -5,7 +5,8 @@ use pgrx::pg_sys;
 use std::ffi::c_char;
 use std::panic::AssertUnwindSafe;
 
-/// Makes a slot of the output plugin pgoutput. Waits for transactions that have written to end.
+/// Makes a slot of the output plugin pgoutput, which standbys keep a copy of where the server can have that done. Waits
+/// for transactions that have written to end.
 ///
 /// Not through SPI: while it looks for a consistent point, PostgreSQL may begin and end a subtransaction
 /// (ReorderBufferImmediateInvalidation), and leaves the transaction's own resource owner and memory context as the
@@ -23,7 +24,15 @@ pub fn create(slot: &str) -> Result<()> {
             #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
             pg_sys::OidFunctionCall4Coll(function, pg_sys::InvalidOid, slot, plugin, no, no);
             #[cfg(any(feature = "pg17", feature = "pg18"))]
-            pg_sys::OidFunctionCall5Coll(function, pg_sys::InvalidOid, slot, plugin, no, no, no);
+            pg_sys::OidFunctionCall5Coll(
+                function,
+                pg_sys::InvalidOid,
+                slot,
+                plugin,
+                no,
+                no,
+                pg_sys::Datum::from(true),
+            );
         }
     });
     // SAFETY: plain values of this process, restored below.
@@ -40,6 +49,25 @@ pub fn create(slot: &str) -> Result<()> {
         pg_sys::CurrentResourceOwner = owner;
     }
     Ok(())
+}
+
+/// Whether the standbys of synchronized_standby_slots have WAL up to here on disk. True before PostgreSQL 17, where no
+/// standby has a copy of a slot, and for a slot of which there are no copies.
+pub fn standbys_have(position: u64) -> bool {
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
+    let have = {
+        let _ = position;
+        true
+    };
+    // SAFETY: this process's own slot, if it has one; what is said of standbys that are missing goes into no log.
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    let have = unsafe {
+        let slot = pg_sys::MyReplicationSlot;
+        slot.is_null()
+            || !(*slot).data.failover
+            || pg_sys::StandbySlotsHaveCaughtup(position, pg_sys::DEBUG2 as std::ffi::c_int)
+    };
+    have
 }
 
 /// Lets go of a slot that is half made, which drops it. PostgreSQL does so only when the whole transaction ends, and

@@ -7,6 +7,7 @@ pub mod replay;
 mod backfill;
 mod changes;
 mod databases;
+mod failover;
 mod keys;
 mod large;
 mod lifecycle;
@@ -32,6 +33,7 @@ pub fn tests() -> Vec<Trial> {
         pgbench::tests(),
         large::tests(),
         lost::tests(),
+        failover::tests(),
         processes::tests(),
         types::tests(),
         backfill::tests(),

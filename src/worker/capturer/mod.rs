@@ -6,6 +6,7 @@
 //! `relations` knows the tables, `backfill` reads rows that were there before.
 
 mod backfill;
+mod confirmed;
 mod last_changes;
 mod relations;
 mod writing;
@@ -20,6 +21,7 @@ use crate::store::source_progress::{self, Progress};
 use crate::store::sources::Source;
 use crate::store::{publications, slots, sources};
 use backfill::Backfill;
+use confirmed::Confirmed;
 use std::time::Duration;
 use writing::Writer;
 
@@ -43,9 +45,6 @@ const FEW: u64 = 64 << 10;
 /// Pauses between attempts to write what could not be written: from the first to the last, doubling.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
-
-/// How often the slot is told how far everything is written, at the most.
-const CONFIRM_EVERY: Micros = 200_000;
 
 /// Memory that decoding may take for transactions before it writes them to disk.
 const DECODING_MEMORY: &str = "32MB";
@@ -116,15 +115,6 @@ struct Capturer {
     wrote_little_at: Micros,
 }
 
-/// How far the slot has been told to go.
-#[derive(Default)]
-struct Confirmed {
-    at: Micros,
-    position: u64,
-    /// All up to this position is written, by a commit that ends here in WAL.
-    written: (u64, u64),
-}
-
 impl Capturer {
     fn start(entry: &'static Entry, source: Source) -> Result<Capturer, String> {
         let slot = sources::slot_name(entry.database(), source.id, source.generation);
@@ -191,7 +181,7 @@ impl Capturer {
         if !self.write() {
             return Ok(());
         }
-        self.confirm();
+        self.confirmed.confirm(&self.decoder);
         let more = self.backfill.step(self.entry, &self.decoder, &mut self.writer)?;
         if caught_up && !more {
             self.sleep();
@@ -225,21 +215,8 @@ impl Capturer {
         if self.retry.take().is_some() {
             self.entry.status.set_error("");
         }
-        self.confirmed.written = (position, decode::last_commit());
+        self.confirmed.written(position, decode::last_commit());
         true
-    }
-
-    /// Lets the slot go on behind what is on disk.
-    fn confirm(&mut self) {
-        let (position, durable_at) = self.confirmed.written;
-        let now = now();
-        if position > self.confirmed.position
-            && now >= self.confirmed.at + CONFIRM_EVERY
-            && decode::flushed() >= durable_at
-        {
-            self.decoder.confirm(position);
-            self.confirmed = Confirmed { at: now, position, written: (position, durable_at) };
-        }
     }
 
     /// Until something is committed in this database, or the heartbeat.
