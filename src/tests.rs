@@ -34,6 +34,18 @@ mod tests {
         rows.into_iter().map(|row| row.seq).collect()
     }
 
+    /// A build with debug assertions refuses to lock what was never initialised.
+    #[pg_test]
+    fn the_locks_of_all_processes_are_initialised() {
+        let segment = crate::pg::shmem::segment().unwrap();
+        drop(segment.launcher.error());
+        segment.databases().iter().for_each(|database| drop(database.dispatcher.error()));
+        segment.capturers().iter().for_each(|capturer| drop(capturer.status.error()));
+        for slot in segment.slots() {
+            slot.is_committing(pg_sys::Oid::INVALID);
+        }
+    }
+
     #[pg_test]
     fn a_scan_reads_only_the_ranges_it_is_asked_for() {
         let table = stream("scanned");

@@ -24,6 +24,9 @@ impl<T> Lock<T> {
 
     /// Waits for the lock. Cancel and terminate are held back until it is released.
     pub fn lock(&self) -> Guard<'_, T> {
+        // SAFETY: a plain integer, which `initialise` has set. Zeroed memory is a lock that works until two want it, and
+        // then nobody ever gets it.
+        debug_assert_ne!(unsafe { (*self.lock.get()).tranche }, 0, "a lock was never initialised");
         // SAFETY: an initialised LWLock in shared memory; this process has a PGPROC, or it couldn't be
         // running SQL or a worker.
         unsafe { pg_sys::LWLockAcquire(self.lock.get(), pg_sys::LWLockMode::LW_EXCLUSIVE) };

@@ -218,6 +218,7 @@ unsafe extern "C-unwind" fn startup() {
             let segment: &'static Segment = &*segment;
             segment.registry.initialise(tranche);
             segment.free_chunks.initialise(tranche);
+            segment.launcher.initialise(tranche);
             segment.slots().iter().for_each(|slot| slot.initialise(tranche));
             segment.databases().iter().for_each(|database| database.initialise(tranche));
             segment.capturers().iter().for_each(|capturer| capturer.initialise(tranche));
