@@ -57,6 +57,16 @@ cluster_start() {
     as_server sh -c 'echo "$2" > "$1/port"' - "$CLUSTER" "$PGPORT"
 }
 
+# cluster_find NAME: one that cluster_start has started, in another script. Sets what that sets.
+cluster_find() {
+    CLUSTER=$(readlink -f "$ROOT/target/$1")
+    [ -f "$CLUSTER/port" ] || return 1
+    PGHOST=$CLUSTER
+    PGPORT=$(cat "$CLUSTER/port")
+    PGUSER=postgres
+    export PGHOST PGPORT PGUSER
+}
+
 # cluster_remove NAME: stops the cluster, if it is there, and removes its files.
 cluster_remove() {
     local link=$ROOT/target/$1 directory

@@ -36,11 +36,15 @@ pgrx_test() {
 step "format" cargo fmt --all -- --check
 step "clippy" cargo clippy --workspace --all-targets "${features[@]}" -- -D warnings
 if [ "${1:-}" != lint ]; then
+    trap "scripts/bystander.sh remove" EXIT
     step "pure tests" cargo test --lib "${features[@]}" -- engine:: capture::
-    step "tests in the server" pgrx_test
     step "release build" scripts/install.sh
+    step "a server that runs meanwhile" scripts/bystander.sh start
+    step "tests in the server" pgrx_test
+    step "release install" scripts/install.sh
     step "pg_regress and isolation specs" scripts/regress.sh
     step "black-box tests" cargo test --test black_box "${features[@]}"
+    step "the server that ran meanwhile" scripts/bystander.sh check
 fi
 
 echo

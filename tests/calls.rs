@@ -1,6 +1,9 @@
 //! The SQL functions as Rust calls, for a client as for a transaction of it.
 
 use std::fmt::Debug;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,6 +68,14 @@ pub trait Calls: GenericClient + Sized {
         let row = self
             .query_one("SELECT sequin.publish($1, $2, $3::text::jsonb)", &[&stream, &key, &data])?;
         Ok(row.get(0))
+    }
+
+    /// Publishes by COPY, from a file: rust-postgres loses the error, and the session, of a COPY FROM STDIN that is
+    /// refused before it has read a row (its issue #789). A row is a key, a tab, and the data.
+    fn try_copy(&mut self, stream: &str, rows: &str) -> Result<(), Error> {
+        let file = RowsFile::new(rows);
+        let file = file.0.display();
+        self.batch_execute(&format!("COPY sequin_stream.{stream} (key, data) FROM '{file}'"))
     }
 
     /// Publishes messages 1 to `count` with the keys k.1 to k.`keys` in turn; the data is the number.
@@ -220,4 +231,24 @@ pub const fn millis(millis: u64) -> Duration {
 
 pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// A file for one COPY, removed with its value.
+struct RowsFile(PathBuf);
+
+impl RowsFile {
+    fn new(rows: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sequin-test-{}-rows-{number}", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        fs::write(&file, rows).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for RowsFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }

@@ -1,7 +1,6 @@
 //! Every committed message comes, in order per key, none early, none twice, none that was rolled back.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::thread;
@@ -21,6 +20,7 @@ pub fn tests() -> Vec<Trial> {
         load_of_all_kinds_of_publishing,
         backlog_larger_than_the_look_ahead,
         a_consumer_may_start_anywhere,
+        a_start_at_now_reads_nothing_of_what_is_long_committed,
     ]
 }
 
@@ -210,12 +210,8 @@ impl Publisher {
                 transaction.execute(insert, &[&keys, &data]).unwrap();
             }
             _ => {
-                let copy = "COPY sequin_stream.s (key, data) FROM STDIN";
-                let mut writer = transaction.copy_in(copy).unwrap();
-                for (key, data) in keys.iter().zip(&data) {
-                    writeln!(writer, "{key}\t{data}").unwrap();
-                }
-                writer.finish().unwrap();
+                let rows = keys.iter().zip(&data).map(|(key, data)| format!("{key}\t{data}\n"));
+                transaction.try_copy("s", &rows.collect::<String>()).unwrap();
             }
         }
         count
@@ -296,4 +292,35 @@ fn a_consumer_may_start_anywhere() {
     let count: i32 = client.query_one(redeliver, &[&vec![first, third]]).unwrap().get(0);
     assert_eq!(count, 2);
     assert_eq!(seqs(&client.drain("all", millis(300))), [first, third]);
+}
+
+/// Whatever is open meanwhile: the bound is the stream's own, also where a transaction publishes to more streams than
+/// a session's entry has room for.
+fn a_start_at_now_reads_nothing_of_what_is_long_committed() {
+    const OLD: i32 = 5_000;
+    const STREAMS: usize = 12;
+    let database = database("starts_now");
+    let (mut client, mut publisher) = (database.connect(), database.connect());
+    let streams: Vec<String> = (0..STREAMS).map(|n| format!("s{n}")).collect();
+    for stream in &streams {
+        client.execute("SELECT sequin.create_stream($1)", &[stream]).unwrap();
+        client.publish_numbers(stream, OLD, 10);
+    }
+    let mut open = publisher.transaction().unwrap();
+    let late: Vec<i64> = streams.iter().map(|stream| open.publish(stream, "late", "1")).collect();
+    for stream in &streams {
+        let mut transaction = client.transaction().unwrap();
+        transaction.create_consumer(stream, &format!("new_{stream}"), "new_only => true");
+        let read = "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables
+                    WHERE schemaname = 'sequin_stream' AND relname = $1";
+        let read: i64 = transaction.query_one(read, &[stream]).unwrap().get(0);
+        assert!(read < i64::from(OLD) / 10, "{read} rows of {stream} were read");
+        transaction.commit().unwrap();
+    }
+    open.commit().unwrap();
+    for (stream, late) in streams.iter().zip(late) {
+        let after = client.publish(stream, "after", "1");
+        let came = client.drain(&format!("new_{stream}"), millis(300));
+        assert_eq!(seqs(&came), [late, after], "{stream}");
+    }
 }

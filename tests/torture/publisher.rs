@@ -1,7 +1,6 @@
 //! A client that publishes, in all the ways there are: single calls, arrays, INSERT, COPY, savepoints, rollbacks, and
 //! transactions that stay open.
 
-use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
@@ -176,10 +175,6 @@ fn insert(client: &mut impl GenericClient, how: &str, messages: &[Message]) -> R
 }
 
 fn copy(client: &mut impl GenericClient, messages: &[Message]) -> Result<(), Error> {
-    let statement = format!("COPY sequin_stream.{STREAM} (key, data) FROM STDIN");
-    let mut writer = client.copy_in(&statement)?;
     let rows: String = messages.iter().map(|m| format!("{}\t{}\n", m.key, m.number)).collect();
-    // What fails here fails again, and better told, in finish().
-    let _ = writer.write_all(rows.as_bytes());
-    writer.finish().map(drop)
+    client.try_copy(STREAM, &rows)
 }
