@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use postgres::Client;
 
-use crate::cluster::Database;
 use crate::{load, messages};
+use sequin_testkit::cluster::Database;
 
 const STREAM: &str = "backlog";
 const CONSUMER: &str = "reader";

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, succeed};
+use sequin_testkit::cluster::Cluster;
+use sequin_testkit::process::succeed;
 
 const DURATION: Duration = Duration::from_secs(20);
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use crate::cluster::{Cluster, Database};
 use crate::messages::create_stream;
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::percentile;
+use sequin_testkit::cluster::{Cluster, Database};
 
 const ROWS: u32 = 5_000_000;
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use postgres::Client;
 
-use crate::cluster::{Cluster, Database};
 use crate::load::CLIENTS;
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{mean, median, ratio};
+use sequin_testkit::cluster::{Cluster, Database};
 use worker::{Sample, Worker};
 
 const BATCH: usize = 10;

@@ -9,11 +9,11 @@ mod arm;
 mod holder;
 mod space;
 
-use crate::cluster::{Cluster, Stop};
 use crate::options::Options;
 use crate::report::Row;
 use arm::Arm;
 use holder::{HOLDERS, Holder, Place};
+use sequin_testkit::cluster::{Cluster, Stop};
 
 /// The same for all, so that nothing but the holder makes the difference. With less memory than the bench's own
 /// cluster: several are up at a time.

@@ -3,11 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, wait_until};
 use crate::cpu;
 use crate::messages::create_stream;
 use crate::options::Options;
 use crate::report::Row;
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 const STREAMS: usize = 100;
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use crate::cluster::{Cluster, Database};
 use crate::messages::{PAYLOAD, create_stream};
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::percentile;
+use sequin_testkit::cluster::{Cluster, Database};
 
 const SAMPLES: usize = 2_000;
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::cluster::Database;
+use sequin_testkit::cluster::Database;
 
 /// Clients that make the load at the same time.
 pub const CLIENTS: usize = 4;

@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::cluster::Cluster;
 use crate::options::Options;
 use crate::sample::median;
+use sequin_testkit::cluster::Cluster;
 
 pub fn describe(cluster: &Cluster, options: &Options, config: &str) -> Vec<(&'static str, String)> {
     let mut client = cluster.connect("postgres");

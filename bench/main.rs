@@ -6,9 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a benchmark fails
 
 mod backlog;
-#[allow(dead_code)] // The tests use more of it.
-#[path = "../tests/cluster.rs"]
-mod cluster;
 mod cpu;
 mod dead;
 mod flat;
@@ -29,9 +26,9 @@ mod throughput;
 
 use std::process::ExitCode;
 
-use cluster::{Cluster, Stop};
 use options::{Options, USAGE};
 use report::Report;
+use sequin_testkit::cluster::{Cluster, Stop};
 
 /// Memory for millions of messages, and no checkpoint that hits only one of two figures to compare: the bench does
 /// them itself. All else is as PostgreSQL has it, fsync, synchronous_commit and autovacuum among it.

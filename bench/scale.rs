@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use crate::cluster::{Cluster, Database, Stop, wait_until};
 use crate::load::Background;
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{median, percentile};
 use crate::{cpu, memory};
+use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
 
 const DATABASES: usize = 5;
 

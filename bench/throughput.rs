@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use crate::backlog::Backlog;
-use crate::cluster::{Cluster, Database};
 use crate::load::{self, Background};
 use crate::messages::{self, create_plain_table, create_stream};
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{median, ratio};
+use sequin_testkit::cluster::{Cluster, Database};
 
 const BATCHES: [usize; 4] = [1, 10, 100, 1000];
 

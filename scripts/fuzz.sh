@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Feeds the pure code (src/engine, src/capture) with whatever bytes, texts and rows.   scripts/fuzz.sh [TARGET...]
+# Feeds the pure code (crates/engine, crates/capture) with whatever bytes, texts and rows.   scripts/fuzz.sh [TARGET...]
 # Without names all targets of fuzz/targets, one after the other. SECONDS_TO_RUN is for each. What is found is in
 # fuzz/artifacts, and how to run it again is said.
 source "$(dirname "$0")/common.sh"

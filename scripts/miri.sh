@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The tests of the pure code (src/engine, src/capture) under Miri; with `asan`, under AddressSanitizer, which needs no
+# The tests of the pure code (crates/engine, crates/capture) under Miri; with `asan`, under AddressSanitizer, which needs no
 # component that a toolchain may lack, and sees less.   scripts/miri.sh [asan] [FILTER]
 source "$(dirname "$0")/common.sh"
 
-tests=(test --manifest-path fuzz/Cargo.toml --lib)
+tests=(test -p sequin-engine -p sequin-capture --lib)
 cargo +nightly --version >/dev/null 2>&1 || die "this needs a nightly toolchain: rustup toolchain install nightly"
 if [ "${1:-}" = asan ]; then
     shift

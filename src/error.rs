@@ -1,10 +1,10 @@
 //! Everything that can be a caller's or a server's fault: its message, its SQLSTATE, and how to mend it.
 
-use crate::capture::key_format::FormatError;
-use crate::engine::filter::FilterError;
-use crate::engine::key::KeyError;
 use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys::panic::ErrorReport;
+use sequin_capture::key_format::FormatError;
+use sequin_engine::filter::FilterError;
+use sequin_engine::key::KeyError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

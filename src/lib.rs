@@ -1,20 +1,20 @@
 //! Sequin: message streams inside PostgreSQL.
 //!
+//! - [`entry`]: what PostgreSQL looks up by name.
 //! - [`api`]: the SQL functions. They check, call one thing, and shape the row.
-//! - [`capture`]: from WAL to messages, pure: pgoutput, values as JSON, keys, a backfill's windows.
-//! - [`engine`]: the rules, pure: keys and filters, the tail and its holes, consumers, recovery.
 //! - [`store`]: the tables and their statements, one file each.
 //! - [`worker`]: the launcher and the dispatcher, which run the engine.
 //! - [`pg`]: PostgreSQL behind safe calls; the only place where `unsafe` compiles.
 //!
-//! Arrows run one way: api and worker use store, engine and pg; store uses pg; engine uses nothing. A session
-//! and its dispatcher meet only in shared memory and in tables. ARCHITECTURE.md has the picture.
+//! The rules are crates of their own, pure: [`sequin_engine`] (keys and filters, the tail and its holes, consumers,
+//! recovery) and [`sequin_capture`] (from WAL to messages). Arrows run one way: api and worker use store, the pure crates
+//! and pg; store uses pg. A session and its dispatcher meet only in shared memory and in tables. ARCHITECTURE.md has the
+//! picture.
 
 #![deny(unsafe_code)]
 
 mod api;
-mod capture;
-mod engine;
+mod entry;
 mod error;
 mod guc;
 #[allow(unsafe_code)]
@@ -44,16 +44,6 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
-
-/// Called by the server when it loads the library.
-#[pgrx::pg_guard]
-extern "C-unwind" fn _PG_init() {
-    pg::load();
-    pg::hooks::set_of_owners(pg::hooks::OfOwners {
-        reassign: store::owners::reassign,
-        drop: store::owners::drop,
-    });
-}
 
 /// What `cargo pgrx test` asks for.
 #[cfg(test)]

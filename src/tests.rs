@@ -7,16 +7,19 @@ mod values;
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::engine::key::Seq;
-    use crate::engine::tail::Reached;
     use crate::error::Error;
-    use crate::pg::snapshot::Snapshot;
-    use crate::pg::{role, scan, sequence, session, slot, transactions};
+    use crate::pg::exec::snapshot::Snapshot;
+    use crate::pg::exec::{role, scan, sequence};
+    use crate::pg::session::current;
+    use crate::pg::shared::session_entry;
+    use crate::pg::wal::transactions;
     use crate::store::backfills::End;
     use crate::store::source_progress::Progress;
     use crate::store::sources::Source;
     use crate::store::{backfills, messages, slots, source_progress, sources, streams, tables};
     use pgrx::prelude::*;
+    use sequin_engine::key::Seq;
+    use sequin_engine::tail::Reached;
     use std::time::Duration;
 
     fn stream(name: &str) -> pg_sys::Oid {
@@ -37,12 +40,12 @@ mod tests {
     /// A build with debug assertions refuses to lock what was never initialised.
     #[pg_test]
     fn the_locks_of_all_processes_are_initialised() {
-        let segment = crate::pg::shmem::segment().unwrap();
+        let segment = crate::pg::shared::shmem::segment().unwrap();
         drop(segment.launcher.error());
         segment.databases().iter().for_each(|database| drop(database.dispatcher.error()));
         segment.capturers().iter().for_each(|capturer| drop(capturer.status.error()));
-        for slot in segment.slots() {
-            slot.is_committing(pg_sys::Oid::INVALID);
+        for entry in segment.sessions() {
+            entry.is_committing(pg_sys::Oid::INVALID);
         }
     }
 
@@ -113,11 +116,11 @@ mod tests {
     fn an_open_transaction_shows_the_lowest_seq_it_can_take() {
         let table = stream("bounded");
         sequence::take(sequence::of_stream(table).unwrap(), 7);
-        let database = session::database().unwrap();
-        assert_eq!(slot::publishers(database, table).bound(), None);
+        let database = current::database().unwrap();
+        assert_eq!(session_entry::publishers(database, table).bound(), None);
         publish("bounded", "a");
         publish("bounded", "b");
-        assert_eq!(slot::publishers(database, table).bound(), Some(8));
+        assert_eq!(session_entry::publishers(database, table).bound(), Some(8));
     }
 
     #[pg_test]
@@ -125,7 +128,7 @@ mod tests {
         let table = stream("inserted");
         Spi::run("INSERT INTO sequin_stream.inserted (key, data) VALUES ('a', '1'), ('b', '2')")
             .unwrap();
-        assert_eq!(slot::publishers(session::database().unwrap(), table).bound(), Some(1));
+        assert_eq!(session_entry::publishers(current::database().unwrap(), table).bound(), Some(1));
     }
 
     #[pg_test]
@@ -137,12 +140,12 @@ mod tests {
             sequence::take(sequence::of_stream(tables[n]).unwrap(), n % 5);
             publish(&format!("many_{n}"), "a");
         });
-        let database = session::database().unwrap();
+        let database = current::database().unwrap();
         for (n, &table) in tables.iter().enumerate() {
             let bound = i64::try_from(n % 5).unwrap() + 1;
-            assert_eq!(slot::publishers(database, table).bound(), Some(bound), "{n}");
+            assert_eq!(session_entry::publishers(database, table).bound(), Some(bound), "{n}");
         }
-        assert_eq!(slot::publishers(database, other).bound(), None);
+        assert_eq!(session_entry::publishers(database, other).bound(), None);
     }
 
     #[pg_test]

@@ -13,8 +13,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, seconds};
-use crate::cluster::Cluster;
 use crate::harness::{LOGICAL_DECODING, trials};
+use sequin_testkit::cluster::Cluster;
 use values::{CONSUMERS, STREAMS, json, value};
 
 pub fn tests() -> Vec<Trial> {

@@ -6,8 +6,8 @@ use std::process::Stdio;
 use libtest_mimic::Trial;
 
 use crate::calls::{Calls, ack_ids, seconds};
-use crate::cluster::succeed;
 use crate::harness::{database, shared_cluster, trials};
+use sequin_testkit::process::succeed;
 
 pub fn tests() -> Vec<Trial> {
     trials![

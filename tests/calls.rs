@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Error, GenericClient, Row};
 
-use crate::cluster::{Database, wait_until};
+use sequin_testkit::cluster::{Database, wait_until};
 
 /// One row of `sequin.receive`; data as its JSON text.
 #[derive(Clone, Debug)]

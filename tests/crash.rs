@@ -6,8 +6,9 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Cluster, Database, Stop, signal, wait_until};
 use crate::harness::trials;
+use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
+use sequin_testkit::process::signal;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -8,8 +8,9 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, answer_to_waiter, millis, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, Database, succeed, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Cluster, Database, wait_until};
+use sequin_testkit::process::succeed;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -8,8 +8,9 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, Database, succeed, wait_until};
 use crate::harness::{LOGICAL_DECODING, database, shared_cluster, trials};
+use sequin_testkit::cluster::{Cluster, Database, wait_until};
+use sequin_testkit::process::succeed;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -9,8 +9,9 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, millis, seconds, sqlstate};
-use crate::cluster::{Cluster, Database, signal, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Cluster, Database, wait_until};
+use sequin_testkit::process::signal;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -4,8 +4,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, seconds, seqs, sqlstate};
-use crate::cluster::wait_until;
 use crate::harness::{database, shared_cluster, trials};
+use sequin_testkit::cluster::wait_until;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use libtest_mimic::{Failed, Trial};
 
-use crate::cluster::{Cluster, Database};
+use sequin_testkit::cluster::{Cluster, Database};
 
 static SHARED: OnceLock<Cluster> = OnceLock::new();
 static LOGICAL: OnceLock<Cluster> = OnceLock::new();

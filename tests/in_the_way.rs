@@ -7,8 +7,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, answer_to_waiter, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, Database, Stop, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -9,8 +9,8 @@ use std::time::Instant;
 use libtest_mimic::Trial;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Cluster, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

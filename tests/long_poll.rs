@@ -7,8 +7,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, Delivery, ack_ids, answer_to_waiter, millis, seconds, seqs};
-use crate::cluster::{Database, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Database, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

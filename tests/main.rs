@@ -4,7 +4,6 @@
 
 mod arguments;
 mod calls;
-mod cluster;
 mod harness;
 mod others;
 mod seed;

@@ -9,8 +9,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, seconds};
-use crate::cluster::{Cluster, wait_until};
 use crate::harness::{LOGICAL_DECODING, database, trials};
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

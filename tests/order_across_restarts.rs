@@ -6,8 +6,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, Delivery, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Cluster, Database, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Cluster, Database, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -7,7 +7,7 @@ use std::time::Duration;
 use postgres::{Client, Error};
 
 use crate::calls::millis;
-use crate::cluster::Database;
+use sequin_testkit::cluster::Database;
 
 /// Tells the others that they are to end.
 pub struct Done(AtomicBool);

@@ -4,8 +4,8 @@
 use libtest_mimic::Trial;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Cluster, Stop, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Cluster, Stop, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

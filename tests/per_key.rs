@@ -10,8 +10,8 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, Delivery, ack_ids, millis, seconds, seqs};
-use crate::cluster::wait_until;
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::wait_until;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -7,8 +7,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, Stop, wait_until};
 use crate::harness::trials;
+use sequin_testkit::cluster::{Cluster, Stop, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![a_promoted_standby_goes_on_where_the_primary_was]

@@ -8,8 +8,8 @@ use std::thread;
 use libtest_mimic::Trial;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
-use crate::cluster::{Database, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Database, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

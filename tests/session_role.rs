@@ -3,8 +3,8 @@
 use libtest_mimic::Trial;
 
 use crate::calls::{Calls, ack_ids, seconds};
-use crate::cluster::wait_until;
 use crate::harness::{database_of, logical_cluster, trials};
+use sequin_testkit::cluster::wait_until;
 
 pub fn tests() -> Vec<Trial> {
     trials![

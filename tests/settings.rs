@@ -7,8 +7,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, millis, seqs, sqlstate};
-use crate::cluster::Database;
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::Database;
 
 pub fn tests() -> Vec<Trial> {
     trials![

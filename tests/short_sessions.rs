@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use libtest_mimic::Trial;
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
-use crate::cluster::wait_until;
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::wait_until;
 
 pub fn tests() -> Vec<Trial> {
     trials![

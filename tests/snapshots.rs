@@ -6,8 +6,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, seconds, seqs, sqlstate};
-use crate::cluster::{Database, wait_until};
 use crate::harness::{database, trials};
+use sequin_testkit::cluster::{Database, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

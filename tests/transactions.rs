@@ -7,9 +7,9 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Cluster, wait_until};
 use crate::harness::{database, trials};
 use crate::others::{Done, keep_on, while_others};
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -8,11 +8,11 @@ use super::Node;
 use super::holder::{Held, Holder, REPEATABLE_READ};
 use super::space::{self, Space};
 use crate::backlog::stats;
-use crate::cluster::{Database, wait_until};
 use crate::load::CLIENTS;
 use crate::report::Row;
 use crate::sample::{median, ratio};
 use crate::{cpu, load, messages};
+use sequin_testkit::cluster::{Database, wait_until};
 
 pub const STREAM: &str = "held";
 pub const CONSUMER: &str = "worker";

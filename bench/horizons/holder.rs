@@ -6,7 +6,7 @@ use postgres::Client;
 
 use super::Node;
 use super::arm::{CONSUMER, STREAM};
-use crate::cluster::{Cluster, Database, Stop, wait_until};
+use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
 
 pub struct Holder {
     pub name: &'static str,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use postgres::Client;
 
-use crate::cluster::wait_until;
+use sequin_testkit::cluster::wait_until;
 
 /// Bytes on disk, with indexes and TOAST.
 #[derive(Clone, Copy)]

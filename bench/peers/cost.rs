@@ -3,10 +3,10 @@
 use super::peer::{Load, Work};
 use super::turns::{self, Turns};
 use super::{Peers, pgmq};
-use crate::cluster::Cluster;
 use crate::cpu;
 use crate::options::Options;
 use crate::report::Row;
+use sequin_testkit::cluster::Cluster;
 
 const LOAD: Load = Load::of(10);
 

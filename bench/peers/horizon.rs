@@ -15,10 +15,10 @@ use super::message;
 use super::peer::{Load, Peer, SEQUIN};
 use super::plot::{self, Line};
 use super::sql::Sql;
-use crate::cluster::{Cluster, Stop};
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::mean;
+use sequin_testkit::cluster::{Cluster, Stop};
 
 const LOAD: Load = Load::of(10);
 

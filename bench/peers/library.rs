@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::peer::{Done, Latency, Load, Ordered, Peer, Work};
-use crate::cluster::{Cluster, Database};
+use sequin_testkit::cluster::{Cluster, Database};
 
 pub const NAMES: [&str; 3] = ["pg-boss", "graphile-worker", "procrastinate"];
 

@@ -29,12 +29,12 @@ pub use install::circumstances;
 
 use std::fs;
 
-use crate::cluster::{Cluster, Stop};
 use crate::options::Options;
 use crate::report::Row;
 use backlog::Pair;
 use library::Library;
 use peer::{Peer, SEQUIN, Work};
+use sequin_testkit::cluster::{Cluster, Stop};
 use sql::{Queue, Sql};
 
 /// Many workers have a connection each.

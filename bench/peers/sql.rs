@@ -9,7 +9,7 @@ use postgres::Client;
 
 use super::message::{self, Message};
 use super::peer::{Done, Latency, Load, Ordered, Peer, Work};
-use crate::cluster::Database;
+use sequin_testkit::cluster::Database;
 
 /// Far longer than a run takes.
 const DEADLINE: Duration = Duration::from_secs(300);

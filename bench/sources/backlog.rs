@@ -6,11 +6,12 @@
 use std::time::{Duration, Instant};
 
 use super::{count, create_source, create_stream, message_comes, wait_for_status};
-use crate::cluster::{Cluster, Database, succeed};
 use crate::load::{self, CLIENTS};
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{median, ratio};
+use sequin_testkit::cluster::{Cluster, Database};
+use sequin_testkit::process::succeed;
 
 const CHANGES: usize = 500_000;
 

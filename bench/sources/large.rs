@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{count, create_source, create_stream, message_comes};
-use crate::cluster::Cluster;
 use crate::memory;
 use crate::report::Row;
+use sequin_testkit::cluster::Cluster;
 
 const ROWS: i64 = 2_000_000;
 

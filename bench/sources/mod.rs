@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use crate::cluster::{Cluster, Database, Stop, wait_until};
 use crate::latency;
 use crate::options::Options;
 use crate::report::Row;
+use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
 
 const CONFIG: &str = "
 wal_level = logical

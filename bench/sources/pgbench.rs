@@ -4,11 +4,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::{count, create_source, create_stream, message_comes};
-use crate::cluster::{Cluster, Database, succeed};
 use crate::load;
 use crate::options::Options;
 use crate::report::Row;
 use crate::sample::{median, percentile, ratio};
+use sequin_testkit::cluster::{Cluster, Database};
+use sequin_testkit::process::succeed;
 
 /// With the source on, over all rounds.
 const SECONDS: u64 = 60;

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sequin_fuzz::engine::filter::{Filter, key_matches};
-use sequin_fuzz::engine::key::check_key;
-use sequin_fuzz::engine::router::{RouteScratch, Router};
+use sequin_engine::filter::{Filter, key_matches};
+use sequin_engine::key::check_key;
+use sequin_engine::router::{RouteScratch, Router};
 
 /// Enough for filters that have something in common; the check takes as long as the cube of it.
 const MOST_LINES: usize = 24;

@@ -5,11 +5,11 @@ use std::convert::Infallible;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use sequin_fuzz::capture::key_format::KeyFormat;
-use sequin_fuzz::capture::message::{Change, Lookup, Source, Table, Transaction};
-use sequin_fuzz::capture::pgoutput::{Identity, Old, Relation, RelationColumn, Tuple, Value};
-use sequin_fuzz::capture::types::Types;
-use sequin_fuzz::engine::key::check_key;
+use sequin_capture::key_format::KeyFormat;
+use sequin_capture::message::{Change, Lookup, Source, Table, Transaction};
+use sequin_capture::pgoutput::{Identity, Old, Relation, RelationColumn, Tuple, Value};
+use sequin_capture::types::Types;
+use sequin_engine::key::check_key;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sequin_fuzz::capture::pgoutput::{Message, Old, Tuple, Value, parse};
+use sequin_capture::pgoutput::{Message, Old, Tuple, Value, parse};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(message) = parse(bytes) else { return };

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use sequin_fuzz::engine::ranges::RangeSet;
+use sequin_engine::ranges::RangeSet;
 
 #[derive(Arbitrary, Debug)]
 enum Op {

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use sequin_fuzz::engine::consumer::Lease;
-use sequin_fuzz::engine::consumer::Moment;
-use sequin_fuzz::engine::event::{Change, Item};
-use sequin_fuzz::engine::filter::Filter;
-use sequin_fuzz::engine::ids::Ids;
-use sequin_fuzz::engine::ranges::RangeSet;
-use sequin_fuzz::engine::settings::Settings;
-use sequin_fuzz::engine::snapshot::{Hold, Snapshot};
-use sequin_fuzz::engine::stream::{Found, Row, Stream};
+use sequin_engine::consumer::Lease;
+use sequin_engine::consumer::StepContext;
+use sequin_engine::event::{Change, Item};
+use sequin_engine::filter::Filter;
+use sequin_engine::ids::Ids;
+use sequin_engine::ranges::RangeSet;
+use sequin_engine::settings::Settings;
+use sequin_engine::state::{Hold, ConsumerState};
+use sequin_engine::stream::{Found, Row, Stream};
 
 /// Rows of the stream: seqs 1 to this.
 const LAST: i64 = 24;
@@ -116,25 +116,25 @@ fuzz_target!(|input: Input| {
         input.active.iter().map(|a| (a.seq.into(), (a.item(), a.hold()))).collect();
     let [acked_total, redelivered_total, dead_total] = input.totals;
     let floor = input.floor.into();
-    let mut snapshot = Snapshot { floor, done, active, acked_total, redelivered_total, dead_total };
+    let mut state = ConsumerState { floor, done, active, acked_total, redelivered_total, dead_total };
     let journal: Vec<Change> = input.journal.iter().filter_map(Entry::change).collect();
-    if !snapshot.is_possible() || !journal.iter().all(Change::is_possible) {
+    if !state.is_possible() || !journal.iter().all(Change::is_possible) {
         return;
     }
-    journal.into_iter().for_each(|change| snapshot.replay(change));
-    let is_active = |seq: &i64| snapshot.active.contains_key(seq);
+    journal.into_iter().for_each(|change| state.replay(change));
+    let is_active = |seq: &i64| state.active.contains_key(seq);
     let wanted: BTreeSet<i64> = (1..=LAST)
-        .filter(|seq| is_active(seq) || *seq > snapshot.floor && !snapshot.done.contains(*seq))
+        .filter(|seq| is_active(seq) || *seq > state.floor && !state.done.contains(*seq))
         .collect();
     // Nothing is delivered before all is loaded up to what had been delivered.
-    let is_loadable = snapshot.active.keys().all(|&seq| seq <= LAST);
+    let is_loadable = state.active.keys().all(|&seq| seq <= LAST);
     let settings = Settings {
         ordered: input.ordered,
         max_deliver: input.max_deliver.map(u32::from),
         ..Settings::default()
     };
     let mut stream = Stream::new(LAST, &[]);
-    stream.put(1, vec![Filter::parse(">").unwrap()], settings, snapshot);
+    stream.put(1, vec![Filter::parse(">").unwrap()], settings, state);
     let given = deliver_all(&mut stream);
     let given_here: BTreeSet<i64> = given.range(1..=LAST).copied().collect();
     assert!(given_here.is_subset(&wanted), "finished, and given again: {given_here:?} {wanted:?}");
@@ -154,9 +154,9 @@ fn deliver_all(stream: &mut Stream) -> BTreeSet<i64> {
             let rows: Vec<Row> = (from..=upto.min(LAST)).map(row).collect();
             stream.catch_up(1, &Found { rows, complete: true }, upto);
         }
-        stream.snapshot(1).unwrap();
+        stream.state(1).unwrap();
         let consumer = stream.consumer_mut(1).unwrap();
-        let mut moment = Moment { now: i64::MAX, ids: &mut ids };
+        let mut moment = StepContext { now: i64::MAX, ids: &mut ids };
         consumer.tick(&mut moment);
         let deliveries = consumer.grant(1000, 1, 7, &mut moment);
         if deliveries.is_empty() {

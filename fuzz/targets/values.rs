@@ -4,8 +4,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use sequin_fuzz::capture::json::{write, write_string};
-use sequin_fuzz::capture::types::{Type, Types};
+use sequin_capture::json::{write, write_string};
+use sequin_capture::types::{Type, Types};
 use serde_json::Value;
 
 /// A type, perhaps of others.

@@ -1,8 +1,8 @@
 //! What may be captured, and by whom.
 
 use crate::error::{Error, Result};
-use crate::pg::datum::RegClassArray;
-use crate::pg::{catalog, role};
+use crate::pg::exec::datum::RegClassArray;
+use crate::pg::exec::{catalog, role};
 use crate::store::publications::{self, Candidate};
 use pgrx::pg_sys;
 

@@ -1,8 +1,8 @@
 //! Checks of arguments, each in one place.
 
-use crate::engine::settings::Micros;
 use crate::error::{Error, Result};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
+use sequin_engine::settings::Micros;
 
 /// The longest name of a stream, consumer or source, in bytes: leaves room for what is derived from it, such
 /// as the names of indexes, within NAMEDATALEN.

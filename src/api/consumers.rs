@@ -2,19 +2,21 @@
 
 use super::check::{self, ack_wait, delay, elements, name, not_yet, required, within};
 use super::rights::{self, readable, selectable};
-use crate::engine::consumer::LOOK_AHEAD;
-use crate::engine::filter::Filter;
-use crate::engine::key::{Seq, key_id};
 use crate::error::{Error, Result};
-use crate::pg::call::call;
-use crate::pg::datum::{RegProc, RegRole};
-use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
-use crate::pg::{catalog, role, sequence, session, slot};
+use crate::pg::exec::datum::{RegProc, RegRole};
+use crate::pg::exec::{catalog, role, sequence};
+use crate::pg::session::call::call;
+use crate::pg::session::current;
+use crate::pg::shared::mailbox::{Answer, MAX_BATCH, Request};
+use crate::pg::shared::session_entry;
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::{self, Consumer, Given, Start};
 use crate::store::{messages, streams};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_engine::consumer::LOOK_AHEAD;
+use sequin_engine::filter::Filter;
+use sequin_engine::key::{Seq, key_id};
 use std::rc::Rc;
 
 #[pg_extern]
@@ -152,7 +154,7 @@ pub fn mine(name: Option<&str>, argument: &'static str) -> Result<Rc<Consumer>> 
     if !role::exists(consumer.owner) {
         return Err(Error::OwnerGone { what: "consumer", name: consumer.name.clone() });
     }
-    let owner = crate::pg::catalog::role_name(consumer.owner);
+    let owner = crate::pg::exec::catalog::role_name(consumer.owner);
     Err(Error::NotConsumerOwner { consumer: consumer.name.clone(), owner })
 }
 
@@ -171,10 +173,10 @@ pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> 
             .map(|row| (row.seq, key_id(&row.key)));
         let request = Request::Redeliver { consumer: consumer.id, messages: messages.collect() };
         match call(&request, Some(table))? {
-            Answer::Deliveries { row, generation, deliveries } => {
+            Answer::Deliveries { ack_row_id, generation, deliveries } => {
                 let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
                 if !seqs.is_empty() {
-                    acks::insert(consumer.id, row, generation, Kind::Redelivered, &seqs)?;
+                    acks::insert(consumer.id, ack_row_id, generation, Kind::Redelivered, &seqs)?;
                 }
                 wanted.extend(seqs);
             }
@@ -249,7 +251,7 @@ fn after_seq(seq: i64, what: &'static str) -> Result<Seq> {
 /// Without what is committed by now, but with what open transactions have published and not committed yet.
 fn from_now_on(table: pgrx::pg_sys::Oid) -> Result<Start> {
     let last = sequence::last_value(sequence::of_stream(table)?);
-    let publishers = slot::publishers(session::database()?, table);
+    let publishers = session_entry::publishers(current::database()?, table);
     let bound = publishers.bound().unwrap_or(last.saturating_add(1));
     let done = messages::committed(table, bound, last)?;
     Ok(Start { after: bound - 1, done: done.to_pairs(), last })

@@ -1,10 +1,10 @@
 //! Keys and filters.
 
 use super::check::required;
-use crate::engine::{filter, key};
 use crate::error::Error;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_engine::{filter, key};
 
 #[pg_extern(immutable, parallel_safe)]
 fn key_matches(key: Option<&str>, filter: Option<&str>) -> Result<bool, ErrorReport> {

@@ -2,7 +2,7 @@
 
 use super::check::{name, not_yet, required};
 use crate::error::{Error, Result};
-use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
+use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::store::{messages, streams};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;

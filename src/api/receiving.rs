@@ -3,17 +3,14 @@
 use super::check::{self, delay, required, within};
 use super::consumers::{mine, unexpected};
 use super::rights::readable;
-use crate::engine::consumer::Delivery;
-use crate::engine::event::Item;
-use crate::engine::key::Seq;
-use crate::engine::settings::Micros;
 use crate::error::{Error, Result};
-use crate::pg::call::call;
-use crate::pg::caller::Reader;
-use crate::pg::datum::{Jsonb, Text, Timestamptz};
-use crate::pg::mailbox::{Answer, MAX_BATCH, Request};
-use crate::pg::received::{self, Finished};
-use crate::pg::{catalog, now};
+use crate::pg::exec::catalog;
+use crate::pg::exec::datum::{Jsonb, Text, Timestamptz};
+use crate::pg::now;
+use crate::pg::session::call::call;
+use crate::pg::session::caller::Reader;
+use crate::pg::session::received::{self, Finished};
+use crate::pg::shared::mailbox::{Answer, MAX_BATCH, Request};
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::Consumer;
 use crate::store::dead_letters;
@@ -21,6 +18,10 @@ use crate::store::messages::{self, Payload};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_engine::consumer::Delivery;
+use sequin_engine::event::Item;
+use sequin_engine::key::Seq;
+use sequin_engine::settings::Micros;
 
 type Message = (i64, i64, Option<Text>, Option<Jsonb>, Option<Jsonb>, i32, Timestamptz);
 
@@ -73,8 +74,8 @@ fn deliver(
     let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
     loop {
         let deliveries = match call(&request, Some(table))? {
-            Answer::Deliveries { row, generation, deliveries } => {
-                received::remember(consumer.id, row, generation, &deliveries);
+            Answer::Deliveries { ack_row_id, generation, deliveries } => {
+                received::remember(consumer.id, ack_row_id, generation, &deliveries);
                 deliveries
             }
             other => return Err(unexpected(consumer, &other)),
@@ -196,17 +197,17 @@ fn reject(
 
 /// Finishes the deliveries that are live, when this transaction commits.
 fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Delivery>> {
-    let own_word = match kind {
+    let fast_path = match kind {
         Kind::Acked => received::finish(consumer.id, &ack_ids)?,
         _ => None,
     };
-    let Finished { row, generation, deliveries } = match own_word {
+    let Finished { ack_row_id, generation, deliveries } = match fast_path {
         Some(finished) => finished,
         None => ask_to_finish(consumer, ack_ids, kind)?,
     };
     if !deliveries.is_empty() {
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
-        acks::insert(consumer.id, row, generation, kind, &seqs)?;
+        acks::insert(consumer.id, ack_row_id, generation, kind, &seqs)?;
     }
     Ok(deliveries)
 }
@@ -215,8 +216,8 @@ fn ask_to_finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<F
     let rejected = kind == Kind::Rejected;
     let request = Request::Finish { consumer: consumer.id, rejected, ack_ids };
     match call(&request, table_of(consumer))? {
-        Answer::Deliveries { row, generation, deliveries } => {
-            Ok(Finished { row, generation, deliveries })
+        Answer::Deliveries { ack_row_id, generation, deliveries } => {
+            Ok(Finished { ack_row_id, generation, deliveries })
         }
         other => Err(unexpected(consumer, &other)),
     }

@@ -2,8 +2,8 @@
 //! for what SQL would ask for, which is the schema, the columns, and that no policy hides rows.
 
 use crate::error::{Error, Result};
-use crate::pg::datum::RegRole;
-use crate::pg::{catalog, role, scan};
+use crate::pg::exec::datum::RegRole;
+use crate::pg::exec::{catalog, role, scan};
 use crate::store::streams;
 use pgrx::pg_sys;
 

@@ -1,7 +1,7 @@
 //! What `sequin.source_stats` shows of the capturers, and of what keeps sources from capturing.
 
-use crate::pg::capturers::{self, Capturer};
-use crate::pg::database::Database;
+use crate::pg::shared::capturers::{self, Capturer};
+use crate::pg::shared::database::Database;
 use crate::store::source_faults;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;

@@ -3,10 +3,9 @@
 use super::capturable::{check_publication, chosen, may_read};
 use super::check::{name, required};
 use super::rights;
-use crate::capture::key_format::KeyFormat;
 use crate::error::{Error, Result};
-use crate::pg::datum::{RegClass, RegClassArray, RegRole};
-use crate::pg::{catalog, condition, role};
+use crate::pg::exec::datum::{RegClass, RegClassArray, RegRole};
+use crate::pg::exec::{catalog, condition, role};
 use crate::store::publications::{self, Candidate, Published};
 use crate::store::slots::{self, Server};
 use crate::store::sources::{self, Source};
@@ -14,6 +13,7 @@ use crate::store::{backfills, streams};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_capture::key_format::KeyFormat;
 
 #[pg_extern]
 fn create_source(

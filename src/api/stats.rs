@@ -3,20 +3,22 @@
 use super::check::{name, required, within};
 use super::consumers::{mine, unexpected};
 use super::rights;
-use crate::engine::filter::{Filter, KeyRange};
-use crate::engine::key::Seq;
 use crate::error::{Error, Result};
-use crate::pg::call::call;
-use crate::pg::database::Database;
-use crate::pg::datum::{Jsonb, Text, Timestamptz};
-use crate::pg::mailbox::{Answer, ConsumerStats, LEASES_PER_ANSWER, Request};
-use crate::pg::shmem::segment;
-use crate::pg::status::Status;
-use crate::pg::{capturers, catalog, role, sequence, session, slot};
+use crate::pg::exec::datum::{Jsonb, Text, Timestamptz};
+use crate::pg::exec::{catalog, role, sequence};
+use crate::pg::session::call::call;
+use crate::pg::session::current;
+use crate::pg::shared::database::Database;
+use crate::pg::shared::mailbox::{Answer, ConsumerStats, LEASES_PER_ANSWER, Request};
+use crate::pg::shared::shmem::segment;
+use crate::pg::shared::status::Status;
+use crate::pg::shared::{capturers, session_entry};
 use crate::store::{consumers, messages, streams};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_engine::filter::{Filter, KeyRange};
+use sequin_engine::key::Seq;
 
 #[pg_extern]
 fn messages(
@@ -127,7 +129,7 @@ fn stream_stats(
     let last = last_of(table);
     let shows_seqs = rights::may_see_seqs(table);
     let first = if shows_seqs { first_from(table, 1)?.map(|(seq, _)| seq) } else { None };
-    let open = slot::open_publishers(session::database()?, table);
+    let open = session_entry::open_publishers(current::database()?, table);
     let oldest = open.iter().min_by_key(|publisher| publisher.since);
     Ok(TableIterator::new(vec![(
         shows_seqs.then(|| first.zip(last).map_or(0, |(first, last)| (last - first + 1).max(0))),
@@ -224,7 +226,7 @@ fn consumer_stats() -> Result<
 /// What the dispatcher says of all consumers; nothing while none runs, rather than a wait for it.
 fn all_consumers() -> Result<Vec<ConsumerStats>> {
     let mut all: Vec<ConsumerStats> = Vec::new();
-    if session::database()?.dispatcher.pid() == 0 {
+    if current::database()?.dispatcher.pid() == 0 {
         return Ok(all);
     }
     loop {

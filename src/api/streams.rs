@@ -2,8 +2,8 @@
 
 use super::check::{name, not_yet, required};
 use crate::error::{Error, Result};
-use crate::pg::datum::RegClass;
-use crate::pg::{catalog, role};
+use crate::pg::exec::datum::RegClass;
+use crate::pg::exec::{catalog, role};
 use crate::store::{consumers, repair, sources, streams};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;

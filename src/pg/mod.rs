@@ -1,69 +1,21 @@
 //! The only place where `unsafe` compiles: PostgreSQL's memory, locks, hooks and executor behind safe calls.
+//!
+//! Five rooms, each on those before it: `process` (latches, workers, their transactions), `shared` (shared memory), `exec`
+//! (statements, scans, catalogs, rights), `wal` (logical decoding), `session` (what runs in users' sessions).
 
-pub mod append;
-pub mod array;
-mod bounds;
-pub mod call;
-pub mod caller;
-pub mod capturers;
-pub mod catalog;
-pub mod condition;
-pub mod database;
-pub mod datum;
-pub mod decode;
-mod fate;
-mod generated;
-pub mod hooks;
-pub mod input;
-pub mod insert;
-pub mod installation;
-pub mod lease;
-pub mod lwlock;
-pub mod mailbox;
-pub mod memory;
-mod moment;
-pub mod owners;
+pub mod exec;
 pub mod process;
-pub mod publish;
-pub mod received;
-pub mod relcache;
-pub mod replication_slot;
-pub mod role;
-pub mod scan;
-pub mod sequence;
 pub mod session;
-pub mod shmem;
-pub mod slot;
-pub mod snapshot;
-pub mod spi;
-pub mod spool;
-pub mod status;
-mod stream_commands;
-pub mod stream_table;
-pub mod transactions;
+pub mod shared;
+pub mod wal;
 
-use crate::engine::settings::Micros;
 use pgrx::pg_sys;
+use sequin_engine::settings::Micros;
 
 /// The time now.
 pub fn now() -> Micros {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
-}
-
-/// The number of this process among all that the server can have.
-fn process_number() -> Option<usize> {
-    // SAFETY: this process's own entry in shared memory, if it has one.
-    let proc = unsafe { pg_sys::MyProc.as_ref() }?;
-    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
-    let number = proc.pgprocno;
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    let number = {
-        let _ = proc;
-        // SAFETY: a plain integer, set together with MyProc.
-        unsafe { pg_sys::MyProcNumber }
-    };
-    usize::try_from(number).ok()
 }
 
 /// Registers all that must be there before the server starts. Only preloading can: a session that loads the
@@ -80,8 +32,8 @@ pub fn load() {
         std::env::remove_var("RUST_LIB_BACKTRACE");
     }
     crate::guc::register();
-    shmem::register();
-    hooks::register();
-    capturers::register();
+    shared::shmem::register();
+    session::hooks::register();
+    shared::capturers::register();
     process::register_launcher();
 }

@@ -1,12 +1,12 @@
 //! `sequin.acks`: what transactions have finished, or want again. A session writes, the dispatcher deletes.
 
 use super::{put, statement};
-use crate::engine::event::Change;
-use crate::engine::key::Seq;
-use crate::engine::stream::ConsumerId;
 use crate::error::Result;
-use crate::pg::spi::{Access, Row, arg, letter};
-use crate::pg::{array, role};
+use crate::pg::exec::spi::{Access, Row, arg, letter};
+use crate::pg::exec::{array, role};
+use sequin_engine::event::Change;
+use sequin_engine::key::Seq;
+use sequin_engine::stream::ConsumerId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -2,8 +2,8 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::role;
-use crate::pg::spi::{Access, Row, Statement, arg};
+use crate::pg::exec::role;
+use crate::pg::exec::spi::{Access, Row, Statement, arg};
 use pgrx::pg_sys;
 
 /// A backfill, as the capturer needs it.
@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 pub struct Job {
     pub id: i64,
     pub tbl: pg_sys::Oid,
-    /// See [`crate::pg::condition`].
+    /// See [`crate::pg::exec::condition`].
     pub condition: Option<String>,
     /// Reads the table as this role.
     pub owner: pg_sys::Oid,

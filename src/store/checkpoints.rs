@@ -2,15 +2,15 @@
 //! newest costs the same however many dead ones a held horizon keeps.
 
 use super::{acks, outbox, statement};
-use crate::engine::consumer::Lease;
-use crate::engine::event::Item;
-use crate::engine::key::Seq;
-use crate::engine::ranges::RangeSet;
-use crate::engine::settings::Micros;
-use crate::engine::snapshot::{Hold, Snapshot};
-use crate::engine::stream::ConsumerId;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Row, arg};
+use crate::pg::exec::spi::{Access, Row, arg};
+use sequin_engine::consumer::Lease;
+use sequin_engine::consumer_state::{ConsumerState, Hold};
+use sequin_engine::event::Item;
+use sequin_engine::key::Seq;
+use sequin_engine::ranges::RangeSet;
+use sequin_engine::settings::Micros;
+use sequin_engine::stream::ConsumerId;
 
 statement!(
     INSERT,
@@ -52,15 +52,15 @@ statement!(
 pub struct Checkpoint {
     pub id: i64,
     pub generation: i32,
-    pub snapshot: Snapshot,
+    pub state: ConsumerState,
     /// Rows of sequin.acks with a lower id whose transactions were open.
     pub open_acks: Vec<i64>,
 }
 
 /// Writes a consumer's state.
 pub fn insert(consumer: ConsumerId, checkpoint: &Checkpoint) -> Result<()> {
-    let Checkpoint { id, generation, ref snapshot, ref open_acks } = *checkpoint;
-    let active: Vec<&(Item, Hold)> = snapshot.active.values().collect();
+    let Checkpoint { id, generation, ref state, ref open_acks } = *checkpoint;
+    let active: Vec<&(Item, Hold)> = state.active.values().collect();
     let (mut ack_ids, mut due) = (Vec::new(), Vec::new());
     for (_, hold) in &active {
         let (ack_id, until) = match hold {
@@ -74,16 +74,16 @@ pub fn insert(consumer: ConsumerId, checkpoint: &Checkpoint) -> Result<()> {
         arg(consumer),
         arg(id),
         arg(generation),
-        arg(snapshot.floor),
-        arg(snapshot.done.to_pairs()),
+        arg(state.floor),
+        arg(state.done.to_pairs()),
         arg(active.iter().map(|(item, _)| item.seq).collect::<Vec<Seq>>()),
         arg(active.iter().map(|(item, _)| item.key.cast_signed()).collect::<Vec<i64>>()),
         arg(active.iter().map(|(item, _)| item.deliveries.cast_signed()).collect::<Vec<i32>>()),
         arg(ack_ids),
         arg(due),
-        arg(snapshot.acked_total),
-        arg(snapshot.redelivered_total),
-        arg(snapshot.dead_total),
+        arg(state.acked_total),
+        arg(state.redelivered_total),
+        arg(state.dead_total),
         arg(open_acks.clone()),
     ];
     INSERT.with(|s| s.execute(&args)).map(drop)
@@ -118,7 +118,7 @@ fn read(row: &Row) -> Result<Checkpoint> {
     Ok(Checkpoint {
         id: row.need(1)?,
         generation: row.need(2)?,
-        snapshot: Snapshot {
+        state: ConsumerState {
             floor: row.need(3)?,
             done: ranges(&done)?,
             active: active.collect(),

@@ -6,11 +6,11 @@
 
 use super::statement;
 use super::tables::{self, Facts, quoted};
-use crate::capture::window::Snapshot;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Plan, arg, connected};
-use crate::pg::{catalog, input, snapshot};
+use crate::pg::exec::spi::{Access, Plan, arg, connected};
+use crate::pg::exec::{catalog, input, snapshot};
 use pgrx::pg_sys::{self, INT4OID};
+use sequin_capture::window::Snapshot;
 
 statement!(SNAPSHOT, "SELECT pg_current_snapshot()::text", []);
 statement!(
@@ -273,6 +273,6 @@ pub fn horizon() -> Result<(i64, i64)> {
 
 /// Puts a watermark into the WAL and returns where it ends: a position that nothing else has.
 pub fn watermark() -> Result<u64> {
-    let args = [arg(crate::pg::decode::PREFIX)];
+    let args = [arg(crate::pg::wal::decode::PREFIX)];
     WATERMARK.with(|s| s.run(Access::Write, &args, |rows| rows.one()?.lsn(1)))
 }

@@ -1,15 +1,15 @@
 //! `sequin.consumers`: the settings of consumers.
 
 use super::{dead_letters, statement};
-use crate::engine::key::Seq;
-use crate::engine::settings::{Micros, Settings};
-use crate::engine::stream::ConsumerId;
 use crate::error::{Error, Result};
-use crate::pg::owners::{self, Owned};
-use crate::pg::spi::{Access, Arg, Row, Statement, arg, without_locks};
-use crate::pg::{relcache, role};
+use crate::pg::exec::owners::{self, Owned};
+use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, without_locks};
+use crate::pg::exec::{relcache, role};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
+use sequin_engine::key::Seq;
+use sequin_engine::settings::{Micros, Settings};
+use sequin_engine::stream::ConsumerId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;

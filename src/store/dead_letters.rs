@@ -1,11 +1,11 @@
 //! `sequin.all_dead_letters`: messages that a consumer has given up on, with a copy of their payload.
 
 use super::{messages, statement, streams};
-use crate::engine::event::Item;
-use crate::engine::key::Seq;
 use crate::error::Result;
-use crate::pg::role;
-use crate::pg::spi::{Access, Statement, arg};
+use crate::pg::exec::role;
+use crate::pg::exec::spi::{Access, Statement, arg};
+use sequin_engine::event::Item;
+use sequin_engine::key::Seq;
 use std::thread::LocalKey;
 
 statement!(

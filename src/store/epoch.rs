@@ -2,7 +2,7 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::Access;
+use crate::pg::exec::spi::Access;
 
 statement!(TAKE, "SELECT pg_catalog.nextval('sequin.epoch')", []);
 

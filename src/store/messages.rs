@@ -1,16 +1,18 @@
 //! The messages of a stream, `sequin_stream.NAME`: written as the caller, read by seq.
 
-use crate::engine::key::Seq;
-use crate::engine::ranges::RangeSet;
-use crate::engine::stream::{Found, Row};
-use crate::engine::tail::Reached;
 use crate::error::{Error, Result};
-use crate::pg::append::{self, New};
-use crate::pg::datum::{Jsonb, JsonbArray, Text, TextArray};
-use crate::pg::snapshot::{Snapshot, Xid};
-use crate::pg::spi::{self, Access, Arg, OuterContext, Plan, arg, connected};
-use crate::pg::{catalog, publish, role, scan, sequence};
+use crate::pg::exec::append::{self, New};
+use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
+use crate::pg::exec::snapshot::Snapshot;
+use crate::pg::exec::spi::{self, Access, Arg, OuterContext, Plan, arg, connected};
+use crate::pg::exec::{catalog, role, scan, sequence};
+use crate::pg::session::publish;
+use crate::pg::shared::bounds::Xid;
 use pgrx::pg_sys;
+use sequin_engine::key::Seq;
+use sequin_engine::ranges::RangeSet;
+use sequin_engine::stream::{Found, Row};
+use sequin_engine::tail::Reached;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;

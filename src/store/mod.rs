@@ -24,8 +24,8 @@ pub mod tables;
 pub mod types;
 
 use crate::error::Result;
-use crate::pg::spi::{Arg, Statement};
-use crate::pg::{catalog, insert};
+use crate::pg::exec::spi::{Arg, Statement};
+use crate::pg::exec::{catalog, insert};
 use std::ffi::CStr;
 use std::thread::LocalKey;
 
@@ -49,8 +49,8 @@ fn put<const N: usize>(
 macro_rules! statement {
     ($name:ident, $sql:expr, [$($oid:ident),* $(,)?]) => {
         thread_local! {
-            static $name: crate::pg::spi::Statement =
-                const { crate::pg::spi::Statement::new($sql, &[$(pgrx::pg_sys::$oid),*]) };
+            static $name: crate::pg::exec::spi::Statement =
+                const { crate::pg::exec::spi::Statement::new($sql, &[$(pgrx::pg_sys::$oid),*]) };
         }
     };
 }

@@ -1,12 +1,12 @@
 //! `sequin.outbox`: the dispatcher's journal of deliveries, which it alone writes and reads.
 
 use super::{put, statement};
-use crate::engine::event::{Change, Event, Item};
-use crate::engine::key::Seq;
-use crate::engine::stream::ConsumerId;
 use crate::error::Result;
-use crate::pg::array;
-use crate::pg::spi::{Access, Arg, Row, arg, letter, timestamp};
+use crate::pg::exec::array;
+use crate::pg::exec::spi::{Access, Arg, Row, arg, letter, timestamp};
+use sequin_engine::event::{Change, Event, Item};
+use sequin_engine::key::Seq;
+use sequin_engine::stream::ConsumerId;
 
 statement!(
     INSERT,

@@ -2,8 +2,8 @@
 
 use super::{consumers, publications, sources, statement};
 use crate::error::Result;
-use crate::pg::role;
-use crate::pg::spi::{Access, Statement, arg};
+use crate::pg::exec::role;
+use crate::pg::exec::spi::{Access, Statement, arg};
 use pgrx::pg_sys;
 
 statement!(

@@ -2,9 +2,9 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::datum::RegClassArray;
-use crate::pg::spi::{Access, Row, Statement, arg, command};
-use crate::pg::{catalog, role};
+use crate::pg::exec::datum::RegClassArray;
+use crate::pg::exec::spi::{Access, Row, Statement, arg, command};
+use crate::pg::exec::{catalog, role};
 use pgrx::pg_sys;
 
 /// A publication.

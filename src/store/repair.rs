@@ -1,12 +1,12 @@
 //! Mending a stream's table, its trigger and its sequence, by SQL, as its owner.
 
 use super::{messages, statement, streams};
-use crate::engine::key::Seq;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Row, arg, command};
-use crate::pg::stream_table::{self, Fault, Found, Known};
-use crate::pg::{role, sequence};
+use crate::pg::exec::spi::{Access, Row, arg, command};
+use crate::pg::exec::stream_table::{self, Fault, Found, Known};
+use crate::pg::exec::{role, sequence};
 use pgrx::pg_sys;
+use sequin_engine::key::Seq;
 
 // The highest seq that consumers know of; where they start need not have been used.
 statement!(

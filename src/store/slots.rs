@@ -2,8 +2,10 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Arg, Row, Statement, arg, command};
-use crate::pg::{decode, replication_slot, role, session};
+use crate::pg::exec::role;
+use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, command};
+use crate::pg::session::current;
+use crate::pg::wal::{decode, replication_slot};
 use crate::store::sources;
 use pgrx::pg_sys;
 use std::thread::LocalKey;
@@ -103,10 +105,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// filenode to relation OID". So it is made again if anybody has; but not where there was nothing to look for, since no
 /// transaction was running at all: such a slot begins with the first record of the running transactions that it reads.
 pub fn create(slot: &str) -> Result<bool> {
-    if session::has_written() {
+    if current::has_written() {
         return Ok(false);
     }
-    session::note_slot_made()?;
+    current::note_slot_made()?;
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         let next_xid = role::as_owner_in_pg_catalog(|| {

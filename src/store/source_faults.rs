@@ -3,8 +3,8 @@
 
 use super::statement;
 use crate::error::Result;
-use crate::pg::role;
-use crate::pg::spi::{Access, Row, Statement};
+use crate::pg::exec::role;
+use crate::pg::exec::spi::{Access, Row, Statement};
 
 // A publication of all tables, or of schemas, may have none for now. PostgreSQL 14 doesn't have those of schemas, nor their
 // catalog, so that it is asked for by way of pg_depend.

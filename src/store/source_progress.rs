@@ -2,9 +2,9 @@
 //! costs the same however many dead ones a held horizon keeps.
 
 use super::statement;
-use crate::engine::settings::Micros;
 use crate::error::Result;
-use crate::pg::spi::{Access, Row, arg, lsn, timestamp};
+use crate::pg::exec::spi::{Access, Row, arg, lsn, timestamp};
+use sequin_engine::settings::Micros;
 
 /// The state of a source after some transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

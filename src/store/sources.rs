@@ -2,9 +2,9 @@
 
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::owners::{self, Owned};
-use crate::pg::role;
-use crate::pg::spi::{Access, Arg, Row, Statement, arg};
+use crate::pg::exec::owners::{self, Owned};
+use crate::pg::exec::role;
+use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg};
 use pgrx::pg_sys;
 
 /// A source.

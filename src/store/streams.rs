@@ -3,9 +3,9 @@
 use super::messages::{self, Table};
 use super::statement;
 use crate::error::{Error, Result};
-use crate::pg::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
-use crate::pg::stream_table::{self, Fault, Found, Known};
-use crate::pg::{catalog, relcache, role};
+use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
+use crate::pg::exec::stream_table::{self, Fault, Found, Known};
+use crate::pg::exec::{catalog, relcache, role};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashSet;

@@ -1,12 +1,12 @@
 //! Users' tables, as a source needs them: what identifies a row, and values that WAL doesn't have.
 
 use super::statement;
-use crate::capture::json;
 use crate::error::Result;
-use crate::pg::spi::{self, Access, Arg, Plan, Row, arg, connected};
-use crate::pg::{input, role};
+use crate::pg::exec::spi::{self, Access, Arg, Plan, Row, arg, connected};
+use crate::pg::exec::{input, role};
 use pgrx::pg_sys;
 use pgrx::pg_sys::TEXTOID;
+use sequin_capture::json;
 use std::collections::HashMap;
 
 statement!(

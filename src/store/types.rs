@@ -1,10 +1,10 @@
 //! `pg_type`: what kind of JSON the values of each type become, for [`Types`].
 
 use super::statement;
-use crate::capture::types::{Type, Types};
 use crate::error::Result;
-use crate::pg::spi::{Access, Row, arg};
+use crate::pg::exec::spi::{Access, Row, arg};
 use pgrx::pg_sys;
+use sequin_capture::types::{Type, Types};
 use std::collections::HashMap;
 
 // As json_categorize_type() in PostgreSQL's json.c and get_element_type() have it: domains are as their base type; then

@@ -2,10 +2,10 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::capture::json;
-    use crate::capture::types::{Type, Types};
     use crate::store::types::load;
     use pgrx::prelude::*;
+    use sequin_capture::json;
+    use sequin_capture::types::{Type, Types};
 
     const SETUP: &str = include_str!("values.sql");
 
@@ -128,14 +128,14 @@ mod tests {
             );
             let expected = Spi::get_one::<String>(&sql).unwrap().unwrap();
             let mut text = String::new();
-            crate::capture::time::push_iso_time(&mut text, micros);
+            sequin_capture::time::push_iso_time(&mut text, micros);
             assert_eq!(text, expected);
         }
         for lsn in [0_u64, 0x16b_3748, 0xffff_ffff_0000_000a, 0x1_0000_0000] {
             let sql = format!("SELECT ('0/0'::pg_lsn + {lsn})::text");
             let expected = Spi::get_one::<String>(&sql).unwrap().unwrap();
             let mut text = String::new();
-            crate::capture::time::push_lsn(&mut text, lsn);
+            sequin_capture::time::push_lsn(&mut text, lsn);
             assert_eq!(text, expected);
         }
     }

@@ -5,10 +5,12 @@
 //! databases when it starts and when new ones appear (CREATE DATABASE .. TEMPLATE brings the extension along):
 //! a dispatcher that finds no extension just leaves.
 
-use crate::pg::database::Database;
-use crate::pg::shmem::Segment;
-use crate::pg::status::Status;
-use crate::pg::{capturers, catalog, process, slot};
+use crate::pg::exec::catalog;
+use crate::pg::process;
+use crate::pg::shared::database::Database;
+use crate::pg::shared::shmem::Segment;
+use crate::pg::shared::status::Status;
+use crate::pg::shared::{capturers, session_entry};
 use pgrx::pg_sys::Oid;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -185,10 +187,10 @@ impl Attempts {
     /// When the process may be started: zero for now, which is noted as an attempt. If it ends soon without
     /// having left well, the next one waits twice as long.
     fn due(&mut self, job: Job, status: &Status, database: Oid) -> Duration {
-        if status.take_left_well() {
+        if status.take_exited_cleanly() {
             self.0.remove(&job);
         }
-        if slot::is_suspended(database) {
+        if session_entry::is_suspended(database) {
             return FIRST_PAUSE;
         }
         let now = Instant::now();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, seconds};
-use crate::cluster::wait_until;
+use sequin_testkit::cluster::wait_until;
 
 /// Far above what a capturer takes, also one that has failed for a while and is not tried again at once.
 const DEADLINE: Duration = seconds(50);

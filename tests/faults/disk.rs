@@ -10,9 +10,9 @@ use super::captured::{all_is_captured, capture, change};
 use super::load;
 use super::mount::{self, Mount};
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Cluster, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
 use crate::sources::{Fixture, Sources};
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     let trials = trials![

@@ -7,8 +7,9 @@ use postgres::Client;
 
 use super::load::{self, CONSUMERS, Known, SMALL};
 use crate::calls::{Calls, ack_ids, millis, seconds};
-use crate::cluster::{Cluster, Database, succeed};
 use crate::harness::{LOGICAL_DECODING, trials};
+use sequin_testkit::cluster::{Cluster, Database};
+use sequin_testkit::process::succeed;
 
 pub fn tests() -> Vec<Trial> {
     trials![a_dump_under_load_restores_to_the_acks_of_its_moment]

@@ -12,8 +12,8 @@ use std::time::Duration;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, Delivery, ack_ids, millis, seconds, seqs};
-use crate::cluster::{Database, wait_until};
 use crate::others::{Done, while_others};
+use sequin_testkit::cluster::{Database, wait_until};
 
 /// Of stream s: one ordered, one not.
 pub const CONSUMERS: [&str; 2] = ["ordered", "unordered"];

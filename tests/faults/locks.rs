@@ -9,9 +9,9 @@ use postgres::Client;
 
 use super::load::{self, SMALL};
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, wait_until};
 use crate::harness::{database, trials};
 use crate::sources::{Fixture, Sources};
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

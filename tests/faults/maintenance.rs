@@ -9,8 +9,8 @@ use postgres::Client;
 use super::captured::{all_is_captured, capture, change};
 use super::load::{self, SMALL};
 use crate::calls::{Calls, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

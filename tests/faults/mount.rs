@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cluster::{server_user, succeed};
+use sequin_testkit::process::{server_user, succeed};
 
 /// Its size where that doesn't matter, in MB.
 const ROOMY: u64 = 512;

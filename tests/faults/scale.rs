@@ -10,8 +10,8 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, ack_ids, seconds, seqs};
-use crate::cluster::{Cluster, Database, wait_until};
 use crate::harness::trials;
+use sequin_testkit::cluster::{Cluster, Database, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![many_streams_consumers_sessions_and_databases_come_back_after_a_restart]

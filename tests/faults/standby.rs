@@ -4,8 +4,8 @@ use libtest_mimic::Trial;
 
 use super::load::{self, SMALL};
 use crate::calls::{Calls, seconds, seqs, sqlstate};
-use crate::cluster::{Cluster, Stop, wait_until};
 use crate::harness::trials;
+use sequin_testkit::cluster::{Cluster, Stop, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

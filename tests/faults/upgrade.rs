@@ -5,8 +5,9 @@ use std::path::Path;
 use libtest_mimic::Trial;
 
 use super::load::{self, SMALL};
-use crate::cluster::{Cluster, Stop, as_server_user, program, succeed};
 use crate::harness::trials;
+use sequin_testkit::cluster::{Cluster, Stop};
+use sequin_testkit::process::{as_server_user, program, succeed};
 
 pub fn tests() -> Vec<Trial> {
     trials![an_upgraded_cluster_goes_on_where_the_old_one_was]
@@ -39,7 +40,7 @@ fn an_upgraded_cluster_goes_on_where_the_old_one_was() {
     new.boot();
     let mut client = new.connect("upgraded");
     load::settle(&mut client, &known);
-    let upgraded = crate::cluster::Database { cluster: &new, name: "upgraded".into() };
+    let upgraded = sequin_testkit::cluster::Database { cluster: &new, name: "upgraded".into() };
     let (_, more) = load::during(&upgraded, SMALL, |load| load.wait_for_more(SOME));
     more.assert_failed_only_with(&[]);
     assert!(more.ack_ids.is_disjoint(&known.ack_ids), "an ack_id came again");

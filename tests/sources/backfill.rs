@@ -9,9 +9,9 @@ use postgres::Client;
 use super::fixture::{DEADLINE, Fixture, Sources};
 use super::replay::{assert_identical, replay};
 use crate::calls::{Calls, millis, sqlstate};
-use crate::cluster::{Cluster, Database, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
 use crate::others::{Done, while_others};
+use sequin_testkit::cluster::{Cluster, Database, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -257,7 +257,7 @@ fn what_a_savepoint_undoes_does_not_come() {
 }
 
 fn a_prepared_transaction_comes_when_it_is_committed() {
-    let cluster = crate::cluster::Cluster::start_with(&format!(
+    let cluster = sequin_testkit::cluster::Cluster::start_with(&format!(
         "{}max_prepared_transactions = 5",
         crate::harness::LOGICAL_DECODING
     ));

@@ -7,8 +7,9 @@ use libtest_mimic::Trial;
 use super::fixture::{Fixture, Sources};
 use super::replay::{assert_identical, replay};
 use crate::calls::Calls;
-use crate::cluster::{Database, succeed, wait_until};
 use crate::harness::{logical_cluster, trials};
+use sequin_testkit::cluster::{Database, wait_until};
+use sequin_testkit::process::succeed;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -4,8 +4,9 @@ use libtest_mimic::Trial;
 
 use super::fixture::{DEADLINE, Fixture, Sources};
 use crate::calls::Calls;
-use crate::cluster::{Cluster, signal, wait_until};
 use crate::harness::trials;
+use sequin_testkit::cluster::{Cluster, wait_until};
+use sequin_testkit::process::signal;
 
 pub fn tests() -> Vec<Trial> {
     trials![a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use postgres::{Client, GenericClient};
 
 use crate::calls::{Calls, millis, seconds};
-use crate::cluster::{Cluster, Database};
 use crate::harness::{database_of, logical_cluster};
+use sequin_testkit::cluster::{Cluster, Database};
 
 /// Far above what anything here takes, on a busy machine.
 pub const DEADLINE: Duration = seconds(60);

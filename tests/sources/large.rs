@@ -10,8 +10,8 @@ use libtest_mimic::Trial;
 use super::fixture::{DEADLINE, Fixture, PAUSE, Sources};
 use super::replay::assert_each_once;
 use crate::calls::{Calls, seconds};
-use crate::cluster::{Cluster, Stop};
 use crate::harness::{LOGICAL_DECODING, trials};
+use sequin_testkit::cluster::{Cluster, Stop};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -8,8 +8,9 @@ use postgres::Client;
 use super::fixture::{DEADLINE, Fixture, Sources, create_source};
 use super::replay::{assert_identical, replay};
 use crate::calls::{Calls, seconds};
-use crate::cluster::{Cluster, signal, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
+use sequin_testkit::cluster::{Cluster, wait_until};
+use sequin_testkit::process::signal;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -13,10 +13,11 @@ use postgres::Client;
 use super::fixture::{DEADLINE, Fixture, PAUSE, Sources};
 use super::replay::{assert_each_once, assert_identical, replay, replay_by_consumer};
 use crate::calls::{Calls, millis, seconds};
-use crate::cluster::{Cluster, Database, signal, wait_until};
 use crate::harness::{LOGICAL_DECODING, trials};
 use crate::others::{Done, while_others};
 use crate::seed::Seed;
+use sequin_testkit::cluster::{Cluster, Database, wait_until};
+use sequin_testkit::process::signal;
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -4,8 +4,8 @@ use libtest_mimic::Trial;
 
 use super::fixture::{Fixture, Sources};
 use super::replay::{assert_each_once, assert_identical, replay};
-use crate::cluster::succeed;
 use crate::harness::trials;
+use sequin_testkit::process::succeed;
 
 pub fn tests() -> Vec<Trial> {
     trials![pgbench_under_a_source_replays_to_identical_tables]

@@ -7,8 +7,9 @@ use libtest_mimic::Trial;
 
 use super::fixture::{Fixture, PAUSE, Sources, create_source};
 use crate::calls::{Calls, seconds};
-use crate::cluster::{Cluster, Stop, signal};
 use crate::harness::{LOGICAL_DECODING, trials};
+use sequin_testkit::cluster::{Cluster, Stop};
+use sequin_testkit::process::signal;
 
 pub fn tests() -> Vec<Trial> {
     trials![

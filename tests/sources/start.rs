@@ -8,9 +8,9 @@ use libtest_mimic::Trial;
 use super::fixture::{Fixture, Sources, create_source};
 use super::replay::{assert_each_once, assert_identical, replay};
 use crate::calls::{Calls, millis};
-use crate::cluster::{Cluster, Database};
 use crate::harness::trials;
 use crate::others::{Done, while_others};
+use sequin_testkit::cluster::{Cluster, Database};
 
 pub fn tests() -> Vec<Trial> {
     trials![

@@ -10,7 +10,8 @@ use postgres::Client;
 use super::neighbour;
 use super::recorder::Recorder;
 use crate::calls::{millis, seconds, sqlstate};
-use crate::cluster::{Cluster, Database, Stop, signal, wait_until};
+use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
+use sequin_testkit::process::signal;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {

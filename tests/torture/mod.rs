@@ -19,7 +19,6 @@ use libtest_mimic::Trial;
 use postgres::Client;
 
 use crate::calls::{Calls, millis, seconds};
-use crate::cluster::{Cluster, Database};
 use crate::harness::{LOGICAL_DECODING, trials};
 use crate::others::{Done, keep_on, while_others};
 use crate::seed::Seed;
@@ -30,6 +29,7 @@ use fault::{Durations, FAULTS};
 use history::{Consumer, End, Fault, History, Message};
 use publisher::{Publisher, STREAM};
 use recorder::Recorder;
+use sequin_testkit::cluster::{Cluster, Database};
 use worker::Worker;
 
 pub fn tests() -> Vec<Trial> {

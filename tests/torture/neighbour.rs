@@ -8,8 +8,8 @@ use fastrand::Rng;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, millis, seconds};
-use crate::cluster::{Cluster, wait_until};
 use crate::others::Done;
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 const NAME: &str = "torture_neighbour";
 

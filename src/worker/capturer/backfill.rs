@@ -11,17 +11,18 @@
 use super::chunk::{self, Attempt};
 use super::relations::Known;
 use super::writing::Writer;
-use crate::capture::message::{self, Change, Message, Table, Transaction};
-use crate::capture::types::Types;
-use crate::capture::window::{Chunk, Row, Snapshot};
-use crate::engine::settings::Micros;
 use crate::error::Error;
-use crate::pg::capturers::Capturer as Entry;
-use crate::pg::decode::{self, Decoder};
-use crate::pg::{now, process, transactions};
+use crate::pg::shared::capturers::Capturer as Entry;
+use crate::pg::wal::decode::{self, Decoder};
+use crate::pg::wal::transactions;
+use crate::pg::{now, process};
 use crate::store::backfills::{self, End, Job};
 use crate::store::chunks::{self, Target};
 use crate::store::sources::Source;
+use sequin_capture::message::{self, Change, Message, Table, Transaction};
+use sequin_capture::types::Types;
+use sequin_capture::window::{Chunk, Row, Snapshot};
+use sequin_engine::settings::Micros;
 use std::time::Duration;
 
 /// Rows of the first chunk; the next ones are larger or smaller, as their rows are.
@@ -206,7 +207,7 @@ impl Backfill {
         let id = running.job.id;
         // A composite type may have been altered since the last chunk.
         running.types = Types::default();
-        let attempt = process::patient_transaction(|| {
+        let attempt = process::try_transaction(|| {
             let Running { job, target, types, rows, .. } = running;
             chunk::read(&self.publication, source, (job, types, *rows), target)
         });

@@ -1,15 +1,15 @@
 //! Reading a chunk of a table's rows, as the table is now.
 
-use crate::capture::json;
-use crate::capture::message::{self, Table};
-use crate::capture::pgoutput::{Identity, Relation, RelationColumn};
-use crate::capture::types::Types;
-use crate::capture::window::{Row, Snapshot};
 use crate::error::{Error, Result};
-use crate::pg::{condition, role};
+use crate::pg::exec::{condition, role};
 use crate::store::backfills::{End, Job};
 use crate::store::chunks::{self, Target, Wanted};
 use crate::store::{tables, types};
+use sequin_capture::json;
+use sequin_capture::message::{self, Table};
+use sequin_capture::pgoutput::{Identity, Relation, RelationColumn};
+use sequin_capture::types::Types;
+use sequin_capture::window::{Row, Snapshot};
 
 /// Why a backfill ends early.
 const NOT_PUBLISHED: &str = "the publication does not have the table";

@@ -4,9 +4,10 @@
 //! second is on disk would have nobody capture it after a crash. The same holds of each standby that has a copy of the
 //! slot and may be promoted: what is written counts when the standbys of synchronized_standby_slots have it on disk.
 
-use crate::engine::settings::Micros;
-use crate::pg::decode::{self, Decoder};
-use crate::pg::{now, replication_slot};
+use crate::pg::now;
+use crate::pg::wal::decode::{self, Decoder};
+use crate::pg::wal::replication_slot;
+use sequin_engine::settings::Micros;
 use std::collections::VecDeque;
 
 /// How often the slot is told how far everything is written, at the most.

@@ -1,10 +1,10 @@
 //! Which change of a transaction is the last of a row.
 
 use super::relations::{self, Relations};
-use crate::capture::decoded::{self, Decoded};
-use crate::capture::message::{Change, Source, Table};
-use crate::capture::pgoutput;
-use crate::pg::spool::Messages;
+use crate::pg::wal::spool::Messages;
+use sequin_capture::decoded::{self, Decoded};
+use sequin_capture::message::{Change, Source, Table};
+use sequin_capture::pgoutput;
 use std::collections::HashMap;
 
 /// The last change that each transaction of a round makes to a row: only that one can be what the table has.

@@ -13,17 +13,19 @@ mod last_changes;
 mod relations;
 mod writing;
 
-use crate::capture::key_format::KeyFormat;
-use crate::capture::message;
-use crate::engine::settings::Micros;
-use crate::pg::capturers::Capturer as Entry;
-use crate::pg::decode::{self, Decoder};
-use crate::pg::{catalog, now, process, slot};
+use crate::pg::exec::catalog;
+use crate::pg::shared::capturers::Capturer as Entry;
+use crate::pg::shared::session_entry;
+use crate::pg::wal::decode::{self, Decoder};
+use crate::pg::{now, process};
 use crate::store::source_progress::{self, Progress};
 use crate::store::sources::Source;
 use crate::store::{publications, slots, source_faults, sources};
 use backfill::Backfill;
 use confirmed::Confirmed;
+use sequin_capture::key_format::KeyFormat;
+use sequin_capture::message;
+use sequin_engine::settings::Micros;
 use std::time::Duration;
 use writing::Writer;
 
@@ -81,7 +83,7 @@ fn capture(entry: &'static Entry) -> Result<(), String> {
     let mut capturer = Capturer::start(entry, source)?;
     entry.status.set_error("");
     // From here on an end that is no error of this source, such as a signal, is no failure.
-    entry.status.left_well();
+    entry.status.exited_cleanly();
     loop {
         capturer.pause();
         // Before the look at the settings: those that were committed before a change hold for it.
@@ -124,12 +126,12 @@ impl Capturer {
     fn start(entry: &'static Entry, source: Source) -> Result<Capturer, String> {
         let slot = sources::slot_name(entry.database(), source.id, source.generation);
         check_publication(&source)?;
-        let (progress, closed_until) = prepare(&source, &slot)?;
-        decode::write_unnoticed();
+        let (progress, start_marker) = prepare(&source, &slot)?;
+        decode::set_do_not_replicate();
         let from = progress.as_ref().map_or(0, |progress| progress.lsn);
-        let closed_until = closed_until.as_deref();
+        let start_marker = start_marker.as_deref();
         let decoder =
-            process::transaction(|| Decoder::open(&slot, &source.publication, from, closed_until))?;
+            process::transaction(|| Decoder::open(&slot, &source.publication, from, start_marker))?;
         let format = KeyFormat::parse(&source.key_format).map_err(|error| error.to_string())?;
         let database = process::transaction(|| Ok(catalog::database_name(entry.database())))?;
         let named = message::Source {
@@ -153,7 +155,7 @@ impl Capturer {
 
     /// True once another process needs this one gone, or the source is not what it was.
     fn must_leave(&mut self) -> Result<bool, String> {
-        if slot::is_suspended(self.entry.database()) || !self.entry.is_wanted() {
+        if session_entry::is_suspended(self.entry.database()) || !self.entry.is_wanted() {
             return Ok(true);
         }
         if !self.entry.take_config_changed() {
@@ -196,9 +198,9 @@ impl Capturer {
 
     /// Writes what has been decoded. If that fails, it stays for another attempt, after a pause; false then.
     fn write(&mut self) -> bool {
-        let opened_at = self.decoder.take_opened_at();
-        if let Some(lsn) = opened_at {
-            self.writer.opened_at(lsn);
+        let start_lsn = self.decoder.take_opened_at();
+        if let Some(lsn) = start_lsn {
+            self.writer.start_lsn(lsn);
         }
         let position = self.decoder.position();
         let bytes = self.decoder.messages().len();

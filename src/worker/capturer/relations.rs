@@ -1,13 +1,13 @@
 //! The tables of a source, as they were when the changes were made that are being written.
 
-use crate::capture::decoded::Described;
-use crate::capture::message::{Change, Source, Table};
-use crate::capture::pgoutput::{self, Relation};
-use crate::capture::types::Types;
 use crate::error::{Error, Result};
-use crate::pg::{memory, spi};
+use crate::pg::exec::{memory, spi};
 use crate::store::tables;
 use crate::store::types;
+use sequin_capture::decoded::Described;
+use sequin_capture::message::{Change, Source, Table};
+use sequin_capture::pgoutput::{self, Relation};
+use sequin_capture::types::Types;
 use std::collections::HashMap;
 use std::rc::Rc;
 

@@ -3,16 +3,18 @@
 use super::backfill::Backfill;
 use super::last_changes::LastChanges;
 use super::relations::{Known, Relations};
-use crate::capture::decoded::{self, Decoded, Generated};
-use crate::capture::message::{self, Change, Lookup, Message, Transaction};
-use crate::capture::pgoutput;
 use crate::error::{Error, Result};
-use crate::pg::spool::Spool;
-use crate::pg::{memory, process, role, transactions};
+use crate::pg::exec::{memory, role};
+use crate::pg::process;
+use crate::pg::wal::spool::Spool;
+use crate::pg::wal::transactions;
 use crate::store::source_progress::Progress;
 use crate::store::sources::Source;
 use crate::store::{messages, source_progress, streams, tables};
 use pgrx::pg_sys::Oid;
+use sequin_capture::decoded::{self, Decoded, Generated};
+use sequin_capture::message::{self, Change, Lookup, Message, Transaction};
+use sequin_capture::pgoutput;
 use std::time::Duration;
 
 /// Messages that go into the stream with one statement, and their bytes: enough to share its cost, and bounded in
@@ -79,7 +81,7 @@ impl Writer {
     }
 
     /// What commits after this is captured.
-    pub fn opened_at(&mut self, lsn: u64) {
+    pub fn start_lsn(&mut self, lsn: u64) {
         // Its own changes don't count: the transaction comes before those that are captured.
         self.progress.lsn = self.progress.lsn.max(lsn);
         self.unsaved = true;

@@ -2,13 +2,13 @@
 
 use super::Dispatcher;
 use super::loading::NotLoaded;
-use crate::engine::key::Seq;
-use crate::engine::snapshot::Snapshot;
-use crate::engine::stream::ConsumerId;
-use crate::pg::mailbox::Answer;
+use crate::pg::exec::stream_table::{Fault, Known};
 use crate::pg::process;
-use crate::pg::stream_table::{Fault, Known};
+use crate::pg::shared::mailbox::Answer;
 use crate::store::streams::{self, Tail};
+use sequin_engine::consumer_state::ConsumerState;
+use sequin_engine::key::Seq;
+use sequin_engine::stream::ConsumerId;
 
 impl Dispatcher {
     /// Remembers what is wrong with a stream, logged once, or that nothing is any more. Its consumers say so.
@@ -44,21 +44,25 @@ impl Dispatcher {
     }
 
     /// Fails if a consumer knows of higher seqs than its stream's sequence has handed out.
-    pub(super) fn check_reach(&mut self, name: &str, reach: Seq) -> Result<(), NotLoaded> {
+    pub(super) fn check_max_delivered(
+        &mut self,
+        name: &str,
+        max_delivered: Seq,
+    ) -> Result<(), NotLoaded> {
         let Some(state) = self.world.streams.get_mut(name) else { return Ok(()) };
         let known = state.known;
-        if reach <= known.last {
+        if max_delivered <= known.last {
             return Ok(());
         }
         match process::transaction(|| Ok(streams::tail(name, known))) {
-            Ok(Tail::Locked(_, known)) if reach <= known.last => {
+            Ok(Tail::Locked(_, known)) if max_delivered <= known.last => {
                 state.known = known;
                 Ok(())
             }
             Ok(Tail::Locked(_, Known { last, .. })) => {
                 // It is found again at each look, until the sequence has reached that.
-                state.known.last = reach;
-                let fault = Fault::WentBack { last, known: reach };
+                state.known.last = max_delivered;
+                let fault = Fault::WentBack { last, known: max_delivered };
                 self.note_fault(name, Some(fault));
                 Err(NotLoaded::Damaged(fault))
             }
@@ -74,8 +78,8 @@ impl Dispatcher {
 
 /// The highest seq that a consumer's state shows to have been used. Where it starts shows nothing: that may lie beyond
 /// the last.
-pub(super) fn reach(snapshot: &Snapshot, start_after: Seq, start_last: Seq) -> Seq {
-    let floor = Some(snapshot.floor).filter(|&floor| floor > start_after);
-    let active = snapshot.active.keys().next_back().copied();
-    floor.into_iter().chain(snapshot.done.last()).chain(active).fold(start_last, Seq::max)
+pub(super) fn max_delivered(saved: &ConsumerState, start_after: Seq, start_last: Seq) -> Seq {
+    let floor = Some(saved.floor).filter(|&floor| floor > start_after);
+    let active = saved.active.keys().next_back().copied();
+    floor.into_iter().chain(saved.done.last()).chain(active).fold(start_last, Seq::max)
 }

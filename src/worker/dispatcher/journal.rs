@@ -3,17 +3,17 @@
 //! early once more.
 
 use super::requests;
-use super::{ConsumerState, Dispatcher, LOCK_TIMEOUT, LastCheckpoint, World};
-use crate::engine::ack_rows;
-use crate::engine::event::{Change, Event, Item};
-use crate::engine::settings::Micros;
-use crate::engine::stream::ConsumerId;
+use super::{ConsumerEntry, Dispatcher, LOCK_TIMEOUT, LastCheckpoint, World};
 use crate::error::Result;
-use crate::pg::process::Failure;
+use crate::pg::process::TxError;
 use crate::pg::{now, process};
 use crate::store::checkpoints::Checkpoint;
 use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, dead_letters, outbox};
+use sequin_engine::ack_rows;
+use sequin_engine::event::{Change, Event, Item};
+use sequin_engine::settings::Micros;
+use sequin_engine::stream::ConsumerId;
 use std::collections::{BTreeSet, HashMap};
 
 /// How long an event may stay unwritten: what happens in that time shares one transaction, and what is acked in that time
@@ -60,7 +60,7 @@ impl Dispatcher {
         let held_back = std::mem::take(&mut self.held_back).into_iter();
         let (still, free) = held_back.partition(|&id| self.is_behind_with_writing(id));
         self.held_back = still;
-        self.hungry.extend::<BTreeSet<ConsumerId>>(free);
+        self.has_more.extend::<BTreeSet<ConsumerId>>(free);
     }
 
     fn write_due(&mut self) {
@@ -115,7 +115,7 @@ impl Dispatcher {
     /// All in one transaction, but for those with dead letters: their messages are read from streams, which may be
     /// locked or broken, and that delays no other.
     fn write_events(&mut self) {
-        self.world.leave_out_finished();
+        self.world.drop_finished();
         let consumers = &self.world.consumers;
         let (to_bury, rest): (Vec<ConsumerId>, Vec<ConsumerId>) = (consumers.iter())
             .filter(|(_, state)| !state.unwritten.is_empty())
@@ -169,16 +169,15 @@ impl Dispatcher {
         let mut open_acks = self.open_acks();
         for &id in ids {
             let cursor = self.world.cursor(id).unwrap_or(0);
-            let snapshot = self.world.stream_of(id).and_then(|stream| stream.snapshot(id));
-            let (Some(snapshot), Some(state)) = (snapshot, self.world.consumers.get_mut(&id))
-            else {
+            let saved = self.world.stream_of(id).and_then(|stream| stream.state(id));
+            let (Some(saved), Some(state)) = (saved, self.world.consumers.get_mut(&id)) else {
                 self.unsaved.remove(&id);
                 continue;
             };
             let checkpoint = Checkpoint {
                 id: self.ids.take(1),
                 generation: state.config.generation,
-                snapshot,
+                state: saved,
                 open_acks: open_acks.remove(&id).unwrap_or_default(),
             };
             let buries = !dead(state).is_empty();
@@ -189,7 +188,7 @@ impl Dispatcher {
                     state.checkpoint = LastCheckpoint {
                         id: checkpoint.id,
                         at: now(),
-                        size: checkpoint.snapshot.size() + checkpoint.open_acks.len(),
+                        size: checkpoint.state.size() + checkpoint.open_acks.len(),
                         cursor,
                         events: 0,
                     };
@@ -213,16 +212,17 @@ impl Dispatcher {
     fn open_acks(&self) -> HashMap<ConsumerId, Vec<i64>> {
         let mut open: HashMap<ConsumerId, Vec<i64>> = HashMap::new();
         for session in self.sessions.values() {
-            let own_word = session.lease.iter().map(|lease| (lease.consumer, lease.row));
-            for (id, row) in session.claims.rows().chain(own_word) {
-                open.entry(id).or_default().push(row);
+            let fast_path =
+                session.fast_path.iter().map(|lease| (lease.consumer, lease.ack_row_id));
+            for (id, ack_row_id) in session.pending.rows().chain(fast_path) {
+                open.entry(id).or_default().push(ack_row_id);
             }
         }
         open
     }
 }
 
-impl ConsumerState {
+impl ConsumerEntry {
     /// It is written, or of no use any more.
     pub(super) fn forget_unwritten(&mut self) {
         self.unwritten.clear();
@@ -231,12 +231,12 @@ impl ConsumerState {
 }
 
 impl World {
-    fn leave_out_finished(&mut self) {
+    fn drop_finished(&mut self) {
         let unwritten = self.consumers.iter_mut().filter(|(_, state)| !state.unwritten.is_empty());
         for (&id, state) in unwritten {
             let stream = self.streams.get(&state.config.stream).and_then(|s| s.stream.as_ref());
             if let Some(consumer) = stream.and_then(|stream| stream.consumer(id)) {
-                consumer.leave_out_finished(&mut state.unwritten);
+                consumer.drop_finished(&mut state.unwritten);
             }
         }
     }
@@ -271,12 +271,12 @@ impl World {
 fn transaction(
     buries: bool,
     write: impl FnOnce() -> Result<bool>,
-) -> std::result::Result<bool, Failure> {
+) -> std::result::Result<bool, TxError> {
     if !buries {
-        return process::patient_transaction(write);
+        return process::try_transaction(write);
     }
     process::set("lock_timeout", "1ms");
-    let written = process::patient_transaction(write);
+    let written = process::try_transaction(write);
     process::set("lock_timeout", LOCK_TIMEOUT);
     match written {
         Err(failure) if failure.is_lock => Ok(false),
@@ -285,7 +285,7 @@ fn transaction(
 }
 
 /// False if that has to wait, as `bury` says.
-fn write_events_of(state: &ConsumerState) -> Result<bool> {
+fn write_events_of(state: &ConsumerEntry) -> Result<bool> {
     if !bury(state)? {
         return Ok(false);
     }
@@ -294,7 +294,7 @@ fn write_events_of(state: &ConsumerState) -> Result<bool> {
 }
 
 /// Messages that have died, among the unwritten events.
-fn dead(state: &ConsumerState) -> Vec<Item> {
+fn dead(state: &ConsumerEntry) -> Vec<Item> {
     let item = |event: &Event| match event.change {
         Change::Dead { item } => Some(item),
         _ => None,
@@ -304,7 +304,7 @@ fn dead(state: &ConsumerState) -> Vec<Item> {
 
 /// Copies the dead to the dead letters, while they are still in the stream. False if that is locked, or a row that it takes:
 /// this process waits for nobody.
-fn bury(state: &ConsumerState) -> Result<bool> {
+fn bury(state: &ConsumerEntry) -> Result<bool> {
     let (dead, config) = (dead(state), &state.config);
     if dead.is_empty() {
         return Ok(true);
@@ -324,7 +324,7 @@ fn bury(state: &ConsumerState) -> Result<bool> {
 
 /// The state, in place of all that the journals have of it. Events that are not written yet are part of it
 /// too, and need not be. False if that has to wait, as `bury` says.
-fn write_checkpoint(state: &ConsumerState, new: &Checkpoint) -> Result<bool> {
+fn write_checkpoint(state: &ConsumerEntry, new: &Checkpoint) -> Result<bool> {
     let (id, old) = (state.config.id, state.checkpoint.id);
     if !bury(state)? {
         return Ok(false);

@@ -1,28 +1,30 @@
 //! Bringing consumers in: settings from the tables, and a consumer's state from its checkpoint and journals
 //! the first time that somebody uses it.
 
-use super::faults::reach;
+use super::faults::max_delivered;
 use super::reading::RETRY_LOCKED;
 use super::waiters::Waiters;
-use super::{ConsumerState, Dispatcher, End, LastCheckpoint, StreamState, World};
-use crate::engine::event::Change;
-use crate::engine::filter::Filter;
-use crate::engine::snapshot::Snapshot;
-use crate::engine::stream::{ConsumerId, Stream};
+use super::{ConsumerEntry, Dispatcher, End, LastCheckpoint, StreamEntry, World};
 use crate::error::{Error, Result};
-use crate::pg::mailbox::Answer;
-use crate::pg::stream_table::{Fault, Known};
-use crate::pg::{catalog, now, process, slot};
+use crate::pg::exec::catalog;
+use crate::pg::exec::stream_table::{Fault, Known};
+use crate::pg::shared::mailbox::Answer;
+use crate::pg::shared::session_entry;
+use crate::pg::{now, process};
 use crate::store::acks::Kind;
 use crate::store::consumers::Config;
 use crate::store::streams::{self, Listed, Tail};
 use crate::store::{acks, checkpoints, consumers, outbox, sources};
 use pgrx::pg_sys::Oid;
+use sequin_engine::consumer_state::ConsumerState;
+use sequin_engine::event::Change;
+use sequin_engine::filter::Filter;
+use sequin_engine::stream::{ConsumerId, Stream};
 use std::collections::{BTreeMap, HashSet};
 
 /// What the journals say of a consumer.
 struct Restored {
-    snapshot: Snapshot,
+    saved: ConsumerState,
     checkpoint: LastCheckpoint,
     /// Rows of sequin.acks that the snapshot contains now, and those of earlier generations, which count no more.
     applied: Vec<i64>,
@@ -39,7 +41,7 @@ pub(super) enum NotLoaded {
     /// Not all messages of its stream can be found.
     Damaged(Fault),
     /// Its journal is from a later epoch than this dispatcher: from a dump that was restored meanwhile.
-    FromTheFuture,
+    EpochBehind,
 }
 
 impl Dispatcher {
@@ -61,7 +63,7 @@ impl Dispatcher {
                 for Listed { name, table, repairs } in streams {
                     let state = self.world.streams.entry(name).or_default();
                     if state.table != table {
-                        *state = StreamState { table, ..StreamState::default() };
+                        *state = StreamEntry { table, ..StreamEntry::default() };
                     }
                     if state.repairs != repairs {
                         (state.repairs, state.known) = (repairs, Known::default());
@@ -86,8 +88,8 @@ impl Dispatcher {
         let mut configs: BTreeMap<ConsumerId, Config> =
             configs.into_iter().map(|config| (config.id, config)).collect();
         // Tables come and go, and are altered: also those are looked at again that somebody waits for.
-        self.quiet.clear();
-        self.hungry.extend(&self.parked);
+        self.caught_up.clear();
+        self.has_more.extend(&self.waiting_on);
         let gone: Vec<ConsumerId> =
             self.world.consumers.keys().filter(|id| !configs.contains_key(id)).copied().collect();
         for &id in &gone {
@@ -129,7 +131,7 @@ impl Dispatcher {
             return;
         }
         let (filters, settings) = (parse(&state.config.filters), state.config.settings.clone());
-        let start = Snapshot::start(
+        let start = ConsumerState::start(
             state.config.start_after,
             checkpoints::ranges(&state.config.start_done).unwrap_or_default(),
         );
@@ -138,16 +140,17 @@ impl Dispatcher {
         }
         let Some(stream) = self.world.stream_of(id) else { return };
         if is_rewound {
-            let totals = stream.snapshot(id).unwrap_or_default();
+            let totals = stream.state(id).unwrap_or_default();
             stream.put(id, filters, settings, start.with_totals(&totals));
-        } else if old.filters == state_filters(&filters) && is_mild(stream, id, &settings) {
+        } else if old.filters == state_filters(&filters) && applies_in_place(stream, id, &settings)
+        {
             if let Some(consumer) = stream.consumer_mut(id) {
                 consumer.set(settings);
             }
-        } else if let Some(snapshot) = stream.snapshot(id) {
+        } else if let Some(saved) = stream.state(id) {
             // What was loaded by the old filters or order is offered anew.
             let events = stream.consumer_mut(id).map(|c| c.take_events()).unwrap_or_default();
-            stream.put(id, filters, settings, snapshot);
+            stream.put(id, filters, settings, saved);
             if let Some(state) = self.world.consumers.get_mut(&id) {
                 state.unwritten.extend(events);
             }
@@ -179,7 +182,7 @@ impl Dispatcher {
         }
         let config = state.config.clone();
         self.open_stream(&config.stream)?;
-        let restored = match process::patient_transaction(|| restore(&config)) {
+        let restored = match process::try_transaction(|| restore(&config)) {
             Ok(restored) => restored,
             Err(failure) => {
                 if failure.is_lock {
@@ -190,12 +193,12 @@ impl Dispatcher {
             }
         };
         if !self.ids.are_above(restored.highest) {
-            return Err(NotLoaded::FromTheFuture);
+            return Err(NotLoaded::EpochBehind);
         }
-        let reach = reach(&restored.snapshot, config.start_after, config.start_last);
-        self.check_reach(&config.stream, reach)?;
+        let max_delivered = max_delivered(&restored.saved, config.start_after, config.start_last);
+        self.check_max_delivered(&config.stream, max_delivered)?;
         let Some(stream) = self.world.stream_of(id) else { return Err(NotLoaded::NotNow) };
-        stream.put(id, parse(&config.filters), config.settings, restored.snapshot);
+        stream.put(id, parse(&config.filters), config.settings, restored.saved);
         let cursor = stream.cursor(id).unwrap_or(0);
         if let Some(state) = self.world.consumers.get_mut(&id) {
             state.loaded = true;
@@ -220,7 +223,7 @@ impl Dispatcher {
         let opened = process::transaction(|| {
             let tail = streams::tail(name, known);
             let Tail::Locked(table, known) = tail else { return Ok(Err(tail)) };
-            let stream = Stream::new(known.last, &slot::publishers(database, table).all());
+            let stream = Stream::new(known.last, &session_entry::publishers(database, table).all());
             Ok(Ok((table, known, stream)))
         });
         match opened {
@@ -269,8 +272,8 @@ impl World {
     }
 }
 
-fn new_state(config: Config) -> ConsumerState {
-    ConsumerState {
+fn new_state(config: Config) -> ConsumerEntry {
+    ConsumerEntry {
         config,
         loaded: false,
         waiting: Waiters::default(),
@@ -292,7 +295,11 @@ fn state_filters(filters: &[Filter]) -> Vec<String> {
 }
 
 /// True if the consumer can take the settings as it is.
-fn is_mild(stream: &Stream, id: ConsumerId, settings: &crate::engine::settings::Settings) -> bool {
+fn applies_in_place(
+    stream: &Stream,
+    id: ConsumerId,
+    settings: &sequin_engine::settings::Settings,
+) -> bool {
     stream.consumer(id).is_some_and(|consumer| consumer.settings().ordered == settings.ordered)
 }
 
@@ -301,15 +308,15 @@ fn restore(config: &Config) -> Result<Restored, Error> {
     let id = config.id;
     let newest = checkpoints::newest(id)?;
     let mut checkpoint = LastCheckpoint { at: now(), ..LastCheckpoint::default() };
-    let mut snapshot =
-        Snapshot::start(config.start_after, checkpoints::ranges(&config.start_done)?);
+    let mut saved =
+        ConsumerState::start(config.start_after, checkpoints::ranges(&config.start_done)?);
     let mut open_acks = Vec::new();
     if let Some(newest) = newest {
         checkpoint.id = newest.id;
         open_acks = newest.open_acks;
-        snapshot = match newest.generation == config.generation {
-            true => newest.snapshot,
-            false => snapshot.with_totals(&newest.snapshot),
+        saved = match newest.generation == config.generation {
+            true => newest.state,
+            false => saved.with_totals(&newest.state),
         };
     }
     let mut applied = Vec::new();
@@ -326,24 +333,24 @@ fn restore(config: &Config) -> Result<Restored, Error> {
         if let Change::Finished { seqs } = &ack.change {
             let count = i64::try_from(seqs.len()).unwrap_or(0);
             match ack.kind {
-                Kind::Rejected => snapshot.dead_total += count,
-                _ => snapshot.acked_total += count,
+                Kind::Rejected => saved.dead_total += count,
+                _ => saved.acked_total += count,
             }
         }
         journal.insert(ack.id, ack.change);
     }
-    if !snapshot.is_possible() || !journal.values().all(Change::is_possible) {
+    if !saved.is_possible() || !journal.values().all(Change::is_possible) {
         let facts = format!("the journal of consumer {id} has numbers that nobody counts up to");
         return Err(Error::Internal(facts));
     }
     let last = journal.keys().next_back().copied().unwrap_or(0);
-    let in_flight = snapshot.highest_ack_id();
+    let in_flight = saved.highest_ack_id();
     for (_, change) in journal {
-        snapshot.replay(change);
+        saved.replay(change);
     }
-    let highest = last.max(checkpoint.id).max(in_flight).max(snapshot.highest_ack_id());
-    checkpoint.size = snapshot.size();
-    Ok(Restored { snapshot, checkpoint, applied, highest })
+    let highest = last.max(checkpoint.id).max(in_flight).max(saved.highest_ack_id());
+    checkpoint.size = saved.size();
+    Ok(Restored { saved, checkpoint, applied, highest })
 }
 
 #[cfg(test)]
@@ -354,7 +361,7 @@ mod tests {
     fn a_dropped_stream_is_forgotten_and_others_are_as_they_were() {
         let mut world = World::default();
         for name in ["kept", "dropped"] {
-            let state = StreamState { stream: Some(Stream::new(1, &[])), ..StreamState::default() };
+            let state = StreamEntry { stream: Some(Stream::new(1, &[])), ..StreamEntry::default() };
             world.streams.insert(name.into(), state);
         }
         let listed = |name: &str| Listed { name: name.into(), table: None, repairs: 0 };

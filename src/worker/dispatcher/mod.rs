@@ -5,9 +5,9 @@
 //! the views; `reading` reads the streams' tables, `loading` brings consumers in and out, `journal` writes. Nothing here decides who may have which message when: that
 //! is `engine`.
 
+mod fast_path;
 mod faults;
 mod journal;
-mod leases;
 mod loading;
 mod reading;
 mod reports;
@@ -16,27 +16,28 @@ mod sources;
 mod waiters;
 mod waiting;
 
-use crate::engine::claims::{Claims, Consumers};
-use crate::engine::consumer::{Consumer, Moment};
-use crate::engine::event::Event;
-use crate::engine::ids::Ids;
-use crate::engine::settings::Micros;
-use crate::engine::stream::{ConsumerId, Stream};
-use crate::pg::database::Database;
-use crate::pg::owners::{self, Owned};
-use crate::pg::stream_table::{Fault, Known};
-use crate::pg::{now, process, slot};
+use crate::pg::exec::owners::{self, Owned};
+use crate::pg::exec::stream_table::{Fault, Known};
+use crate::pg::shared::database::Database;
+use crate::pg::shared::session_entry;
+use crate::pg::{now, process};
 use crate::store::consumers::Config;
 use crate::store::{acks, checkpoints};
-use leases::Lease;
+use fast_path::FastPathGrant;
 use pgrx::pg_sys::Oid;
+use sequin_engine::consumer::{Consumer, StepContext};
+use sequin_engine::event::Event;
+use sequin_engine::ids::Ids;
+use sequin_engine::pending::{Consumers, PendingOperations};
+use sequin_engine::settings::Micros;
+use sequin_engine::stream::{ConsumerId, Stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 use waiters::Waiters;
 
 /// A stream that somebody consumes.
 #[derive(Default)]
-struct StreamState {
+struct StreamEntry {
     table: Option<Oid>,
     /// Made when the first of its consumers is used.
     stream: Option<Stream>,
@@ -53,7 +54,7 @@ struct StreamState {
 }
 
 /// A consumer, what waits for it, and what of it is not written yet.
-struct ConsumerState {
+struct ConsumerEntry {
     config: Config,
     /// Its state has been read from the journals, and its stream has it.
     loaded: bool,
@@ -82,9 +83,9 @@ struct LastCheckpoint {
 /// A session with an open transaction, or waiting.
 struct Session {
     pid: i32,
-    claims: Claims,
+    pending: PendingOperations,
     /// What it may finish on its own word.
-    lease: Option<Lease>,
+    fast_path: Option<FastPathGrant>,
     /// Where it waits.
     waits_for: Option<ConsumerId>,
 }
@@ -92,8 +93,8 @@ struct Session {
 /// All streams and their consumers, by id: where claims find them.
 #[derive(Default)]
 struct World {
-    streams: HashMap<String, StreamState>,
-    consumers: BTreeMap<ConsumerId, ConsumerState>,
+    streams: HashMap<String, StreamEntry>,
+    consumers: BTreeMap<ConsumerId, ConsumerEntry>,
     /// Consumers that something has happened to in this step.
     touched: BTreeSet<ConsumerId>,
 }
@@ -129,11 +130,11 @@ struct Dispatcher {
     world: World,
     sessions: HashMap<usize, Session>,
     /// Consumers that sessions wait for.
-    parked: BTreeSet<ConsumerId>,
+    waiting_on: BTreeSet<ConsumerId>,
     /// Streams whose publishers wake this process.
     listening: HashSet<Oid>,
     /// Streams of which all has been read that was committed, and that nobody has published to since.
-    quiet: HashSet<Oid>,
+    caught_up: HashSet<Oid>,
     /// No lease or delay ends before.
     next_tick: Micros,
     /// No wait ends before, and no locked table is tried again.
@@ -150,9 +151,9 @@ struct Dispatcher {
     held_back: BTreeSet<ConsumerId>,
     next_checkpoint: Micros,
     /// Consumers that have had their turn and want to read on.
-    hungry: BTreeSet<ConsumerId>,
+    has_more: BTreeSet<ConsumerId>,
     config_read: bool,
-    /// When slots are to be looked through for those that are nobody's.
+    /// When entries are to be looked through for those that are nobody's.
     next_sweep: Micros,
     /// Something may have come in without a wake-up.
     look_again: bool,
@@ -197,11 +198,11 @@ pub fn run(database: &'static Database) {
                 End::NoExtension => leave_for_good(database),
                 End::Asked | End::NeedsEpoch => dispatcher.stop(),
             }
-            database.dispatcher.left_well();
+            database.dispatcher.exited_cleanly();
         }
         Ok(None) => {
             leave_for_good(database);
-            database.dispatcher.left_well();
+            database.dispatcher.exited_cleanly();
         }
         Err(error) => {
             database.dispatcher.set_error(&error);
@@ -222,13 +223,13 @@ fn leave_for_good(database: &Database) {
 
 /// Takes over from the predecessor: a new epoch, and the rows that are being committed on its word.
 fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
-    if process::must_end() || slot::is_suspended(database.oid()) {
+    if process::must_end() || session_entry::is_suspended(database.oid()) {
         return Err("asked to end before it had started".into());
     }
-    if !process::transaction(|| Ok(crate::pg::catalog::extension().is_some()))? {
+    if !process::transaction(|| Ok(crate::pg::exec::catalog::extension().is_some()))? {
         return Ok(None);
     }
-    process::transaction(crate::pg::catalog::check_members)?;
+    process::transaction(crate::pg::exec::catalog::check_members)?;
     process::set("synchronous_commit", "on");
     let epoch = process::transaction(crate::store::epoch::take)?;
     process::set("synchronous_commit", "off");
@@ -249,9 +250,9 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         ids,
         world: World::default(),
         sessions: HashMap::new(),
-        parked: BTreeSet::new(),
+        waiting_on: BTreeSet::new(),
         listening: HashSet::new(),
-        quiet: HashSet::new(),
+        caught_up: HashSet::new(),
         next_tick: Micros::MAX,
         next_wait: Micros::MAX,
         retry_loading_at: 0,
@@ -260,7 +261,7 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
         retry_events_at: 0,
         held_back: BTreeSet::new(),
         next_checkpoint: 0,
-        hungry: BTreeSet::new(),
+        has_more: BTreeSet::new(),
         config_read: false,
         next_sweep: 0,
         look_again: false,
@@ -269,12 +270,12 @@ fn start(database: &'static Database) -> Result<Option<Dispatcher>, String> {
 
 impl Dispatcher {
     fn live(&mut self) -> End {
-        let mut slots = Vec::new();
+        let mut entries = Vec::new();
         loop {
-            if process::must_end() || slot::is_suspended(self.database.oid()) {
+            if process::must_end() || session_entry::is_suspended(self.database.oid()) {
                 return End::Asked;
             }
-            if let Some(end) = self.step(&mut slots) {
+            if let Some(end) = self.step(&mut entries) {
                 return end;
             }
             if self.ids.nearly_spent() {
@@ -282,14 +283,14 @@ impl Dispatcher {
             }
             let pause = self.pause();
             if !pause.is_zero() {
-                process::look_out();
+                process::spin_for_latch();
             }
             process::wait(Some(pause));
         }
     }
 
     /// One round: everything that has come in, then everything that follows from it.
-    fn step(&mut self, slots: &mut Vec<usize>) -> Option<End> {
+    fn step(&mut self, entries: &mut Vec<usize>) -> Option<End> {
         if (self.take_config_changed() || !self.config_read)
             && let Some(end) = self.read_config()
         {
@@ -301,18 +302,18 @@ impl Dispatcher {
         }
         let published = self.database.take_published();
         if !published.is_empty() {
-            self.quiet.retain(|&table| !published.contains(table));
+            self.caught_up.retain(|&table| !published.contains(table));
         }
-        self.database.take_requests(slots);
-        if let Some(end) = self.serve_slots(slots) {
+        self.database.take_requests(entries);
+        if let Some(end) = self.serve_entries(entries) {
             return Some(end);
         }
         self.tick();
-        self.fill_parked(&published);
+        self.fill_waiting(&published);
         self.after_changes();
         self.write();
         self.sweep_slots();
-        self.look_again = self.database.set_waited_for(!self.parked.is_empty());
+        self.look_again = self.database.set_waited_for(!self.waiting_on.is_empty());
         None
     }
 
@@ -324,7 +325,7 @@ impl Dispatcher {
         }
         self.revoke_due(now);
         self.next_tick = Micros::MAX;
-        let mut moment = Moment { now, ids: &mut self.ids };
+        let mut moment = StepContext { now, ids: &mut self.ids };
         for stream in self.world.streams.values_mut().filter_map(|state| state.stream.as_mut()) {
             for (id, consumer) in stream.consumers_mut() {
                 if consumer.next_due().is_some_and(|due| due <= now) {
@@ -357,7 +358,7 @@ impl Dispatcher {
 
     /// How long there is nothing to do, unless the latch is set.
     fn pause(&self) -> Duration {
-        if self.look_again || !self.hungry.is_empty() {
+        if self.look_again || !self.has_more.is_empty() {
             return Duration::ZERO;
         }
         let now = now();

@@ -2,12 +2,13 @@
 //! Only as much as somebody waits for: a stream that nobody receives from costs nothing.
 
 use super::Dispatcher;
-use crate::engine::settings::Micros;
-use crate::engine::stream::ConsumerId;
-use crate::pg::snapshot::Snapshot;
-use crate::pg::{now, process, slot};
+use crate::pg::exec::snapshot::Snapshot;
+use crate::pg::shared::session_entry;
+use crate::pg::{now, process};
 use crate::store::messages::{self, Table};
 use crate::store::streams::{self, Tail};
+use sequin_engine::settings::Micros;
+use sequin_engine::stream::ConsumerId;
 
 /// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
 /// transaction around it, about 15 us, cheap.
@@ -76,14 +77,14 @@ impl Dispatcher {
             if self.is_failing(id) {
                 return Looked::NotNow;
             }
-            match if late { self.look(id) } else { self.read_for(id, can_wait) } {
+            match if late { self.read_tail(id) } else { self.read_for(id, can_wait) } {
                 Progress::More => {}
                 Progress::AtTheEnd if late => {}
                 Progress::AtTheEnd => return Looked::Well,
                 Progress::NotNow => return Looked::NotNow,
             }
         }
-        self.hungry.insert(id);
+        self.has_more.insert(id);
         Looked::More
     }
 
@@ -94,8 +95,9 @@ impl Dispatcher {
         let database = self.database;
         let Some(stream) = self.world.stream_of(id) else { return false };
         let tail = stream.tail();
-        // Mostly there are no holes, and no slots to be looked through for their sake.
-        tail.lowest_hole().is_some() && tail.is_outdated(slot::publishers(database, table).all())
+        // Mostly there are no holes, and no entries to be looked through for their sake.
+        tail.lowest_hole().is_some()
+            && tail.is_outdated(session_entry::publishers(database, table).all())
     }
 
     fn read_for(&mut self, id: ConsumerId, can_wait: bool) -> Progress {
@@ -108,10 +110,10 @@ impl Dispatcher {
         if stream.consumer(id).is_none_or(|consumer| consumer.is_full()) {
             return Progress::AtTheEnd;
         }
-        let is_quiet = |table| self.quiet.contains(&table);
-        match can_wait && self.world.table_of(id).is_some_and(is_quiet) {
+        let is_caught_up = |table| self.caught_up.contains(&table);
+        match can_wait && self.world.table_of(id).is_some_and(is_caught_up) {
             true => Progress::AtTheEnd,
-            false => self.look(id),
+            false => self.read_tail(id),
         }
     }
 
@@ -135,7 +137,7 @@ impl Dispatcher {
 
     /// Reads the tail of a stream, and old holes that may have filled: see `engine::tail` for why in this
     /// order.
-    fn look(&mut self, id: ConsumerId) -> Progress {
+    fn read_tail(&mut self, id: ConsumerId) -> Progress {
         let database = self.database;
         let Some(name) = self.world.consumers.get(&id).map(|state| state.config.stream.clone())
         else {
@@ -158,25 +160,29 @@ impl Dispatcher {
                 }
                 Tail::Busy | Tail::Missing => return Ok(None),
             };
-            let publishers = slot::publishers(database, table);
+            let publishers = session_entry::publishers(database, table);
             // One for all that is read: of a transaction that commits meanwhile nothing, or all of it.
             let snapshot = Snapshot::newest();
-            let look = stream.look(known.last, publishers.open_in(&snapshot), READ_RANGES);
-            let late = messages::rows_in(&snapshot, table, &look.recheck, READ_ROWS)?;
+            let plan = stream.plan_read(
+                known.last,
+                publishers.open(|xid| snapshot.is_running(xid)),
+                READ_RANGES,
+            );
+            let late = messages::rows_in(&snapshot, table, &plan.recheck, READ_ROWS)?;
             let scan =
-                look.scan.filter(|_| late.reached.is_end()).map(|(after, upto)| (after + 1, upto));
+                plan.scan.filter(|_| late.reached.is_end()).map(|(after, upto)| (after + 1, upto));
             let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ_ROWS)?;
             snapshot.close();
-            Ok(Some((look, late, new)))
+            Ok(Some((plan, late, new)))
         });
         match read {
-            Ok(Some((look, late, new))) => {
+            Ok(Some((plan, late, new))) => {
                 let more =
                     !late.reached.is_end() || !new.reached.is_end() || stream.tail().pending();
-                let given = stream.found(look, &late, &new);
+                let given = stream.apply_read(plan, &late, &new);
                 state.known = known;
                 let table = state.table.filter(|_| !more);
-                self.quiet.extend(table);
+                self.caught_up.extend(table);
                 self.world.touched.extend(given);
                 self.read_well(name);
                 self.note_fault(name, None);

@@ -2,8 +2,8 @@
 
 use super::Dispatcher;
 use super::loading::NotLoaded;
-use crate::engine::stream::ConsumerId;
-use crate::pg::mailbox::{Answer, ConsumerStats, STATS_PER_ANSWER};
+use crate::pg::shared::mailbox::{Answer, ConsumerStats, STATS_PER_ANSWER};
+use sequin_engine::stream::ConsumerId;
 
 impl Dispatcher {
     /// The state of consumers with an id above this one, as many as fit into an answer.
@@ -15,7 +15,7 @@ impl Dispatcher {
         let mut all = Vec::new();
         for id in ids {
             match self.load(id) {
-                Err(NotLoaded::FromTheFuture) => return Err(NotLoaded::FromTheFuture),
+                Err(NotLoaded::EpochBehind) => return Err(NotLoaded::EpochBehind),
                 Err(NotLoaded::Damaged(_)) => {
                     all.push(ConsumerStats {
                         consumer: id,

@@ -1,13 +1,15 @@
 //! The sources of this database: entered in shared memory for the launcher, and slots dropped that are nobody's.
 
 use super::Dispatcher;
-use crate::engine::settings::Micros;
 use crate::error::Result;
-use crate::pg::database::Database;
-use crate::pg::{capturers, catalog, now, process};
+use crate::pg::exec::catalog;
+use crate::pg::shared::capturers;
+use crate::pg::shared::database::Database;
+use crate::pg::{now, process};
 use crate::store::slots::Slot;
 use crate::store::sources::Source;
 use crate::store::{slots, source_progress, sources};
+use sequin_engine::settings::Micros;
 use std::time::{Duration, Instant};
 
 /// When slots are looked at after something has changed: several changes share one look.

@@ -1,12 +1,12 @@
 //! The sessions that wait for messages of one consumer: first come, first served.
 
-use crate::engine::settings::Micros;
+use sequin_engine::settings::Micros;
 use std::collections::VecDeque;
 
 /// A session that waits for messages.
 pub(super) struct Waiter {
-    pub slot: usize,
-    pub number: u64,
+    pub session: usize,
+    pub request_id: u64,
     pub pid: i32,
     pub batch: usize,
     pub ack_wait: Option<Micros>,
@@ -55,8 +55,8 @@ impl Waiters {
     }
 
     /// A session waits no more.
-    pub fn remove(&mut self, slot: usize) {
-        self.queue.retain(|waiter| waiter.slot != slot);
+    pub fn remove(&mut self, session: usize) {
+        self.queue.retain(|waiter| waiter.session != session);
     }
 
     /// Those whose time is over, who leave.
@@ -80,22 +80,22 @@ impl Waiters {
 mod tests {
     use super::*;
 
-    fn waiter(slot: usize, until: Micros) -> Waiter {
-        Waiter { slot, number: 1, pid: 1, batch: 1, ack_wait: None, until }
+    fn waiter(session: usize, until: Micros) -> Waiter {
+        Waiter { session, request_id: 1, pid: 1, batch: 1, ack_wait: None, until }
     }
 
-    fn slots(waiters: VecDeque<Waiter>) -> Vec<usize> {
-        waiters.into_iter().map(|waiter| waiter.slot).collect()
+    fn entries(waiters: VecDeque<Waiter>) -> Vec<usize> {
+        waiters.into_iter().map(|waiter| waiter.session).collect()
     }
 
     #[test]
     fn who_has_come_first_is_next_and_who_is_put_back_is_next_again() {
         let mut waiters = Waiters::default();
-        (1..=3).for_each(|slot| waiters.push(waiter(slot, 10)));
+        (1..=3).for_each(|session| waiters.push(waiter(session, 10)));
         let first = waiters.pop().unwrap();
         waiters.put_back(first);
         waiters.remove(2);
-        assert_eq!(slots(waiters.take_all()), [1, 3]);
+        assert_eq!(entries(waiters.take_all()), [1, 3]);
         assert!(waiters.is_empty());
     }
 
@@ -103,14 +103,14 @@ mod tests {
     fn those_leave_whose_time_is_over_wherever_they_stand() {
         let mut waiters = Waiters::default();
         [30, 10, 20, 10].into_iter().enumerate().for_each(|(n, end)| waiters.push(waiter(n, end)));
-        assert_eq!(slots(waiters.take_over(9)), [0; 0]);
-        assert_eq!(slots(waiters.take_over(10)), [1, 3]);
+        assert_eq!(entries(waiters.take_over(9)), [0; 0]);
+        assert_eq!(entries(waiters.take_over(10)), [1, 3]);
         assert_eq!((waiters.len(), waiters.next_end()), (2, 20));
         waiters.push(waiter(4, 5));
-        assert_eq!(slots(waiters.take_over(25)), [2, 4]);
+        assert_eq!(entries(waiters.take_over(25)), [2, 4]);
         assert_eq!((waiters.len(), waiters.next_end()), (1, 30));
         waiters.pop();
-        assert_eq!(slots(waiters.take_over(30)), [0; 0]);
+        assert_eq!(entries(waiters.take_over(30)), [0; 0]);
         assert_eq!(waiters.next_end(), Micros::MAX);
     }
 }

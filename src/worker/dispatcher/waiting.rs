@@ -2,19 +2,19 @@
 //! or their time is over.
 
 use super::Dispatcher;
-use super::leases::Lease;
+use super::fast_path::FastPathGrant;
 use super::loading::NotLoaded;
 use super::reading::Looked;
-use super::requests::slots;
+use super::requests::entries;
 use super::waiters::Waiter;
-use crate::engine::claims::{Claim, Consumers};
-use crate::engine::consumer::Moment;
-use crate::engine::settings::Micros;
-use crate::engine::stream::ConsumerId;
-use crate::pg::database::Published;
-use crate::pg::mailbox::Answer;
+use crate::pg::shared::database::Published;
+use crate::pg::shared::mailbox::Answer;
 use crate::pg::{self, now};
 use pgrx::pg_sys::Oid;
+use sequin_engine::consumer::StepContext;
+use sequin_engine::pending::{Consumers, Operation};
+use sequin_engine::settings::Micros;
+use sequin_engine::stream::ConsumerId;
 
 /// What became of a request for messages.
 enum Outcome {
@@ -40,7 +40,7 @@ impl Outcome {
 }
 
 pub(super) fn empty() -> Answer {
-    Answer::Deliveries { row: 0, generation: 0, deliveries: Vec::new() }
+    Answer::Deliveries { ack_row_id: 0, generation: 0, deliveries: Vec::new() }
 }
 
 impl Dispatcher {
@@ -48,7 +48,7 @@ impl Dispatcher {
     /// stream is for all who wait.
     pub(super) fn receive(&mut self, id: ConsumerId, waiter: Waiter) -> Result<(), NotLoaded> {
         self.at(id)?;
-        let (n, pid) = (waiter.slot, waiter.pid);
+        let (n, pid) = (waiter.session, waiter.pid);
         if waiter.until > now() {
             self.listen_to(id);
             self.next_wait = self.next_wait.min(waiter.until);
@@ -57,7 +57,7 @@ impl Dispatcher {
         if let Some(state) = self.world.consumers.get_mut(&id) {
             state.waiting.push(waiter);
         }
-        self.parked.insert(id);
+        self.waiting_on.insert(id);
         Ok(())
     }
 
@@ -78,7 +78,7 @@ impl Dispatcher {
         if looked != Looked::Well && self.has_late(id) {
             return nothing;
         }
-        let mut moment = Moment { now: pg::now(), ids: &mut self.ids };
+        let mut moment = StepContext { now: pg::now(), ids: &mut self.ids };
         let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
         let lease = waiter.ack_wait.unwrap_or(consumer.settings().ack_wait);
         let deliveries = consumer.grant(waiter.batch, lease, waiter.pid, &mut moment);
@@ -86,37 +86,38 @@ impl Dispatcher {
         let (first_ack_id, count) = (first.ack_id, deliveries.len());
         let due = moment.now.saturating_add(lease);
         // Of the row of sequin.acks, if the session finishes them on its own word.
-        let row = self.ids.take(1);
-        let answer = Answer::Deliveries { row, generation: self.generation(id), deliveries };
-        let session = self.session(waiter.slot, waiter.pid);
-        session.claims.add(waiter.number, id, Claim::Received { first_ack_id, count });
-        let request = waiter.number;
-        session.lease = Some(Lease { request, consumer: id, first_ack_id, count, row, due });
+        let ack_row_id = self.ids.take(1);
+        let answer = Answer::Deliveries { ack_row_id, generation: self.generation(id), deliveries };
+        let session = self.session(waiter.session, waiter.pid);
+        session.pending.add(waiter.request_id, id, Operation::Received { first_ack_id, count });
+        let request = waiter.request_id;
+        session.fast_path =
+            Some(FastPathGrant { request, consumer: id, first_ack_id, count, ack_row_id, due });
         self.next_tick = self.next_tick.min(due);
-        if !slots().get(waiter.slot).is_some_and(|slot| slot.grant(request, &answer)) {
-            self.abort(waiter.slot, request);
+        if !entries().get(waiter.session).is_some_and(|entry| entry.grant(request, &answer)) {
+            self.abort(waiter.session, request);
         }
         Outcome::Answered
     }
 
     /// Gives sessions that wait what has become ready, or an empty answer when their time is over.
-    pub(super) fn fill_parked(&mut self, published: &Published) {
+    pub(super) fn fill_waiting(&mut self, published: &Published) {
         let now = now();
-        let mut news = std::mem::take(&mut self.hungry);
-        news.extend(self.world.touched.iter().filter(|id| self.parked.contains(id)));
+        let mut news = std::mem::take(&mut self.has_more);
+        news.extend(self.world.touched.iter().filter(|id| self.waiting_on.contains(id)));
         let is_time = now >= self.next_wait;
         if is_time || !published.is_empty() {
             let has_news = |id: &&ConsumerId| {
                 let table = self.world.table_of(**id);
                 is_time || table.is_none_or(|table| published.contains(table))
             };
-            news.extend(self.parked.iter().filter(has_news));
+            news.extend(self.waiting_on.iter().filter(has_news));
         }
         for id in news {
             self.fill(id, now);
         }
         if is_time {
-            let waiting = self.parked.iter().filter_map(|id| self.world.consumers.get(id));
+            let waiting = self.waiting_on.iter().filter_map(|id| self.world.consumers.get(id));
             let ends = waiting.flat_map(|state| {
                 let retry = self.world.streams.get(&state.config.stream).map(|s| s.retry_at);
                 retry.filter(|&at| at > now).into_iter().chain([state.waiting.next_end()])
@@ -132,7 +133,7 @@ impl Dispatcher {
         if self.listening.insert(table) {
             self.database.listen(self.listening.iter().copied());
             // Who published just before has woken nobody.
-            self.quiet.remove(&table);
+            self.caught_up.remove(&table);
         }
     }
 
@@ -143,7 +144,7 @@ impl Dispatcher {
             return;
         }
         let waited_for: Vec<Oid> =
-            self.parked.iter().filter_map(|&id| self.world.table_of(id)).collect();
+            self.waiting_on.iter().filter_map(|&id| self.world.table_of(id)).collect();
         let before = self.listening.len();
         self.listening.retain(|&table| !published.contains(table) || waited_for.contains(&table));
         if self.listening.len() != before {
@@ -157,7 +158,7 @@ impl Dispatcher {
         while let Some(waiter) = self.world.consumers.get_mut(&id).and_then(|s| s.waiting.pop()) {
             let outcome = self.grant(id, &waiter, now);
             if let Outcome::Answered = outcome {
-                self.unpark(waiter.slot);
+                self.stop_waiting(waiter.session);
                 continue;
             }
             if self.fault_of(id).is_some() {
@@ -176,7 +177,7 @@ impl Dispatcher {
             break;
         }
         if self.world.consumers.get(&id).is_none_or(|state| state.waiting.is_empty()) {
-            self.parked.remove(&id);
+            self.waiting_on.remove(&id);
         }
     }
 
@@ -187,8 +188,8 @@ impl Dispatcher {
         }
     }
 
-    fn unpark(&mut self, slot: usize) {
-        if let Some(session) = self.sessions.get_mut(&slot) {
+    fn stop_waiting(&mut self, entry: usize) {
+        if let Some(session) = self.sessions.get_mut(&entry) {
             session.waits_for = None;
         }
     }
@@ -202,19 +203,19 @@ impl Dispatcher {
     }
 
     fn end_wait(&mut self, waiter: &Waiter, answer: &Answer) {
-        self.answer(waiter.slot, waiter.number, answer);
-        self.unpark(waiter.slot);
+        self.answer(waiter.session, waiter.request_id, answer);
+        self.stop_waiting(waiter.session);
     }
 
     /// Tells those who wait for a consumer that there is none, or why there is nothing to be had.
     pub(super) fn refuse_waiting(&mut self, id: ConsumerId, answer: &Answer) {
         let Some(state) = self.world.consumers.get_mut(&id) else { return };
         for waiter in state.waiting.take_all() {
-            self.answer(waiter.slot, waiter.number, answer);
-            if let Some(session) = self.sessions.get_mut(&waiter.slot) {
+            self.answer(waiter.session, waiter.request_id, answer);
+            if let Some(session) = self.sessions.get_mut(&waiter.session) {
                 session.waits_for = None;
             }
         }
-        self.parked.remove(&id);
+        self.waiting_on.remove(&id);
     }
 }

@@ -1,0 +1,259 @@
+//! The state machine of one consumer: which messages are ready, in flight, withheld, delayed, finished.
+//!
+//! ```text
+//!   offer ──> ready ──grant──> in flight ──finish──> (finished)
+//!               ^  ^               │  │
+//!    withheld ──┘  └── delayed <───┘  └── max_deliver ──> (dead letter)
+//! ```
+//!
+//! Only unfinished messages are kept; whatever is at or below the cursor and not here is finished. Time comes
+//! in as an argument, so a test can move it as it likes. Each change of a delivery leaves an event for the
+//! journal; acks don't, because the acking transaction has written its own row.
+
+mod deliveries;
+mod moves;
+#[cfg(test)]
+mod tests;
+
+use super::event::{Change, Event, Item};
+use super::ids::Ids;
+use super::key::{KeyId, Seq};
+use super::lanes::Lanes;
+use super::ranges::RangeSet;
+use super::settings::{Micros, Settings};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Unfinished messages one consumer loads at the most: bounds its memory, at about 200 bytes each, to 13 MB.
+/// A consumer that has as many stops loading until some are finished. Tests have to get there too.
+pub const LOOK_AHEAD: usize = if cfg!(test) { 32 } else { 65_536 };
+
+/// The time of a step, and the ids it may hand out.
+#[derive(Debug)]
+pub struct StepContext<'a> {
+    pub now: Micros,
+    pub ids: &'a mut Ids,
+}
+
+/// A message handed to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    pub ack_id: i64,
+    pub seq: Seq,
+    pub deliveries: u32,
+}
+
+/// A live delivery, as `sequin.in_flight` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub ack_id: i64,
+    pub due: Micros,
+    /// The process that received it; 0 when that was before a restart of the dispatcher.
+    pub holder: i32,
+    /// An open transaction has acked it: it can't time out.
+    pub pinned: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Ready,
+    Withheld,
+    InFlight(Lease),
+    Delayed { until: Micros },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message {
+    pub key: KeyId,
+    pub deliveries: u32,
+    pub state: State,
+}
+
+/// How many messages are in which state, and what became of the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ready: usize,
+    pub in_flight: usize,
+    pub delayed: usize,
+    pub withheld: usize,
+    pub acked_total: i64,
+    pub redelivered_total: i64,
+    pub dead_total: i64,
+}
+
+/// One consumer.
+#[derive(Debug, Default)]
+pub struct Consumer {
+    settings: Settings,
+    pub(super) messages: BTreeMap<Seq, Message>,
+    /// Deliverable and never delivered before.
+    fresh: BTreeSet<Seq>,
+    /// Deliverable and delivered before: these go first.
+    again: BTreeSet<Seq>,
+    lanes: Lanes,
+    by_ack_id: BTreeMap<i64, Seq>,
+    /// Deadlines of leases and ends of delays.
+    timers: BTreeSet<(Micros, Seq)>,
+    delayed: usize,
+    /// Where this consumer started, or was restored: nothing at or below is taken when it is offered.
+    pub(super) base: Seq,
+    /// Up to here nothing will be offered any more, but for what fills a hole. While a consumer is attached
+    /// the tail's position says the same, and this may lag behind it: it is at or above all that was offered.
+    pub(super) cursor: Seq,
+    /// Finished: not to be taken when it is offered. Of no use any more up to the cursor, or the lowest hole.
+    pub(super) done: RangeSet,
+    /// Restored, and not loaded up to the last of what it had delivered: until then nothing is delivered, or
+    /// an unfinished message could be overtaken by a later one of its key.
+    pub(super) recovering_until: Option<Seq>,
+    /// The highest seq ever delivered.
+    pub(super) reach: Seq,
+    pub(super) totals: Counts,
+    events: Vec<Event>,
+}
+
+impl Consumer {
+    /// A consumer that has nothing yet.
+    pub fn new(settings: Settings) -> Consumer {
+        Consumer { settings, ..Consumer::default() }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// New settings, from now on. A change of `ordered` needs [`Consumer::restore`] instead.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Messages that `grant` could hand out now.
+    pub fn deliverable(&self) -> usize {
+        if self.settings.paused || self.recovering_until.is_some() {
+            return 0;
+        }
+        self.room().min(self.fresh.len() + self.again.len())
+    }
+
+    /// Deliveries that max_ack_pending still allows.
+    pub fn room(&self) -> usize {
+        self.settings.max_ack_pending.saturating_sub(self.by_ack_id.len())
+    }
+
+    /// True when no more may be loaded.
+    pub fn is_full(&self) -> bool {
+        self.recovering_until.is_none() && self.messages.len() >= LOOK_AHEAD
+    }
+
+    /// True when there is room for so many more that it is worth reading the table for them.
+    pub(super) fn wants_more(&self) -> bool {
+        self.recovering_until.is_some() || self.messages.len() + LOOK_AHEAD / 16 <= LOOK_AHEAD
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            ready: self.fresh.len() + self.again.len(),
+            in_flight: self.by_ack_id.len(),
+            delayed: self.delayed,
+            withheld: self.lanes.withheld(),
+            ..self.totals
+        }
+    }
+
+    /// True for a loaded message that isn't finished.
+    pub fn is_unfinished(&self, seq: Seq) -> bool {
+        self.messages.contains_key(&seq)
+    }
+
+    /// Unfinished messages that are loaded.
+    pub fn unfinished(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The lowest unfinished message that is loaded.
+    pub fn first_unfinished(&self) -> Option<Seq> {
+        self.messages.first_key_value().map(|(&seq, _)| seq)
+    }
+
+    /// When [`Consumer::tick`] has something to do next.
+    pub fn next_due(&self) -> Option<Micros> {
+        self.timers.first().map(|&(due, _)| due)
+    }
+
+    /// The journal since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Leaves out of what is to be journalled the deliveries whose messages are all finished by now, which their acks
+    /// say. But nothing once a delivery has ended in another way, which a later entry may build on.
+    pub fn drop_finished(&self, events: &mut Vec<Event>) {
+        let unfinished = |event: &Event| match &event.change {
+            Change::Delivered { items, .. } => items.iter().any(|i| self.is_unfinished(i.seq)),
+            _ => true,
+        };
+        if events.iter().all(|event| matches!(event.change, Change::Delivered { .. })) {
+            events.retain(unfinished);
+        }
+    }
+
+    /// A committed message that matches the consumer's filters, after all below it but those that fill holes.
+    /// Ignored if it is known or finished.
+    pub fn offer(&mut self, seq: Seq, key: KeyId) {
+        self.cursor = self.cursor.max(seq);
+        if seq > self.base && !self.done.contains(seq) {
+            self.enter(seq, key, 0);
+        }
+    }
+
+    /// Everything up to `cursor` has been offered, but what is to fill the holes, of which this is the lowest.
+    pub(super) fn loaded(&mut self, cursor: Seq, lowest_hole: Option<Seq>) {
+        self.cursor = self.cursor.max(cursor);
+        // A hole may be among what is finished: one below the start, when some message there is redelivered.
+        let hole = lowest_hole.unwrap_or(Seq::MAX);
+        self.done.remove_range(Seq::MIN, self.cursor.min(hole - 1));
+        self.recovering_until = self.recovering_until.filter(|&last| self.cursor < last);
+    }
+
+    /// True while [`Consumer::loaded`] must still be told how far rows have been offered.
+    pub(super) fn is_settling(&self) -> bool {
+        self.recovering_until.is_some() || self.done.last() > Some(self.cursor)
+    }
+
+    /// The first seq above the cursor that is not known to be finished, less one: where to read on from.
+    pub(super) fn skip_done(&self) -> Seq {
+        self.done.first_gap_from(self.cursor.saturating_add(1)) - 1
+    }
+
+    /// A finished message is wanted once more, as if it had never been delivered; false if it is unfinished.
+    /// One above the cursor is read when its turn comes: now it could overtake others of its key.
+    pub fn redeliver(&mut self, seq: Seq, key: KeyId) -> bool {
+        if self.messages.contains_key(&seq) {
+            return false;
+        }
+        if seq > self.cursor {
+            return self.done.remove(seq);
+        }
+        self.done.remove(seq);
+        self.enter(seq, key, 0);
+        true
+    }
+
+    /// Live deliveries with an ack_id above `after`, ascending.
+    pub fn in_flight(&self, after: i64) -> impl Iterator<Item = (Lease, Seq, u32)> + '_ {
+        let from = after.saturating_add(1);
+        self.by_ack_id.range(from..).filter_map(|(_, &seq)| match self.messages.get(&seq) {
+            Some(Message { state: State::InFlight(lease), deliveries, .. }) => {
+                Some((*lease, seq, *deliveries))
+            }
+            _ => None,
+        })
+    }
+
+    fn item(&self, seq: Seq) -> Option<Item> {
+        let message = self.messages.get(&seq)?;
+        Some(Item { seq, key: message.key, deliveries: message.deliveries })
+    }
+
+    fn record(&mut self, m: &mut StepContext, change: Change) {
+        self.events.push(Event { id: m.ids.take(1), change });
+    }
+}

@@ -1,0 +1,185 @@
+//! The life of a delivery: granted to a worker, pinned by its ack, ended by a finish, a failure or its deadline.
+
+use super::super::event::{Change, Item};
+use super::super::key::Seq;
+use super::super::settings::Micros;
+use super::{Consumer, Delivery, Lease, Message, State, StepContext};
+
+impl Consumer {
+    /// Hands out up to `max` messages, redeliveries first, then the lowest seqs; in ascending order.
+    pub fn grant(
+        &mut self,
+        max: usize,
+        lease: Micros,
+        holder: i32,
+        m: &mut StepContext,
+    ) -> Vec<Delivery> {
+        let seqs = self.choose(max, m);
+        if seqs.is_empty() {
+            return Vec::new();
+        }
+        let first_ack_id = m.ids.take(seqs.len());
+        let due = m.now.saturating_add(lease);
+        let mut items = Vec::with_capacity(seqs.len());
+        let mut deliveries = Vec::with_capacity(seqs.len());
+        for (ack_id, seq) in (first_ack_id..).zip(seqs) {
+            let Some(message) = self.messages.get_mut(&seq) else { continue };
+            self.totals.redelivered_total += i64::from(message.deliveries > 0);
+            message.deliveries = message.deliveries.saturating_add(1);
+            message.state = State::InFlight(Lease { ack_id, due, holder, pinned: false });
+            items.push(Item { seq, key: message.key, deliveries: message.deliveries });
+            deliveries.push(Delivery { ack_id, seq, deliveries: message.deliveries });
+            self.timers.insert((due, seq));
+            self.by_ack_id.insert(ack_id, seq);
+            self.reach = self.reach.max(seq);
+            if self.settings.ordered {
+                self.lanes.hold(message.key);
+            }
+        }
+        self.record(m, Change::Delivered { first_ack_id, due, items });
+        deliveries
+    }
+
+    /// Takes a live delivery out of the reach of its deadline, until it is finished or unpinned.
+    /// `None` when the ack_id is unknown, late, or pinned already.
+    pub fn pin(&mut self, ack_id: i64) -> Option<Delivery> {
+        let (seq, message) = self.live(ack_id)?;
+        let State::InFlight(lease) = &mut message.state else { return None };
+        if lease.pinned {
+            return None;
+        }
+        lease.pinned = true;
+        let delivery = Delivery { ack_id, seq, deliveries: message.deliveries };
+        let due = lease.due;
+        self.timers.remove(&(due, seq));
+        Some(delivery)
+    }
+
+    /// The pinning transaction rolled back: the lease runs on, or out.
+    pub fn unpin(&mut self, ack_id: i64) {
+        let Some((seq, message)) = self.live(ack_id) else { return };
+        if let State::InFlight(lease) = &mut message.state {
+            lease.pinned = false;
+            let due = lease.due;
+            self.timers.insert((due, seq));
+        }
+    }
+
+    /// The message of a pinned delivery is finished. True unless the ack_id is no longer live.
+    pub fn finish(&mut self, ack_id: i64) -> bool {
+        let Some(&seq) = self.by_ack_id.get(&ack_id) else { return false };
+        self.remove(seq);
+        true
+    }
+
+    /// Counts what `finish` finished, by what the worker wanted.
+    pub fn count_finished(&mut self, acked: i64, rejected: i64) {
+        self.totals.acked_total += acked;
+        self.totals.dead_total += rejected;
+    }
+
+    /// A delivery failed: back after `delay`, or after the backoff; a dead letter if it was the last one.
+    pub fn nack(&mut self, ack_id: i64, delay: Option<Micros>, m: &mut StepContext) {
+        let Some((seq, message)) = self.live(ack_id) else { return };
+        let deliveries = message.deliveries;
+        let wait = delay.unwrap_or_else(|| self.settings.backoff_after(deliveries));
+        self.give_back(seq, wait, m);
+    }
+
+    /// The receiving transaction rolled back: the delivery never was, but it counts; back at once. Where
+    /// another transaction has acked it, that one's end decides; the lease is over if it rolls back too.
+    pub fn release(&mut self, ack_id: i64, m: &mut StepContext) {
+        match self.live(ack_id) {
+            Some((_, Message { state: State::InFlight(Lease { pinned: true, .. }), .. })) => {
+                self.extend(ack_id, 0, m);
+            }
+            Some((seq, _)) => self.give_back(seq, 0, m),
+            None => {}
+        }
+    }
+
+    /// A new deadline for a live delivery, `lease` from now; false if it isn't live.
+    pub fn extend(&mut self, ack_id: i64, lease: Micros, m: &mut StepContext) -> bool {
+        let due = m.now.saturating_add(lease);
+        let Some((seq, message)) = self.live(ack_id) else { return false };
+        let State::InFlight(old) = &mut message.state else { return false };
+        let before = std::mem::replace(&mut old.due, due);
+        if !old.pinned {
+            self.timers.remove(&(before, seq));
+            self.timers.insert((due, seq));
+        }
+        self.record(m, Change::Extended { ack_id, seq, due });
+        true
+    }
+
+    /// The message of a delivery is no longer in the stream: there is nothing left to do.
+    pub fn gone(&mut self, ack_id: i64, m: &mut StepContext) {
+        if let Some((seq, _)) = self.live(ack_id) {
+            self.remove(seq);
+            self.record(m, Change::Finished { seqs: vec![seq] });
+        }
+    }
+
+    /// Ends leases and delays that are due.
+    pub fn tick(&mut self, m: &mut StepContext) {
+        while let Some(&(due, seq)) = self.timers.first().filter(|&&(due, _)| due <= m.now) {
+            self.timers.remove(&(due, seq));
+            let Some(message) = self.messages.get(&seq).copied() else { continue };
+            match message.state {
+                State::InFlight(_) => {
+                    self.give_back(seq, self.settings.backoff_after(message.deliveries), m);
+                }
+                State::Delayed { .. } => self.make_ready(seq),
+                State::Ready | State::Withheld => {}
+            }
+        }
+    }
+
+    /// Takes up to `max` messages out of the ready sets, ascending. Those that a lower max_deliver has
+    /// exhausted meanwhile become dead letters instead.
+    fn choose(&mut self, max: usize, m: &mut StepContext) -> Vec<Seq> {
+        let max = max.min(self.deliverable());
+        let mut seqs: Vec<Seq> = Vec::with_capacity(max);
+        while seqs.len() < max {
+            if let Some(seq) = self.again.pop_first() {
+                match self.item(seq) {
+                    Some(item) if self.settings.is_exhausted(item.deliveries) => self.bury(item, m),
+                    _ => seqs.push(seq),
+                }
+            } else if let Some(seq) = self.fresh.pop_first() {
+                seqs.push(seq);
+            } else {
+                break;
+            }
+        }
+        seqs.sort_unstable();
+        seqs
+    }
+
+    fn bury(&mut self, item: Item, m: &mut StepContext) {
+        self.remove(item.seq);
+        self.totals.dead_total += 1;
+        self.record(m, Change::Dead { item });
+    }
+
+    fn live(&mut self, ack_id: i64) -> Option<(Seq, &mut Message)> {
+        let seq = *self.by_ack_id.get(&ack_id)?;
+        Some((seq, self.messages.get_mut(&seq)?))
+    }
+
+    /// Ends a delivery without an ack: dead letter, delay, or ready.
+    fn give_back(&mut self, seq: Seq, wait: Micros, m: &mut StepContext) {
+        let Some(item) = self.item(seq) else { return };
+        if self.settings.is_exhausted(item.deliveries) {
+            return self.bury(item, m);
+        }
+        // A wait of nothing is no time of day: restored after the clock was set back it still is over.
+        let until = if wait > 0 { m.now.saturating_add(wait) } else { 0 };
+        if wait > 0 {
+            self.delay(seq, until);
+        } else {
+            self.make_ready(seq);
+        }
+        self.record(m, Change::Returned { item, until });
+    }
+}

@@ -1,0 +1,26 @@
+//! The rules, pure: no PostgreSQL, no clock, no I/O. Time, rows and publishers come in as arguments.
+//!
+//! `key`, `filter`, `router`: what a key is, and who wants it. `tail`: which messages are visible, in which
+//! order. `lanes`, `consumer`: who may have which message when. `stream` ties the two together. `pending`: what
+//! open transactions hold. `event`, `state`: what survives a restart.
+
+#![forbid(unsafe_code)]
+
+pub mod ack_rows;
+pub mod consumer;
+pub mod consumer_state;
+pub mod event;
+pub mod filter;
+pub mod id_map;
+pub mod ids;
+pub mod key;
+pub mod lanes;
+pub mod pending;
+pub mod ranges;
+pub mod router;
+pub mod settings;
+pub mod stream;
+pub mod tail;
+
+#[cfg(test)]
+mod model;

@@ -1,0 +1,116 @@
+//! The sessions: each with at most one open transaction, which publishes, receives and acks.
+
+use super::world::{Ack, Message};
+use crate::key::Seq;
+use crate::pending::Operation;
+use crate::stream::ConsumerId;
+use crate::tail::Publisher;
+
+/// What a transaction has asked the dispatcher for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub request_id: u64,
+    pub consumer: ConsumerId,
+    pub generation: u32,
+    pub operation: Operation,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Savepoint {
+    request_id: u64,
+    messages: usize,
+    acks: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Transaction {
+    pub messages: Vec<(Seq, Message)>,
+    pub acks: Vec<Ack>,
+    pub asked: Vec<Asked>,
+    savepoints: Vec<Savepoint>,
+    /// It relies on the word of a dispatcher that is no more: it can only abort.
+    pub doomed: bool,
+}
+
+/// A transaction that is over, which the dispatcher has not noticed.
+#[derive(Debug)]
+pub struct Ended {
+    pub committed: bool,
+    pub transaction: Transaction,
+}
+
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Its slot in shared memory.
+    pub publisher: Option<Publisher>,
+    /// When it wrote its bound there.
+    pub begun: u64,
+    transactions: u64,
+    request_id: u64,
+    pub transaction: Option<Transaction>,
+    pub ended: Option<Ended>,
+}
+
+impl Session {
+    pub fn open(&mut self) -> &mut Transaction {
+        self.transaction.get_or_insert_default()
+    }
+
+    /// The next number of a claim.
+    pub fn request_id(&mut self) -> u64 {
+        self.request_id += 1;
+        self.request_id
+    }
+
+    /// Before it takes its first seq: no seq it takes will be at or below `last`.
+    pub fn begin_to_publish(&mut self, session: usize, last: Seq, at: u64) {
+        if self.publisher.is_none() {
+            self.transactions += 1;
+            self.publisher = Some(Publisher {
+                session: u32::try_from(session).unwrap(),
+                transaction: self.transactions,
+                bound: last + 1,
+            });
+            self.begun = at;
+        }
+    }
+
+    pub fn set_savepoint(&mut self) {
+        let request_id = self.request_id + 1;
+        let transaction = self.open();
+        let (messages, acks) = (transaction.messages.len(), transaction.acks.len());
+        transaction.savepoints.push(Savepoint { request_id, messages, acks });
+    }
+
+    /// Rolls back to one of the savepoints: all since is void, and the others with it. Says from which claim
+    /// on, and what these were.
+    pub fn roll_back_to(&mut self, which: usize) -> Option<(u64, Vec<Asked>)> {
+        let transaction = self.transaction.as_mut()?;
+        let which = which.checked_rem(transaction.savepoints.len())?;
+        let Savepoint { request_id, messages, acks } = transaction.savepoints[which];
+        transaction.savepoints.truncate(which + 1);
+        transaction.messages.truncate(messages);
+        transaction.acks.truncate(acks);
+        let kept =
+            transaction.asked.iter().take_while(|asked| asked.request_id < request_id).count();
+        Some((request_id, transaction.asked.split_off(kept)))
+    }
+
+    /// The dispatcher is no more, and with it what it knew of this session.
+    pub fn lose_dispatcher(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.doomed |= !transaction.acks.is_empty();
+            transaction.asked.clear();
+        }
+        if let Some(ended) = &mut self.ended {
+            ended.transaction.asked.clear();
+        }
+    }
+
+    /// The server is no more: what was open is void.
+    pub fn lose_server(&mut self) {
+        self.transaction = None;
+        self.ended = None;
+        self.publisher = None;
+    }
+}

@@ -1,0 +1,138 @@
+//! What open transactions hold: taken back if they roll back, made final when they commit.
+//!
+//! A session numbers its claims upwards and never reuses a number. A savepoint that rolls back voids a
+//! suffix of them: everything claimed since it was set, in it or in savepoints within it.
+
+use super::consumer::{Consumer, StepContext};
+use super::key::{KeyId, Seq};
+use super::settings::Micros;
+use super::stream::ConsumerId;
+
+/// Where claims find the consumers they are about.
+pub trait Consumers {
+    /// `None` once it is dropped.
+    fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer>;
+}
+
+/// One thing that a transaction has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Messages were handed to it: on rollback they go back at once.
+    Received { first_ack_id: i64, count: usize },
+    /// It finishes deliveries, by a row of sequin.acks with this id; on rollback they are unpinned.
+    Finish { ack_ids: Vec<i64>, ack_row_id: i64, rejected: bool },
+    /// It gives deliveries back; on rollback they are unpinned.
+    Nack { ack_ids: Vec<i64>, delay: Option<Micros> },
+    /// It wants finished messages once more, by a row of sequin.acks.
+    Redeliver { messages: Vec<(Seq, KeyId)>, ack_row_id: i64 },
+}
+
+#[derive(Debug)]
+struct Entry {
+    request_id: u64,
+    consumer: ConsumerId,
+    operation: Operation,
+}
+
+/// The claims of one session's open transaction, in order.
+#[derive(Debug, Default)]
+pub struct PendingOperations {
+    entries: Vec<Entry>,
+}
+
+/// A row of sequin.acks whose transaction has committed and which has taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    pub consumer: ConsumerId,
+    pub ack_row_id: i64,
+}
+
+impl PendingOperations {
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn add(&mut self, request_id: u64, consumer: ConsumerId, operation: Operation) {
+        self.entries.push(Entry { request_id, consumer, operation });
+    }
+
+    /// The rows of sequin.acks that it has, or will have, written if it commits, with their consumers.
+    pub fn rows(&self) -> impl Iterator<Item = (ConsumerId, i64)> {
+        self.entries.iter().filter_map(|entry| match entry.operation {
+            Operation::Finish { ack_row_id, .. } | Operation::Redeliver { ack_row_id, .. } => {
+                Some((entry.consumer, ack_row_id))
+            }
+            Operation::Received { .. } | Operation::Nack { .. } => None,
+        })
+    }
+
+    /// How many messages of a consumer will come back if it commits.
+    pub fn to_redeliver(&self, of: ConsumerId) -> usize {
+        let count = |entry: &Entry| match &entry.operation {
+            Operation::Redeliver { messages, .. } if entry.consumer == of => messages.len(),
+            _ => 0,
+        };
+        self.entries.iter().map(count).sum()
+    }
+
+    /// The transaction rolled back what it claimed from number `from` on.
+    pub fn abort(&mut self, from: u64, consumers: &mut impl Consumers, m: &mut StepContext) {
+        let kept = self.entries.partition_point(|entry| entry.request_id < from);
+        // Last first: an ack is unpinned before the receive it belongs to is undone.
+        for entry in self.entries.drain(kept..).rev() {
+            let Some(consumer) = consumers.consumer(entry.consumer) else { continue };
+            match entry.operation {
+                Operation::Received { first_ack_id, count } => {
+                    for ack_id in (first_ack_id..).take(count) {
+                        consumer.release(ack_id, m);
+                    }
+                }
+                Operation::Finish { ack_ids, .. } | Operation::Nack { ack_ids, .. } => {
+                    ack_ids.into_iter().for_each(|ack_id| consumer.unpin(ack_id));
+                }
+                Operation::Redeliver { .. } => {}
+            }
+        }
+    }
+
+    /// The transaction committed what it claimed up to number `upto`; later claims are the next one's. Returns the rows of
+    /// sequin.acks it wrote.
+    pub fn commit(
+        &mut self,
+        upto: u64,
+        consumers: &mut impl Consumers,
+        m: &mut StepContext,
+    ) -> Vec<Applied> {
+        let mut applied = Vec::new();
+        let count = self.entries.partition_point(|entry| entry.request_id <= upto);
+        for Entry { consumer: id, operation, .. } in self.entries.drain(..count) {
+            if let Operation::Finish { ack_row_id, .. } | Operation::Redeliver { ack_row_id, .. } =
+                operation
+            {
+                applied.push(Applied { consumer: id, ack_row_id });
+            }
+            // A consumer dropped meanwhile wants nothing; one rewound knows none of these ack_ids.
+            let Some(consumer) = consumers.consumer(id) else { continue };
+            match operation {
+                Operation::Received { .. } => {}
+                Operation::Finish { ack_ids, rejected, .. } => {
+                    let done = ack_ids.into_iter().filter(|&id| consumer.finish(id)).count();
+                    let done = i64::try_from(done).unwrap_or(i64::MAX);
+                    consumer.count_finished(
+                        if rejected { 0 } else { done },
+                        if rejected { done } else { 0 },
+                    );
+                }
+                Operation::Nack { ack_ids, delay } => {
+                    ack_ids.into_iter().for_each(|ack_id| consumer.nack(ack_id, delay, m));
+                }
+                Operation::Redeliver { messages, .. } => {
+                    for (seq, key) in messages {
+                        consumer.redeliver(seq, key);
+                    }
+                }
+            }
+        }
+        applied
+    }
+}

@@ -1,0 +1,270 @@
+//! Looking things up in the system catalogs.
+//!
+//! All of it needs an open transaction, which callers have: the caches are filled under its snapshots, and its resource
+//! owner lets go of entries if an ERROR comes between. Nothing here keeps a pointer into a cache beyond the call.
+
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+
+/// Where streams' tables are.
+const STREAM_SCHEMA: &CStr = c"sequin_stream";
+
+/// The table of a stream, if there is one of that name.
+pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
+    let name = CString::new(stream).ok()?;
+    // SAFETY: looks the names up in the catalog cache.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(STREAM_SCHEMA.as_ptr(), true);
+        let relation = pg_sys::get_relname_relid(name.as_ptr(), schema);
+        // Indexes and sequences of streams are in that schema too.
+        let kind = pg_sys::get_rel_relkind(relation).cast_unsigned();
+        valid(relation).filter(|_| kind == pg_sys::RELKIND_RELATION)
+    }
+}
+
+/// What workers read and write without being asked by anybody.
+const MEMBERS: [&CStr; 10] = [
+    c"streams",
+    c"consumers",
+    c"epoch",
+    c"outbox",
+    c"acks",
+    c"checkpoints",
+    c"all_dead_letters",
+    c"sources",
+    c"source_progress",
+    c"backfills",
+];
+
+thread_local! {
+    /// The schema that was found to be the extension's.
+    static OWN_SCHEMA: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+}
+
+/// Checks that the schema named sequin is the extension's. Sequin's own statements name what is in it, and run as
+/// superuser: in another one of that name there may be whatever its owner wants to be run so. A lookup in a cache, but
+/// for the first time.
+pub fn check_own_schema() -> Result<()> {
+    // SAFETY: looks the name up in the catalog cache.
+    let schema = unsafe { pg_sys::get_namespace_oid(c"sequin".as_ptr(), true) };
+    if schema != pg_sys::InvalidOid && schema == OWN_SCHEMA.get() {
+        return Ok(());
+    }
+    // A member stays in the schema where it was made, and nobody can make one but the extension's owner.
+    if !is_member(c"consumers") {
+        return Err(Error::NotOurSchema);
+    }
+    OWN_SCHEMA.set(schema);
+    Ok(())
+}
+
+/// The same, and that all relations in it that workers use are members of the extension.
+pub fn check_members() -> Result<()> {
+    check_own_schema()?;
+    match MEMBERS.iter().find(|name| !is_member(name)) {
+        Some(name) => Err(Error::NotAMember(name.to_string_lossy().into_owned())),
+        None => Ok(()),
+    }
+}
+
+fn is_member(name: &CStr) -> bool {
+    let (Some(table), Some(extension)) = (own_table(name), extension()) else { return false };
+    // SAFETY: reads pg_depend.
+    let owner = unsafe { pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, table) };
+    owner == extension
+}
+
+/// One of sequin's own tables.
+pub fn own_table(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: looks the names up in the catalog cache.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"sequin".as_ptr(), true);
+        valid(pg_sys::get_relname_relid(name.as_ptr(), schema))
+    }
+}
+
+/// Waits for a lock on a table that allows reading it, as any SELECT would: lock_timeout counts, and a deadlock
+/// is found. False if the table was dropped meanwhile.
+pub fn lock_for_reading(table: pg_sys::Oid) -> bool {
+    lock(table, pg_sys::AccessShareLock)
+}
+
+/// Waits until a table may be read, likewise, and keeps no lock on it.
+pub fn await_lock_for_reading(table: pg_sys::Oid) {
+    lock_for_reading(table);
+    unlock_from_reading(table);
+}
+
+/// Gives a lock for reading back before the transaction ends. One that the transaction has taken otherwise stays.
+pub fn unlock_from_reading(table: pg_sys::Oid) {
+    // SAFETY: the caller has taken the lock under the same resource owner.
+    unsafe { pg_sys::UnlockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) };
+}
+
+/// Waits for a lock on a table that allows writing, as an INSERT would.
+pub fn lock_for_writing(table: pg_sys::Oid) -> bool {
+    lock(table, pg_sys::RowExclusiveLock)
+}
+
+fn lock(table: pg_sys::Oid, mode: u32) -> bool {
+    // SAFETY: waits for a lock, and raises an ERROR if that is cut short; then looks into the catalog cache, which
+    // has by then heard of what others have done to the table.
+    unsafe {
+        pg_sys::LockRelationOid(table, mode.cast_signed());
+        pg_sys::get_rel_relkind(table) != 0
+    }
+}
+
+/// The OID of a database, if there is one of that name.
+pub fn database(name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: reads pg_database; raises nothing for a name that isn't there.
+    valid(unsafe { pg_sys::get_database_oid(name.as_ptr(), true) })
+}
+
+/// The extension, if it is installed in this database.
+pub fn extension() -> Option<pg_sys::Oid> {
+    // SAFETY: reads pg_extension; raises nothing for a name that isn't there.
+    valid(unsafe { pg_sys::get_extension_oid(c"sequin".as_ptr(), true) })
+}
+
+/// True for a table in the schema of streams.
+pub(in crate::pg) fn is_stream_table(table: pg_sys::Oid) -> bool {
+    // SAFETY: looks both up in the catalog cache.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(STREAM_SCHEMA.as_ptr(), true);
+        schema != pg_sys::InvalidOid && pg_sys::get_rel_namespace(table) == schema
+    }
+}
+
+/// The size of a table with its indexes and TOAST, in bytes.
+pub fn table_bytes(table: pg_sys::Oid) -> i64 {
+    // SAFETY: the argument is that of pg_total_relation_size(regclass).
+    let bytes = unsafe {
+        pgrx::direct_function_call_as_datum(
+            pg_sys::pg_total_relation_size,
+            &[Some(pg_sys::Datum::from(table))],
+        )
+    };
+    bytes.map_or(0, |datum| datum.value() as i64)
+}
+
+/// The name of a table.
+pub fn relation_name(table: pg_sys::Oid) -> String {
+    // SAFETY: returns a copy of the name, or null for an OID that is no relation.
+    let name = unsafe { pg_sys::get_rel_name(table) };
+    if name.is_null() {
+        return table.to_u32().to_string();
+    }
+    // SAFETY: a zero-terminated string in the current memory context.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// The name of a role.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: returns a copy of the name, or null for an OID that is no role.
+    let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+    if name.is_null() {
+        return role.to_u32().to_string();
+    }
+    // SAFETY: a zero-terminated string in the current memory context.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+}
+
+/// The name of a database.
+pub fn database_name(database: pg_sys::Oid) -> Option<String> {
+    // SAFETY: returns a copy of the name, or null for an OID that is no database.
+    let name = unsafe { pg_sys::get_database_name(database) };
+    // SAFETY: a zero-terminated string in the current memory context.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+}
+
+/// Whether one can connect to a database; `None` if there is none of that OID.
+pub fn accepts_connections(database: pg_sys::Oid) -> Option<bool> {
+    /// DROP DATABASE has failed halfway (DATCONNLIMIT_INVALID_DB in catalog/pg_database.h).
+    const INVALID: i32 = -2;
+    let cache = pg_sys::SysCacheIdentifier::DATABASEOID.cast_signed();
+    // SAFETY: a cache by OID; its entry, a row of pg_database, is released when it has been read.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(database));
+        if tuple.is_null() {
+            return None;
+        }
+        let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+        let accepts = form.datallowconn && form.datconnlimit != INVALID;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(accepts)
+    }
+}
+
+/// Locks a table for reading if nobody holds it exclusively; the transaction's end unlocks it.
+pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
+    // SAFETY: takes a lock without waiting.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) }
+}
+
+/// Locks a sequence for being read, as pg_sequence_last_value() does, if nobody alters it; the transaction's end unlocks
+/// it.
+pub fn try_lock_for_writing(sequence: pg_sys::Oid) -> bool {
+    // SAFETY: takes a lock without waiting.
+    unsafe { pg_sys::ConditionalLockRelationOid(sequence, pg_sys::RowExclusiveLock.cast_signed()) }
+}
+
+/// Locks a table of sequin's own against whoever writes it, if nobody does; the transaction's end unlocks it.
+pub fn try_lock_against_writers(table: &CStr) -> bool {
+    own_table(table).is_some_and(|table| {
+        // SAFETY: takes a lock without waiting.
+        unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareLock.cast_signed()) }
+    })
+}
+
+/// Has DROP EXTENSION drop a publication, without being told CASCADE.
+pub fn drop_publication_with_extension(publication: pg_sys::Oid) {
+    let Some(extension) = extension() else { return };
+    let address =
+        |class, object| pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
+    let depender = address(pg_sys::PublicationRelationId, publication);
+    let referenced = address(pg_sys::ExtensionRelationId, extension);
+    // SAFETY: both are there: the caller has just looked the publication up. What was recorded before is taken
+    // back first, since recording it twice would leave two rows.
+    unsafe {
+        pg_sys::deleteDependencyRecordsForClass(
+            depender.classId,
+            depender.objectId,
+            referenced.classId,
+            pg_sys::DependencyType::DEPENDENCY_AUTO as std::ffi::c_char,
+        );
+        pg_sys::recordDependencyOn(&depender, &referenced, pg_sys::DependencyType::DEPENDENCY_AUTO);
+    }
+}
+
+/// The databases that one can connect to and that aren't templates. Inside a transaction of a worker that
+/// has no database: that is why it reads pg_database by hand (as autovacuum's get_database_list does).
+pub fn databases() -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    // SAFETY: scans a shared catalog under the catalog snapshot that the scan takes itself; the tuples are
+    // pinned while they are looked at.
+    unsafe {
+        let lock = pg_sys::AccessShareLock.cast_signed();
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let database = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            if (*database).datallowconn && !(*database).datistemplate {
+                found.push((*database).oid);
+            }
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::table_close(relation, lock);
+    }
+    found
+}
+
+fn valid(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}

@@ -1,0 +1,18 @@
+//! Statements, scans, catalogs and rights: what the executor and the catalogs do for sequin.
+
+pub mod append;
+pub mod array;
+pub mod catalog;
+pub mod condition;
+pub mod datum;
+pub mod input;
+pub mod insert;
+pub mod memory;
+pub mod owners;
+pub mod relcache;
+pub mod role;
+pub mod scan;
+pub mod sequence;
+pub mod snapshot;
+pub mod spi;
+pub mod stream_table;

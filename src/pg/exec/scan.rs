@@ -1,0 +1,343 @@
+//! Reading a stream's table by seq, through its primary key, without the planner.
+//!
+//! A kept plan can flip to a sequential scan when statistics change (a stream that was empty when it was
+//! planned and has a million messages now), and each kind of read would need its own; an index scan by hand
+//! costs the same for ever. See access/genam.h, and systable_beginscan_ordered for the model.
+//!
+//! No scan asks whether the caller may read: who does it on a caller's behalf has asked `api::rights` before.
+
+use super::datum::{Jsonb, Text, copy_varlena};
+use super::snapshot::Snapshot;
+use super::spi::OuterContext;
+use crate::error::{Error, Result};
+use crate::pg::shared::bounds::Xid;
+use pgrx::datum::FromDatum;
+use pgrx::pg_sys;
+use sequin_engine::key::Seq;
+use sequin_engine::tail::Reached;
+use std::time::{Duration, Instant};
+
+/// Columns of a stream's table, in the order that create_stream gives them.
+const SEQ: i32 = 1;
+const KEY: i32 = 2;
+const DATA: i32 = 3;
+const HEADERS: i32 = 4;
+const INSERTED_AT: i32 = 5;
+
+/// Numbers of columns, as rights to them are asked for.
+pub const SEQ_ONLY: [i16; 1] = [SEQ as i16];
+pub const SEQ_AND_KEY: [i16; 2] = [SEQ as i16, KEY as i16];
+pub const SEQ_AND_TIME: [i16; 2] = [SEQ as i16, INSERTED_AT as i16];
+pub const ALL: [i16; 5] = [1, 2, 3, 4, 5];
+/// All that a publisher gives; the time is the table's own default.
+pub const PUBLISHED: [i16; 4] = [1, 2, 3, 4];
+
+/// One message, while the scan stands on it.
+pub struct Message(*mut pg_sys::TupleTableSlot);
+
+impl Message {
+    fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
+        let mut is_null = false;
+        // SAFETY: the slot holds a tuple of a table that has these columns, as `open` has checked; it pins the page that the
+        // tuple is on until the scan moves on, and a `Message` is only lent until then.
+        let datum = unsafe { pg_sys::slot_getattr(self.0, column, &mut is_null) };
+        (!is_null).then_some(datum)
+    }
+
+    pub fn seq(&self) -> Seq {
+        self.datum(SEQ).map_or(0, |datum| datum.value() as Seq)
+    }
+
+    pub fn key(&self) -> String {
+        // SAFETY: a text column; the value is copied.
+        let key = self.datum(KEY).and_then(|key| unsafe { String::from_datum(key, false) });
+        key.unwrap_or_default()
+    }
+
+    /// The transaction that has inserted it.
+    pub fn xmin(&self) -> Xid {
+        let column = pg_sys::MinTransactionIdAttributeNumber;
+        let mut is_null = false;
+        // SAFETY: as in `datum`; a tuple of a table has this system column.
+        let xid = unsafe { pg_sys::slot_getsysattr(self.0, column, &mut is_null) };
+        xid.value() as Xid
+    }
+
+    /// When it was inserted, in microseconds.
+    pub fn inserted_at(&self) -> i64 {
+        self.datum(INSERTED_AT).map_or(0, |datum| datum.value() as i64)
+    }
+
+    /// The key as it is, copied into `context`.
+    pub fn key_datum(&self, context: OuterContext) -> Option<Text> {
+        let datum = self.datum(KEY)?;
+        // SAFETY: a text column.
+        context.run(|| unsafe { Text::from_datum(copy_varlena(datum), false) })
+    }
+
+    /// The payload as it is, copied into `context`.
+    pub fn data(&self, context: OuterContext) -> Option<Jsonb> {
+        self.jsonb(DATA, context)
+    }
+
+    /// The headers as they are, copied into `context`.
+    pub fn headers(&self, context: OuterContext) -> Option<Jsonb> {
+        self.jsonb(HEADERS, context)
+    }
+
+    /// Whether copies of its key, data or headers are pointers to TOAST, good for as long as the table is locked.
+    pub fn is_out_of_line(&self) -> bool {
+        [KEY, DATA, HEADERS].into_iter().filter_map(|column| self.datum(column)).any(|datum| {
+            // SAFETY: a live varlena datum.
+            unsafe { pgrx::varatt_is_1b_e(datum.cast_mut_ptr()) }
+        })
+    }
+
+    fn jsonb(&self, column: i32, context: OuterContext) -> Option<Jsonb> {
+        let datum = self.datum(column)?;
+        // SAFETY: jsonb columns.
+        context.run(|| unsafe { Jsonb::from_datum(copy_varlena(datum), false) })
+    }
+}
+
+/// [`messages_in`] a snapshot of what is committed by now, however long it takes.
+pub fn messages(
+    table: pg_sys::Oid,
+    ranges: &[(Seq, Seq)],
+    f: impl FnMut(&Message) -> bool,
+) -> Result<Reached> {
+    let snapshot = Snapshot::newest();
+    let reached = messages_in(&snapshot, table, ranges, None, f)?;
+    snapshot.close();
+    Ok(reached)
+}
+
+/// Seqs that are read at a time where the time for it is limited. Whatever has become of their messages, that takes less
+/// than a millisecond with the pages in memory.
+const STRIDE: Seq = 1024;
+
+/// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that a snapshot shows, in
+/// order. Stops where `f` returns false, and when `time` is over: entries of the index that show nothing take time, too, and
+/// there may be millions.
+pub fn messages_in(
+    snapshot: &Snapshot,
+    table: pg_sys::Oid,
+    ranges: &[(Seq, Seq)],
+    time: Option<Duration>,
+    mut f: impl FnMut(&Message) -> bool,
+) -> Result<Reached> {
+    let scan = Scan::open(table, snapshot)?;
+    let begun = Instant::now();
+    let mut reached = Reached::Nowhere;
+    'all: {
+        for &(from, upto) in ranges {
+            let mut next = Some(from).filter(|&from| from <= upto);
+            while let Some(from) = next {
+                if time.is_some_and(|time| reached != Reached::Nowhere && begun.elapsed() >= time) {
+                    break 'all;
+                }
+                let end = match time {
+                    Some(_) => upto.min(from.saturating_add(STRIDE - 1)),
+                    None => upto,
+                };
+                let mut has_any = false;
+                scan.start(from, end);
+                while scan.next() {
+                    has_any = true;
+                    let message = Message(scan.slot);
+                    reached = Reached::UpTo(message.seq());
+                    if !f(&message) {
+                        break 'all;
+                    }
+                }
+                reached = Reached::UpTo(end);
+                next = match end < upto {
+                    true if has_any => Some(end + 1),
+                    // There may be nothing at all for long.
+                    true => scan.first_entry(end + 1, upto),
+                    false => None,
+                };
+            }
+        }
+        reached = Reached::End;
+    }
+    scan.close();
+    Ok(reached)
+}
+
+/// An error if a table can't be read as a stream's; none if it is gone.
+pub fn check(table: pg_sys::Oid) -> Result<()> {
+    let snapshot = Snapshot::newest();
+    match Scan::open(table, &snapshot) {
+        Ok(scan) => scan.close(),
+        Err(Error::NoStream(_)) => {}
+        Err(error) => return Err(error),
+    }
+    snapshot.close();
+    Ok(())
+}
+
+struct Scan {
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+
+impl Scan {
+    /// An ERROR on the way leaves nothing behind: the transaction's resource owner closes it all.
+    fn open(oid: pg_sys::Oid, snapshot: &Snapshot) -> Result<Scan> {
+        // SAFETY: everything that is opened is closed by `close`, in the reverse order; the snapshot stays
+        // registered, as whoever has it waits for the scan's end.
+        unsafe {
+            let table = pg_sys::try_table_open(oid, LOCK);
+            if table.is_null() {
+                // Dropped since it was looked up.
+                return Err(Error::NoStream(super::catalog::relation_name(oid)));
+            }
+            let index = match has_columns(table, &COLUMNS) {
+                true => open_primary_key(table),
+                false => std::ptr::null_mut(),
+            };
+            if index.is_null() {
+                pg_sys::table_close(table, LOCK);
+                let name = super::catalog::relation_name(oid);
+                return Err(Error::NotAStream(name));
+            }
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                (*table).rd_att,
+                pg_sys::table_slot_callbacks(table),
+            );
+            let scan = begin(table, index, snapshot.as_ptr());
+            Ok(Scan { table, index, scan, slot })
+        }
+    }
+
+    fn start(&self, from: Seq, upto: Seq) {
+        let key = |strategy: u32, procedure: u32, value: Seq| {
+            // SAFETY: zeroed is valid for a ScanKeyData that ScanKeyInit then fills in.
+            unsafe {
+                let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
+                let procedure = pg_sys::Oid::from(procedure);
+                let value = pg_sys::Datum::from(value);
+                pg_sys::ScanKeyInit(&mut key, 1, strategy as u16, procedure, value);
+                key
+            }
+        };
+        let mut keys = [
+            key(pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_INT8GE, from),
+            key(pg_sys::BTLessEqualStrategyNumber, pg_sys::F_INT8LE, upto),
+        ];
+        // SAFETY: as many keys as the scan was begun with; they are copied.
+        unsafe { pg_sys::index_rescan(self.scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0) };
+    }
+
+    fn next(&self) -> bool {
+        // SAFETY: the slot fits the table.
+        unsafe {
+            pg_sys::index_getnext_slot(
+                self.scan,
+                pg_sys::ScanDirection::ForwardScanDirection,
+                self.slot,
+            )
+        }
+    }
+
+    /// The lowest seq between these that has an entry in the index, whatever has become of its message. The way there
+    /// leads over pages that are empty, if any, and no dead entries.
+    fn first_entry(&self, from: Seq, upto: Seq) -> Option<Seq> {
+        self.start(from, upto);
+        // SAFETY: a scan that has been started, and starts anew before anything else is read by it. With this flag B-trees
+        // return the entry itself, which has an int8 as its first column.
+        unsafe {
+            let scan = &mut *self.scan;
+            let before = (scan.ignore_killed_tuples, scan.xs_want_itup);
+            (scan.ignore_killed_tuples, scan.xs_want_itup) = (false, true);
+            pg_sys::index_rescan(self.scan, scan.keyData, 2, std::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let found = !pg_sys::index_getnext_tid(self.scan, forward).is_null();
+            // No column of a primary key is NULL, so the first one is right behind the header (index_getattr).
+            let seq = found.then(|| scan.xs_itup.add(1).cast::<Seq>().read_unaligned());
+            (scan.ignore_killed_tuples, scan.xs_want_itup) = before;
+            seq
+        }
+    }
+
+    fn close(self) {
+        // SAFETY: pairs with `open`. The lock goes, too: who has read may be about to wait, for an hour, for a message. What
+        // was read is copied, but for pointers to TOAST: see `Message::is_out_of_line`.
+        unsafe {
+            pg_sys::index_endscan(self.scan);
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::index_close(self.index, LOCK);
+            pg_sys::table_close(self.table, LOCK);
+        }
+    }
+}
+
+/// The columns that create_stream makes. Their owner can change them, and then they can't be read: datums of
+/// another type would be taken for pointers.
+pub const COLUMNS: [pg_sys::Oid; 5] =
+    [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::JSONBOID, pg_sys::JSONBOID, pg_sys::TIMESTAMPTZOID];
+
+/// True if a table's first columns are of these types.
+pub(in crate::pg) unsafe fn has_columns(table: pg_sys::Relation, columns: &[pg_sys::Oid]) -> bool {
+    // SAFETY: an open relation, whose descriptor has natts attributes.
+    unsafe {
+        let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*table).rd_att);
+        columns.iter().enumerate().all(|(n, &column)| {
+            descriptor.get(n).is_some_and(|a| a.atttypid == column && !a.attisdropped)
+        })
+    }
+}
+
+/// True if the primary key is on `seq` alone.
+pub(in crate::pg) unsafe fn has_primary_key(table: pg_sys::Relation) -> bool {
+    // SAFETY: an open relation; what is opened is closed.
+    unsafe {
+        let index = open_primary_key(table);
+        if index.is_null() {
+            return false;
+        }
+        pg_sys::index_close(index, LOCK);
+        true
+    }
+}
+
+/// The index of the primary key, if that is on `seq` alone; null otherwise.
+unsafe fn open_primary_key(table: pg_sys::Relation) -> pg_sys::Relation {
+    // SAFETY: an open relation; an index that is open has rd_index.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        let oid = pg_sys::RelationGetPrimaryKeyIndex(table);
+        #[cfg(feature = "pg18")]
+        let oid = pg_sys::RelationGetPrimaryKeyIndex(table, false);
+        if oid == pg_sys::InvalidOid {
+            return std::ptr::null_mut();
+        }
+        let index = pg_sys::index_open(oid, LOCK);
+        let form = &*(*index).rd_index;
+        let first = form.indkey.values.as_slice(1).first().copied();
+        if form.indnkeyatts == 1 && first == Some(SEQ as i16) {
+            return index;
+        }
+        pg_sys::index_close(index, LOCK);
+        std::ptr::null_mut()
+    }
+}
+
+unsafe fn begin(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: two open relations that belong together and a registered snapshot; two keys, no ordering.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::index_beginscan(table, index, snapshot, 2, 0);
+        #[cfg(feature = "pg18")]
+        return pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 2, 0);
+    }
+}

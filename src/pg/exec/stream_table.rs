@@ -1,0 +1,163 @@
+//! Whether a stream's table is one whose messages can all be found: its owner may do to it, to its trigger and to its
+//! sequence what ordinary SQL allows, and some of that would have messages lost without a word.
+
+use super::{catalog, scan, sequence};
+use pgrx::pg_sys;
+use sequin_engine::key::Seq;
+use std::ffi::CStr;
+use std::fmt;
+
+/// What is wrong with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    Columns,
+    PrimaryKey,
+    Unlogged,
+    Trigger,
+    NoSequence,
+    /// Sessions would take seqs ahead and use them later, or lower ones after higher ones.
+    Steps,
+    /// Its sequence is at `last`, though seqs up to `known` have been used.
+    WentBack {
+        last: Seq,
+        known: Seq,
+    },
+    /// It has another sequence than when it was last looked at.
+    Another,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::Columns => {
+                "its first columns are not seq, key, data, headers and inserted_at as create_stream made them"
+            }
+            Fault::PrimaryKey => "it has no primary key on seq",
+            Fault::Unlogged => "it is unlogged: a crash may have lost messages, or will",
+            Fault::Trigger => {
+                "its trigger on_publish is missing, or not enabled always: transactions publish without saying so"
+            }
+            Fault::NoSequence => "its column seq is no identity column",
+            Fault::Steps => {
+                "its sequence is not one with a positive INCREMENT, CACHE 1 and NO CYCLE: seqs come in no order"
+            }
+            Fault::WentBack { last, known } => {
+                return write!(
+                    f,
+                    "its sequence is at {last}, though seqs up to {known} have been used"
+                );
+            }
+            Fault::Another => {
+                "it has another sequence than before: seqs may have been used a second time"
+            }
+        })
+    }
+}
+
+/// What has been seen of a stream's sequence, which only goes forward, and stays the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Known {
+    pub last: Seq,
+    sequence: Option<pg_sys::Oid>,
+}
+
+/// What an examination has found.
+pub enum Found {
+    Sound(Known),
+    Broken(Fault),
+    /// Somebody has locked its sequence.
+    Busy,
+}
+
+/// Examines a table that is locked for reading, and reads its sequence's last value, the first step of a look.
+pub fn examine(table: pg_sys::Oid, known: Known) -> Found {
+    match fault(table) {
+        // What it had before is there still: a crash would have ended this process.
+        Some(Fault::Unlogged) if known.sequence.is_some() => {}
+        None => {}
+        Some(fault) => return Found::Broken(fault),
+    }
+    let Ok(sequence) = sequence::of_stream(table) else { return Found::Broken(Fault::NoSequence) };
+    if !catalog::try_lock_for_writing(sequence) {
+        return Found::Busy;
+    }
+    let last = sequence::last_value(sequence);
+    if !sequence::counts_one_by_one(sequence) {
+        return Found::Broken(Fault::Steps);
+    }
+    if last < known.last {
+        return Found::Broken(Fault::WentBack { last, known: known.last });
+    }
+    if known.sequence.is_some_and(|before| before != sequence) {
+        return Found::Broken(Fault::Another);
+    }
+    Found::Sound(Known { last, sequence: Some(sequence) })
+}
+
+/// What is wrong with the table itself.
+pub fn fault(table: pg_sys::Oid) -> Option<Fault> {
+    // SAFETY: an open relation's cache entry, closed below; an ERROR on the way leaves nothing, as the transaction's
+    // resource owner closes it.
+    unsafe {
+        let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock.cast_signed());
+        if relation.is_null() {
+            return Some(Fault::Columns);
+        }
+        let fault = fault_of(relation);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock.cast_signed());
+        fault
+    }
+}
+
+unsafe fn fault_of(relation: pg_sys::Relation) -> Option<Fault> {
+    // SAFETY: an open relation.
+    unsafe {
+        if !scan::has_columns(relation, &scan::COLUMNS) {
+            return Some(Fault::Columns);
+        }
+        if !scan::has_primary_key(relation) {
+            return Some(Fault::PrimaryKey);
+        }
+        if !announces((*relation).trigdesc) {
+            return Some(Fault::Trigger);
+        }
+        let persistence = (*(*relation).rd_rel).relpersistence.cast_unsigned();
+        (persistence != pg_sys::RELPERSISTENCE_PERMANENT).then_some(Fault::Unlogged)
+    }
+}
+
+/// True if every statement that inserts runs sequin.on_publish() first.
+unsafe fn announces(triggers: *const pg_sys::TriggerDesc) -> bool {
+    const ALWAYS: u8 = b'A';
+    const BEFORE_INSERT_STATEMENT: u32 = pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSERT;
+    // SAFETY: null, or the descriptor of an open relation, with as many triggers as it says.
+    unsafe {
+        let Some(triggers) = triggers.as_ref() else { return false };
+        let count = usize::try_from(triggers.numtriggers).unwrap_or(0);
+        std::slice::from_raw_parts(triggers.triggers, count).iter().any(|trigger| {
+            trigger.tgenabled.cast_unsigned() == ALWAYS
+                && u32::from(trigger.tgtype.cast_unsigned()) & BEFORE_INSERT_STATEMENT
+                    == BEFORE_INSERT_STATEMENT
+                && u32::from(trigger.tgtype.cast_unsigned()) & pg_sys::TRIGGER_TYPE_ROW == 0
+                && trigger.tgqual.is_null()
+                && is_on_publish(trigger.tgfoid)
+        })
+    }
+}
+
+/// True for sequin.on_publish().
+fn is_on_publish(function: pg_sys::Oid) -> bool {
+    // SAFETY: looks both up in the catalog cache; the name is a copy, or null.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        !name.is_null()
+            && CStr::from_ptr(name) == c"on_publish"
+            && pg_sys::get_func_namespace(function)
+                == pg_sys::get_namespace_oid(c"sequin".as_ptr(), true)
+    }
+}
+
+/// True if a table has the columns and the trigger that make it a stream's, whatever else may be wrong with it.
+pub fn is_stream(table: pg_sys::Oid) -> bool {
+    !matches!(fault(table), Some(Fault::Columns | Fault::PrimaryKey | Fault::Trigger))
+}

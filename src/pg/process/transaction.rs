@@ -1,0 +1,84 @@
+//! Transactions of workers, which survive an error.
+
+use crate::error::Result;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use std::panic::AssertUnwindSafe;
+
+/// Runs `f` in a transaction of its own. An error, PostgreSQL's or ours, rolls it back and is returned as
+/// text; the worker goes on.
+pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    try_transaction(f).map_err(|failure| failure.text)
+}
+
+/// Why a transaction failed.
+pub struct TxError {
+    pub text: String,
+    /// Somebody had a lock for longer than lock_timeout: later it may go well.
+    pub is_lock: bool,
+}
+
+/// As [`transaction`], for a caller that tries again what only a lock has kept from being done.
+pub fn try_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, TxError> {
+    // SAFETY: no transaction is open, which is how workers are between steps.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        // SPI wants an outer snapshot; reads that must see what is newest take one of their own.
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+    }
+    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| match f() {
+        Ok(value) => {
+            // SAFETY: the transaction begun above.
+            unsafe {
+                pg_sys::PopActiveSnapshot();
+                pg_sys::CommitTransactionCommand();
+            }
+            Ok(value)
+        }
+        Err(error) => Err(TxError { text: error.describe(), is_lock: false }),
+    }))
+    .catch_others(|caught| Err(failure(caught)))
+    .catch_rust_panic(|caught| Err(failure(caught)))
+    .execute();
+    // SAFETY: ends the transaction if the commit above hasn't; statistics are reported between transactions.
+    unsafe {
+        if result.is_err() {
+            pg_sys::AbortCurrentTransaction();
+        }
+        pg_sys::pgstat_report_stat(false);
+    }
+    result
+}
+
+/// Runs `f` outside of a transaction. An error, PostgreSQL's or ours, is returned as text; what it leaves is for the
+/// end of the process to clean up.
+pub fn attempt<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+    pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.describe())))
+        .catch_others(|caught| Err(describe(caught)))
+        .catch_rust_panic(|caught| Err(describe(caught)))
+        .execute()
+}
+
+fn failure(caught: CaughtError) -> TxError {
+    use pgrx::PgSqlErrorCode::{ERRCODE_LOCK_NOT_AVAILABLE, ERRCODE_T_R_DEADLOCK_DETECTED};
+    let is_lock = match &caught {
+        CaughtError::PostgresError(report) => matches!(
+            report.sql_error_code(),
+            ERRCODE_LOCK_NOT_AVAILABLE | ERRCODE_T_R_DEADLOCK_DETECTED
+        ),
+        _ => false,
+    };
+    TxError { text: describe(caught), is_lock }
+}
+
+pub(in crate::pg) fn describe(caught: CaughtError) -> String {
+    match caught {
+        CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. } => match report.detail() {
+            Some(detail) => format!("{} ({detail})", report.message()),
+            None => report.message().into(),
+        },
+    }
+}

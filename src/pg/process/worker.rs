@@ -1,0 +1,126 @@
+//! Being a background worker: its start, its signals, its end.
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
+use pgrx::pg_sys;
+#[cfg(not(feature = "pg18"))]
+use pgrx::pg_sys::pqsignal;
+#[cfg(feature = "pg18")]
+use pgrx::pg_sys::pqsignal_be as pqsignal;
+use std::time::Duration;
+
+/// Has the postmaster start the launcher, once the server accepts writes, and again if it ever fails. Not in a server
+/// that pg_upgrade runs: nothing but the upgrade may write there.
+pub fn register_launcher() {
+    // SAFETY: a plain value, set before libraries are preloaded.
+    if unsafe { pg_sys::IsBinaryUpgrade } {
+        return;
+    }
+    BackgroundWorkerBuilder::new("sequin launcher")
+        .set_type("sequin launcher")
+        .set_library("sequin")
+        .set_function("sequin_launcher")
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(1)))
+        .enable_spi_access()
+        .load();
+}
+
+/// Starts a dispatcher; its end wakes the caller. `None` when the server has no worker process left.
+pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBackgroundWorker> {
+    start("dispatcher", name, pg_sys::Datum::from(database))
+}
+
+/// Starts the capturer of an entry, likewise.
+pub fn start_capturer(entry: usize, name: &str) -> Option<DynamicBackgroundWorker> {
+    start("capturer", name, pg_sys::Datum::from(entry))
+}
+
+fn start(kind: &str, name: &str, argument: pg_sys::Datum) -> Option<DynamicBackgroundWorker> {
+    BackgroundWorkerBuilder::new(&format!("sequin {kind} for {name}"))
+        .set_type(&format!("sequin {kind}"))
+        .set_library("sequin")
+        .set_function(&format!("sequin_{kind}"))
+        .set_argument(Some(argument))
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(None)
+        // SAFETY: a plain value of this process.
+        .set_notify_pid(unsafe { pg_sys::MyProcPid })
+        .enable_spi_access()
+        .load_dynamic()
+        .ok()
+}
+
+/// Connects this worker to the shared catalogs, and to no database. Once, at its start.
+pub fn connect_to_no_database() {
+    // SAFETY: at the start of a worker.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+}
+
+/// Connects this worker to a database, as the bootstrap superuser. Once, at its start.
+pub fn connect(database: pg_sys::Oid) {
+    // SAFETY: at the start of a worker.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+    }
+}
+
+/// Ends this process so that the postmaster starts it again. A worker that ends with status 0 is never started again, and
+/// anybody who may signal it may end this one; see CleanupBackgroundWorker() in postmaster/postmaster.c.
+pub fn exit_to_be_restarted() -> ! {
+    // SAFETY: nothing of Rust's is left on the stack that has to be dropped.
+    unsafe { pg_sys::proc_exit(1) }
+}
+
+/// Has `f` run at this process's end. These run last in, first out: before the process gives back its PGPROC (ProcKill),
+/// which latches and lightweight locks need.
+pub fn at_exit(f: unsafe extern "C-unwind" fn(i32, pg_sys::Datum), arg: pg_sys::Datum) {
+    // SAFETY: a function of this library, which is never unloaded.
+    unsafe { pg_sys::on_shmem_exit(Some(f), arg) };
+}
+
+/// Asks a process to end.
+pub fn terminate(pid: i32) {
+    unsafe extern "C" {
+        /// signal.h
+        fn kill(pid: i32, signal: i32) -> i32;
+    }
+    if pid > 0 {
+        // SAFETY: a signal to one process. One that has just ended leaves its number unused for a while, as the kernel
+        // gives numbers out in turn; and to any other of this user's it is a request to end in good order.
+        unsafe { kill(pid, pg_sys::SIGTERM.cast_signed()) };
+    }
+}
+
+pub type SignalHandler = unsafe extern "C-unwind" fn(i32);
+
+unsafe extern "C-unwind" {
+    /// tcop/tcopprot.h and postmaster/interrupt.h; declared again because a signal handler must be the C function
+    /// itself.
+    fn die(signal: i32);
+    fn SignalHandlerForShutdownRequest(signal: i32);
+    fn SignalHandlerForConfigReload(signal: i32);
+}
+
+/// Asked to end, a worker leaves at the next step's end, so that what is in memory can be written first; every step is
+/// bounded, and waits for no lock longer than lock_timeout.
+pub const AT_THE_STEPS_END: SignalHandler = SignalHandlerForShutdownRequest;
+
+/// Asked to end, it leaves where it is: all that a capturer does is in transactions, and a step may take long.
+pub const AT_ONCE: SignalHandler = die;
+
+pub fn attach_signals(leave: SignalHandler) {
+    // SAFETY: the handlers are PostgreSQL's own and async-signal-safe.
+    unsafe {
+        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(leave));
+        pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// True once this worker has been asked to end.
+pub fn must_end() -> bool {
+    // SAFETY: a flag that the signal handler sets.
+    unsafe { std::ptr::read_volatile(&raw const pg_sys::ShutdownRequestPending) != 0 }
+}

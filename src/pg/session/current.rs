@@ -1,0 +1,317 @@
+//! This process's part in sequin: what its transaction has published, asked for and changed, and the
+//! callbacks that report its end. Registered once per process, on first use.
+//!
+//! A callback that raises after the commit record is written takes the server down, so those for commit and
+//! abort only store, lock and wake.
+
+use crate::error::{Error, Result};
+use crate::pg::shared::capturers;
+use crate::pg::shared::database::Database;
+use crate::pg::shared::mailbox::{Answer, Request};
+use crate::pg::shared::session_entry::SessionEntry;
+use crate::pg::shared::shmem::segment;
+use pgrx::pg_sys;
+use sequin_engine::key::Seq;
+use std::cell::RefCell;
+
+/// What the open transaction has done.
+#[derive(Default)]
+struct Transaction {
+    /// Where each level of savepoints began to ask the dispatcher: (nest level, request number), ascending.
+    asked: Vec<(i32, u64)>,
+    published: Vec<pg_sys::Oid>,
+    changed_config: bool,
+    /// It has made a replication slot, which stays when it is rolled back.
+    made_slot: bool,
+    suspends: bool,
+}
+
+thread_local! {
+    static TRANSACTION: RefCell<Transaction> = RefCell::default();
+    static REGISTERED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+fn with<R>(f: impl FnOnce(&mut Transaction) -> R) -> R {
+    TRANSACTION.with_borrow_mut(f)
+}
+
+/// This process's entry, ready for use.
+fn entry() -> Result<(usize, &'static SessionEntry)> {
+    let (index, entry) = SessionEntry::mine().ok_or(Error::NotPreloaded)?;
+    if !REGISTERED.get() {
+        entry.own()?;
+        // SAFETY: the callbacks are functions of this library, which is never unloaded. `at_exit` comes after the end of
+        // an open transaction (ShutdownPostgres is a before_shmem_exit callback), and before ProcKill takes the PGPROC
+        // away that lightweight locks need.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(at_savepoint), std::ptr::null_mut());
+            pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::null());
+        }
+        REGISTERED.set(true);
+    }
+    Ok((index, entry))
+}
+
+/// The entry of this session's database. Made if there is none, which has the launcher start a dispatcher.
+pub fn database() -> Result<&'static Database> {
+    let is_wanted = |database: &&Database| database.is_wanted();
+    if let Some(database) = Database::here().filter(is_wanted) {
+        return Ok(database);
+    }
+    // SAFETY: a plain value of this process.
+    wanted(Database::find_or_add(unsafe { pg_sys::MyDatabaseId }))
+}
+
+fn wanted(database: Option<&'static Database>) -> Result<&'static Database> {
+    let segment = segment().ok_or(Error::NotPreloaded)?;
+    let database = database.ok_or(Error::TooManyDatabases)?;
+    segment.launcher.wake();
+    Ok(database)
+}
+
+/// True if the open transaction has published to the stream before.
+pub(in crate::pg) fn has_published(stream: pg_sys::Oid) -> bool {
+    with(|t| t.published.contains(&stream))
+}
+
+/// Notes in shared memory that this transaction takes no seq of the stream below `bound`.
+pub(in crate::pg) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<()> {
+    let (index, entry) = entry()?;
+    let database = database()?;
+    // It will have an id anyhow, unless it inserts no row.
+    // SAFETY: in a transaction, which may have an id: not on a standby.
+    let xid = unsafe {
+        pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
+        pg_sys::GetTopTransactionId()
+    };
+    entry.publish(stream, bound, xid.into_inner())?;
+    database.set_publishing(index, true);
+    with(|t| t.published.push(stream));
+    Ok(())
+}
+
+/// Tells the dispatcher and the launcher, at commit, that the configuration has changed.
+pub fn note_config_changed() -> Result<()> {
+    entry()?;
+    if with(|t| t.changed_config) {
+        return Ok(());
+    }
+    // SAFETY: a plain value of this process.
+    wanted(Database::find_or_add_for_change(unsafe { pg_sys::MyDatabaseId }))?;
+    with(|t| t.changed_config = true);
+    Ok(())
+}
+
+/// Like [`note_config_changed`], and also if it is rolled back: a replication slot was made, which a rollback does
+/// not undo.
+pub fn note_slot_made() -> Result<()> {
+    note_config_changed()?;
+    with(|t| t.made_slot = true);
+    Ok(())
+}
+
+/// True if the open transaction has a transaction id, which it takes when it first writes.
+pub fn has_written() -> bool {
+    // SAFETY: reads the current transaction's state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// Keeps the workers of a database away until this transaction ends.
+pub(in crate::pg) fn suspend(database: pg_sys::Oid) -> Result<()> {
+    entry()?.1.suspend(Some(database));
+    with(|t| t.suspends = true);
+    Ok(())
+}
+
+/// Posts a request to this database's dispatcher and returns its number.
+pub(in crate::pg) fn post(request: &Request) -> Result<u64> {
+    let (index, entry) = entry()?;
+    let database = database()?;
+    let request_id = entry.post(request);
+    note_asked(request_id);
+    database.notify_request(index);
+    Ok(request_id)
+}
+
+/// Finishes deliveries of the answer to `request` without asking; false if the dispatcher has to be asked.
+pub(in crate::pg) fn finish(request: u64, positions: &[usize]) -> Result<bool> {
+    let (index, entry) = entry()?;
+    let database = database()?;
+    let Some(request_id) = entry.finish(request, positions, database) else { return Ok(false) };
+    note_asked(request_id);
+    database.mark(index);
+    Ok(true)
+}
+
+/// The number of the last request of this session.
+pub(in crate::pg) fn last_request() -> u64 {
+    SessionEntry::mine().map_or(0, |(_, entry)| entry.last_request())
+}
+
+/// From this request on there is something to take back if the open savepoint is rolled back.
+fn note_asked(request_id: u64) {
+    // SAFETY: reads the current transaction's state.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    with(|t| {
+        if t.asked.last().is_none_or(|&(deepest, _)| deepest < level) {
+            t.asked.push((level, request_id));
+        }
+    });
+}
+
+/// The answer, once it is there.
+pub(in crate::pg) fn take_answer() -> Option<Answer> {
+    SessionEntry::mine()?.1.take_answer()
+}
+
+/// Posts the same request once more: its first dispatcher has gone, and a new one may not have seen it.
+pub(in crate::pg) fn remind() {
+    if let (Ok((index, _)), Ok(database)) = (entry(), database()) {
+        database.notify_request(index);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PARALLEL_PRE_COMMIT => before_commit(),
+        XACT_EVENT_PRE_PREPARE => refuse_prepare(),
+        XACT_EVENT_COMMIT | XACT_EVENT_PARALLEL_COMMIT => end(true),
+        XACT_EVENT_ABORT | XACT_EVENT_PARALLEL_ABORT => end(false),
+        _ => {}
+    }
+}
+
+fn before_commit() {
+    let asked = with(|t| !t.asked.is_empty());
+    if asked && SessionEntry::mine().is_some_and(|(_, entry)| !entry.may_commit()) {
+        Error::DispatcherRestarted.raise();
+    }
+}
+
+fn refuse_prepare() {
+    // Whoever commits it later, in whatever process, would tell nobody.
+    let is_involved =
+        with(|t| !t.asked.is_empty() || !t.published.is_empty() || t.changed_config || t.suspends);
+    if is_involved {
+        Error::CannotPrepare.raise();
+    }
+}
+
+/// The transaction is over, and its commit, if it is one, visible to others (CallXactCallbacks comes after
+/// ProcArrayEndTransaction): only now may the entry let go of its bounds.
+fn end(committed: bool) {
+    let Transaction { asked, published, changed_config, made_slot, suspends } =
+        with(std::mem::take);
+    if asked.is_empty() && published.is_empty() && !changed_config && !suspends {
+        return;
+    }
+    let Some((index, entry)) = SessionEntry::mine() else { return };
+    if suspends {
+        entry.suspend(None);
+        if let Some(segment) = segment() {
+            segment.launcher.wake();
+        }
+    }
+    if !published.is_empty() {
+        entry.end_publishing();
+    }
+    let must_tell = asked.first().is_some_and(|&(_, first)| {
+        let must_tell = committed || entry.abort(first);
+        if committed {
+            entry.commit();
+        }
+        entry.end() || must_tell
+    });
+    let Some(database) = Database::here() else { return };
+    if !published.is_empty() {
+        database.set_publishing(index, false);
+        published.iter().for_each(|&stream| database.notify_published(stream));
+    }
+    if changed_config {
+        database.tell_change(committed || made_slot);
+        if committed || made_slot {
+            capturers::notify_config(database.oid());
+            if let Some(segment) = segment() {
+                segment.launcher.wake();
+            }
+        }
+    }
+    if must_tell {
+        database.notify_end(index);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_savepoint(
+    event: pg_sys::SubXactEvent::Type,
+    _sub: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut std::ffi::c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    // SAFETY: reads the current transaction's state; the level is still that of the ending savepoint.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
+    match event {
+        SUBXACT_EVENT_COMMIT_SUB => with(|t| hand_up(&mut t.asked, level)),
+        SUBXACT_EVENT_ABORT_SUB => {
+            let Some(from) = with(|t| take_level(&mut t.asked, level)) else { return };
+            let (Some((index, entry)), Some(database)) = (SessionEntry::mine(), Database::here())
+            else {
+                return;
+            };
+            if entry.abort(from) {
+                database.notify_end(index);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A savepoint was released: what it asked for belongs to the level above.
+fn hand_up(asked: &mut Vec<(i32, u64)>, level: i32) {
+    let Some((_, request_id)) = asked.pop_if(|&mut (l, _)| l >= level) else { return };
+    if asked.last().is_none_or(|&(above, _)| above < level - 1) {
+        asked.push((level - 1, request_id));
+    }
+}
+
+/// A savepoint was rolled back: the first request that is void, if it made any.
+fn take_level(asked: &mut Vec<(i32, u64)>, level: i32) -> Option<u64> {
+    asked.pop_if(|&mut (l, _)| l >= level).map(|(_, request_id)| request_id)
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
+    end(false);
+    if let Some((_, entry)) = SessionEntry::mine() {
+        entry.disown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{hand_up, take_level};
+
+    #[test]
+    fn a_released_savepoint_hands_its_requests_up() {
+        let mut asked = vec![(1, 10), (3, 12)];
+        hand_up(&mut asked, 3);
+        assert_eq!(asked, [(1, 10), (2, 12)]);
+        hand_up(&mut asked, 2);
+        assert_eq!(asked, [(1, 10)]);
+        hand_up(&mut asked, 2);
+        assert_eq!(asked, [(1, 10)]);
+    }
+
+    #[test]
+    fn a_rolled_back_savepoint_voids_what_it_asked_for_and_no_more() {
+        let mut asked = vec![(1, 10), (2, 12)];
+        assert_eq!(take_level(&mut asked, 3), None);
+        assert_eq!(take_level(&mut asked, 2), Some(12));
+        assert_eq!(take_level(&mut asked, 2), None);
+        assert_eq!(asked, [(1, 10)]);
+    }
+}

@@ -1,0 +1,92 @@
+//! What this session received last, and may finish without asking: see [`crate::pg::shared::fast_path`].
+
+use super::current;
+use crate::error::Result;
+use sequin_engine::consumer::Delivery;
+use sequin_engine::stream::ConsumerId;
+use std::cell::RefCell;
+
+/// The dispatcher's answer to a request for messages.
+struct Received {
+    request: u64,
+    consumer: ConsumerId,
+    ack_row_id: i64,
+    generation: i32,
+    /// Their ack_ids are neighbours.
+    deliveries: Vec<Delivery>,
+}
+
+/// As the dispatcher answers who asks it to finish deliveries.
+pub struct Finished {
+    pub ack_row_id: i64,
+    pub generation: i32,
+    pub deliveries: Vec<Delivery>,
+}
+
+thread_local! {
+    static LAST: RefCell<Option<Received>> = const { RefCell::new(None) };
+}
+
+/// The answer to this session's last request was these.
+pub fn remember(consumer: ConsumerId, ack_row_id: i64, generation: i32, deliveries: &[Delivery]) {
+    let request = current::last_request();
+    let deliveries = deliveries.to_vec();
+    LAST.set(Some(Received { request, consumer, ack_row_id, generation, deliveries }));
+}
+
+/// Finishes deliveries when this transaction commits. `None` if the dispatcher has to be asked: for others than those
+/// that were received last, or when it has taken back its word.
+pub fn finish(consumer: ConsumerId, ack_ids: &[i64]) -> Result<Option<Finished>> {
+    LAST.with_borrow_mut(|last| {
+        let Some(received) = last.as_ref().filter(|last| last.consumer == consumer) else {
+            return Ok(None);
+        };
+        let Some(positions) = positions(&received.deliveries, ack_ids) else { return Ok(None) };
+        if !current::finish(received.request, &positions)? {
+            return Ok(None);
+        }
+        let Some(received) = last.take() else { return Ok(None) };
+        let deliveries = positions.iter().map(|&position| received.deliveries[position]).collect();
+        Ok(Some(Finished {
+            ack_row_id: received.ack_row_id,
+            generation: received.generation,
+            deliveries,
+        }))
+    })
+}
+
+/// Where these ack_ids are among the deliveries, each once; `None` if one of them isn't there.
+fn positions(deliveries: &[Delivery], ack_ids: &[i64]) -> Option<Vec<usize>> {
+    let first = deliveries.first()?.ack_id;
+    let mut positions = Vec::with_capacity(ack_ids.len());
+    let mut is_sorted = true;
+    for ack_id in ack_ids {
+        let position = usize::try_from(ack_id.checked_sub(first)?).ok()?;
+        deliveries.get(position).filter(|delivery| delivery.ack_id == *ack_id)?;
+        is_sorted &= positions.last().is_none_or(|&last| last < position);
+        positions.push(position);
+    }
+    if !is_sorted {
+        positions.sort_unstable();
+        positions.dedup();
+    }
+    (!positions.is_empty()).then_some(positions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ack_ids_are_found_among_what_was_received() {
+        let deliveries: Vec<Delivery> =
+            (0..3).map(|n| Delivery { ack_id: 10 + n, seq: n, deliveries: 1 }).collect();
+        assert_eq!(positions(&deliveries, &[10, 12]), Some(vec![0, 2]));
+        assert_eq!(positions(&deliveries, &[12, 10, 12]), Some(vec![0, 2]));
+        assert_eq!(positions(&deliveries, &[]), None);
+        for other in [9, 13, i64::MIN, i64::MAX] {
+            assert_eq!(positions(&deliveries, &[10, other]), None);
+        }
+        assert_eq!(positions(&[], &[10]), None);
+    }
+}

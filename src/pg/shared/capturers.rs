@@ -1,0 +1,178 @@
+//! Sources that are to be captured: an entry of shared memory for each, and the wake-up of those whose capturer
+//! sleeps when something is committed.
+
+use super::shmem::{Segment, segment};
+use super::status::Status;
+use crate::pg::process;
+use pgrx::pg_sys;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+
+/// One entry. Free while `database` is 0. The dispatcher of the database enters and removes its sources, the
+/// launcher runs a capturer for each.
+#[repr(C)]
+pub struct Capturer {
+    database: AtomicU32,
+    source: AtomicI32,
+    /// The launcher should keep a capturer running.
+    wanted: AtomicBool,
+    /// It sleeps until something is committed in its database.
+    sleeping: AtomicBool,
+    /// Settings of sources have changed since it looked.
+    config_changed: AtomicBool,
+    pub status: Status,
+}
+
+/// The entries in use.
+pub fn all() -> impl Iterator<Item = (usize, &'static Capturer)> {
+    let entries = segment().map_or(&[][..], Segment::capturers);
+    entries.iter().enumerate().filter(|(_, entry)| entry.database() != pg_sys::InvalidOid)
+}
+
+/// The entry of this number.
+pub fn get(number: usize) -> Option<&'static Capturer> {
+    segment()?.capturers().get(number)
+}
+
+/// Has exactly these sources of a database captured. The rest of its entries go as their capturers leave.
+/// Returns those for which there is no entry left.
+pub fn want(database: pg_sys::Oid, sources: &[i32]) -> Vec<i32> {
+    let Some(segment) = segment() else { return sources.to_vec() };
+    let _registry = segment.registry.lock();
+    for (_, entry) in all().filter(|(_, entry)| entry.database() == database) {
+        let wanted = sources.contains(&entry.source());
+        entry.wanted.store(wanted, Ordering::Release);
+        match entry.status.pid() {
+            _ if wanted => {}
+            0 => entry.free(),
+            pid => process::terminate(pid),
+        }
+    }
+    let known: Vec<i32> = (all().filter(|(_, entry)| entry.database() == database))
+        .map(|(_, entry)| entry.source())
+        .collect();
+    let mut left = Vec::new();
+    for &source in sources.iter().filter(|source| !known.contains(source)) {
+        let entries = segment.capturers();
+        match entries.iter().find(|entry| entry.database() == pg_sys::InvalidOid) {
+            Some(free) => free.take(database, source),
+            None => left.push(source),
+        }
+    }
+    segment.launcher.wake();
+    left
+}
+
+/// True while some capturer of the database runs.
+pub fn are_running(database: pg_sys::Oid) -> bool {
+    all().any(|(_, entry)| entry.database() == database && entry.status.pid() != 0)
+}
+
+/// A transaction that changed sources, or may have, has committed.
+pub(in crate::pg) fn notify_config(database: pg_sys::Oid) {
+    for (_, entry) in all().filter(|(_, entry)| entry.database() == database) {
+        entry.config_changed.store(true, Ordering::SeqCst);
+        entry.status.wake();
+    }
+}
+
+/// Ends all capturers of a database; the launcher starts them again when it may.
+pub fn terminate(database: pg_sys::Oid) {
+    let here = all().filter(|(_, entry)| entry.database() == database);
+    here.for_each(|(_, entry)| process::terminate(entry.status.pid()));
+}
+
+impl Capturer {
+    pub(in crate::pg) fn initialise(&self, tranche: i32) {
+        self.status.initialise(tranche);
+    }
+
+    fn take(&self, database: pg_sys::Oid, source: i32) {
+        self.source.store(source, Ordering::Relaxed);
+        self.wanted.store(true, Ordering::Relaxed);
+        self.sleeping.store(false, Ordering::Relaxed);
+        self.status.set_error("");
+        self.database.store(database.to_u32(), Ordering::Release);
+    }
+
+    fn free(&self) {
+        self.wanted.store(false, Ordering::Relaxed);
+        self.database.store(0, Ordering::Release);
+    }
+
+    /// Gives the entry back, if its capturer has left and nobody wants it any more, or its database `is_gone`.
+    pub fn give_back(&self, is_gone: bool) {
+        let Some(segment) = segment() else { return };
+        let _registry = segment.registry.lock();
+        if self.status.pid() == 0 && (is_gone || !self.is_wanted()) {
+            self.free();
+        }
+    }
+
+    /// The database of its source; `InvalidOid` if the entry is free.
+    pub fn database(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.database.load(Ordering::Acquire))
+    }
+
+    /// The id of its source.
+    pub fn source(&self) -> i32 {
+        self.source.load(Ordering::Acquire)
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// True once after settings have changed.
+    pub fn take_config_changed(&self) -> bool {
+        self.config_changed.swap(false, Ordering::SeqCst)
+    }
+
+    /// From now on a commit in this database wakes it: it must look once more before it sleeps.
+    pub fn sleep_until_commit(&self) {
+        if !self.sleeping.swap(true, Ordering::SeqCst)
+            && let Some(segment) = segment()
+        {
+            segment.sleeping_capturers.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// It is awake: commits need not wake it.
+    pub fn is_awake(&self) {
+        if self.sleeping.swap(false, Ordering::SeqCst)
+            && let Some(segment) = segment()
+        {
+            segment.sleeping_capturers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Has each process report its commits: from `_PG_init`, in the postmaster, whose children inherit it.
+pub(in crate::pg) fn register() {
+    // SAFETY: a function of this library, which is never unloaded.
+    unsafe { pg_sys::RegisterXactCallback(Some(at_commit), std::ptr::null_mut()) };
+}
+
+/// At the end of each transaction of the server: a load of one word, unless a capturer sleeps. Only those that
+/// have a transaction id, and so have written something, are of interest.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn at_commit(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
+    let Some(segment) = segment() else { return };
+    if segment.sleeping_capturers.load(Ordering::SeqCst) == 0
+        || event != pg_sys::XactEvent::XACT_EVENT_COMMIT
+    {
+        return;
+    }
+    // SAFETY: plain values of this process. The transaction's id is still there when commit callbacks run:
+    // CommitTransaction takes it out of its state at the very end.
+    let (xid, here) =
+        unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::MyDatabaseId.to_u32()) };
+    if xid == pg_sys::InvalidTransactionId {
+        return;
+    }
+    for entry in segment.capturers() {
+        if entry.database.load(Ordering::Relaxed) == here && entry.sleeping.load(Ordering::SeqCst) {
+            entry.is_awake();
+            entry.status.wake();
+        }
+    }
+}

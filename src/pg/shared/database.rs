@@ -1,0 +1,325 @@
+//! A database that has the extension: its dispatcher, and the signals from its sessions to it.
+
+use super::session_entry::SessionEntry;
+use super::shmem::{Segment, segment};
+use super::status::Status;
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Bits of the map of streams that something was published to. Two streams that share a bit are looked at
+/// together, which costs one look that finds nothing.
+const STREAM_BITS: usize = 1024;
+
+type StreamMap = [AtomicU64; STREAM_BITS / u64::BITS as usize];
+
+/// One entry. Free while `oid` is 0.
+#[repr(C)]
+pub struct Database {
+    oid: AtomicU32,
+    /// The launcher should keep a dispatcher running here.
+    wanted: AtomicBool,
+    /// Some session waits for messages: what frees one for it is urgent.
+    is_waited_for: AtomicBool,
+    /// Streams, consumers, or the extension itself have changed.
+    config_changed: AtomicBool,
+    /// Transactions that will say so when they commit.
+    changing: AtomicU32,
+    /// The number of the dispatcher, which no other has; 0 while there is none to rely on.
+    reign: AtomicU64,
+    /// Streams that a transaction has published to, and ended.
+    published: StreamMap,
+    /// Streams that the dispatcher wants to be woken for.
+    listening: StreamMap,
+    pub dispatcher: Status,
+}
+
+/// Streams that something was published to; a stream may be in it by chance.
+pub struct Published([u64; STREAM_BITS / 64]);
+
+impl Published {
+    pub fn contains(&self, stream: pg_sys::Oid) -> bool {
+        let (word, bit) = bit_of(stream);
+        self.0[word] & bit != 0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|&bits| bits == 0)
+    }
+}
+
+thread_local! {
+    /// If this process is a dispatcher.
+    static OWN_REIGN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The number of this dispatcher.
+pub(in crate::pg) fn own_reign() -> u64 {
+    OWN_REIGN.get()
+}
+
+fn bit_of(stream: pg_sys::Oid) -> (usize, u64) {
+    // Multiplicative hashing (Knuth): neighbouring OIDs fall on different bits.
+    let bit = (stream.to_u32().wrapping_mul(2_654_435_769) >> 22) as usize % STREAM_BITS;
+    (bit / 64, 1 << (bit % 64))
+}
+
+/// Which bitmap of the segment says what.
+const REQUESTS: usize = 0;
+const PUBLISHERS: usize = 1;
+
+impl Database {
+    pub(in crate::pg) fn initialise(&self, tranche: i32) {
+        self.dispatcher.initialise(tranche);
+    }
+
+    /// The entry of a database, if it has one.
+    pub fn find(oid: pg_sys::Oid) -> Option<&'static Database> {
+        let entries = segment()?.databases();
+        entries.iter().find(|entry| entry.oid.load(Ordering::Acquire) == oid.to_u32())
+    }
+
+    /// The entry of this process's database, if it has one.
+    pub fn here() -> Option<&'static Database> {
+        // SAFETY: a plain value of this process.
+        Database::find(unsafe { pg_sys::MyDatabaseId })
+    }
+
+    /// The entry of a database, with a dispatcher to be kept running; `None` when all are taken.
+    pub fn find_or_add(oid: pg_sys::Oid) -> Option<&'static Database> {
+        if let Some(found) = Database::find(oid).filter(|found| found.is_wanted()) {
+            return Some(found);
+        }
+        Database::add(oid, |_| {})
+    }
+
+    /// The same, for a transaction that will tell the dispatcher of a change: the entry stays until [`Self::tell_change`].
+    pub(in crate::pg) fn find_or_add_for_change(oid: pg_sys::Oid) -> Option<&'static Database> {
+        Database::add(oid, |entry| {
+            entry.changing.fetch_add(1, Ordering::SeqCst);
+        })
+    }
+
+    /// An entry is taken, and is wanted, under the registry's lock only: so none is given to another database that
+    /// somebody has just come to use.
+    fn add(oid: pg_sys::Oid, and: impl FnOnce(&Database)) -> Option<&'static Database> {
+        let segment = segment()?;
+        let _registry = segment.registry.lock();
+        let entry = match Database::find(oid) {
+            Some(found) => found,
+            None => {
+                let entries = segment.databases();
+                let is_free = |entry: &&Database| entry.oid.load(Ordering::Relaxed) == 0;
+                let entry = (entries.iter().find(is_free))
+                    .or_else(|| entries.iter().find(|entry| entry.is_unused()))?;
+                entry.take(oid);
+                entry
+            }
+        };
+        entry.wanted.store(true, Ordering::Release);
+        and(entry);
+        Some(entry)
+    }
+
+    /// A database that has not got the extension, as a dispatcher has found, and nobody is about to create it there.
+    fn is_unused(&self) -> bool {
+        !self.is_wanted()
+            && self.dispatcher.pid() == 0
+            && self.changing.load(Ordering::SeqCst) == 0
+            && !self.has_config_changed()
+            && self.publishing().next().is_none()
+            && !super::capturers::are_running(self.oid())
+    }
+
+    /// Whether it has a dispatcher that serves, which has found the extension.
+    pub fn has_settled(&self) -> bool {
+        self.reign() != 0
+    }
+
+    fn take(&self, oid: pg_sys::Oid) {
+        self.config_changed.store(false, Ordering::Relaxed);
+        self.changing.store(0, Ordering::Relaxed);
+        self.is_waited_for.store(false, Ordering::Relaxed);
+        self.reign.store(0, Ordering::Relaxed);
+        for word in self.published.iter().chain(&self.listening) {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.dispatcher.set_error("");
+        self.oid.store(oid.to_u32(), Ordering::Release);
+    }
+
+    /// Gives the entry back. Sessions that still hold it see another OID, or 0.
+    pub fn free(&self) {
+        let Some(segment) = segment() else { return };
+        let _registry = segment.registry.lock();
+        self.wanted.store(false, Ordering::Relaxed);
+        self.oid.store(0, Ordering::Release);
+    }
+
+    /// This process is the dispatcher whose word counts from now on, and that of no other.
+    pub fn begin_reign(&self) {
+        let Some(segment) = segment() else { return };
+        let reign = segment.reigns.fetch_add(1, Ordering::SeqCst) + 1;
+        OWN_REIGN.set(reign);
+        self.reign.store(reign, Ordering::SeqCst);
+    }
+
+    /// The dispatcher's word counts no more.
+    pub fn end_reign(&self) {
+        self.reign.store(0, Ordering::SeqCst);
+    }
+
+    /// The number of the dispatcher whose word counts; 0 if there is none.
+    pub(in crate::pg) fn reign(&self) -> u64 {
+        self.reign.load(Ordering::SeqCst)
+    }
+
+    pub fn oid(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.oid.load(Ordering::Acquire))
+    }
+
+    /// Whether the launcher should run a dispatcher here.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Asks for a dispatcher, or to have none.
+    pub fn want(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Release);
+    }
+
+    /// A transaction is over that was to change streams or consumers; it has if it `is_committed`.
+    pub(in crate::pg) fn tell_change(&self, is_committed: bool) {
+        if is_committed {
+            self.config_changed.store(true, Ordering::SeqCst);
+            // A dispatcher that was started before this commit may have found no extension.
+            self.want(true);
+            self.dispatcher.wake();
+        }
+        self.changing.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The dispatcher doesn't know of a change yet.
+    pub fn has_config_changed(&self) -> bool {
+        self.config_changed.load(Ordering::SeqCst)
+    }
+
+    /// True once for each time, or several, that the configuration has changed.
+    pub fn take_config_changed(&self) -> bool {
+        self.config_changed.swap(false, Ordering::SeqCst)
+    }
+
+    /// The entry has a request for the dispatcher.
+    pub fn notify_request(&self, session: usize) {
+        self.mark(session);
+        self.dispatcher.wake();
+    }
+
+    /// The entry's transaction has ended. That wakes the dispatcher only if somebody waits for what it frees;
+    /// else it is collected with the next request, whoever makes it. Saves two of four wake-ups for each
+    /// message received and acked.
+    pub fn notify_end(&self, session: usize) {
+        self.mark(session);
+        if self.is_waited_for.load(Ordering::SeqCst) {
+            self.dispatcher.wake();
+        }
+    }
+
+    /// The entry has something for the dispatcher, which it needs not know before something else wakes it.
+    pub(in crate::pg) fn mark(&self, session: usize) {
+        if let Some(map) = self.bitmap(REQUESTS) {
+            map[session / 64].fetch_or(1 << (session % 64), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether ends of transactions are to wake the dispatcher. True if that is new: then it must look once
+    /// more, for those that ended just before.
+    pub fn set_waited_for(&self, waited_for: bool) -> bool {
+        !self.is_waited_for.swap(waited_for, Ordering::SeqCst) && waited_for
+    }
+
+    /// Takes the entries that have something for the dispatcher: until a pass finds nothing, so that with a
+    /// entry's mark all are found that were made before it. Who has asked waits for the answer, so this ends.
+    pub fn take_requests(&self, found: &mut Vec<usize>) {
+        found.clear();
+        loop {
+            let before = found.len();
+            for (n, word) in self.bitmap(REQUESTS).unwrap_or(&[]).iter().enumerate() {
+                if word.load(Ordering::SeqCst) != 0 {
+                    push_bits(n, word.swap(0, Ordering::SeqCst), found);
+                }
+            }
+            if found.len() == before {
+                break;
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+    }
+
+    /// Whether the entry's transaction has published in this database.
+    pub(in crate::pg) fn set_publishing(&self, session: usize, publishing: bool) {
+        let (word, bit) = (session / 64, 1u64 << (session % 64));
+        if let Some(map) = self.bitmap(PUBLISHERS) {
+            match publishing {
+                true => map[word].fetch_or(bit, Ordering::SeqCst),
+                false => map[word].fetch_and(!bit, Ordering::SeqCst),
+            };
+        }
+    }
+
+    /// The entries whose transactions have published in this database.
+    pub(in crate::pg) fn publishing(&self) -> impl Iterator<Item = (usize, &'static SessionEntry)> {
+        let mut found = Vec::new();
+        for (n, word) in self.bitmap(PUBLISHERS).unwrap_or(&[]).iter().enumerate() {
+            push_bits(n, word.load(Ordering::SeqCst), &mut found);
+        }
+        let entries = segment().map_or(&[][..], Segment::sessions);
+        found.into_iter().filter_map(|n| Some((n, entries.get(n)?)))
+    }
+
+    /// A transaction that published to the stream has ended. Wakes the dispatcher if it waits for that.
+    pub fn notify_published(&self, stream: pg_sys::Oid) {
+        let (word, bit) = bit_of(stream);
+        self.published[word].fetch_or(bit, Ordering::SeqCst);
+        if self.listening[word].load(Ordering::SeqCst) & bit != 0 {
+            self.dispatcher.wake();
+        }
+    }
+
+    /// Takes the streams that were published to since the last call.
+    pub fn take_published(&self) -> Published {
+        let mut taken = Published([0; STREAM_BITS / 64]);
+        for (word, bits) in self.published.iter().zip(&mut taken.0) {
+            if word.load(Ordering::Relaxed) != 0 {
+                *bits = word.swap(0, Ordering::SeqCst);
+            }
+        }
+        taken
+    }
+
+    /// The streams whose publishers are to wake the dispatcher from now on. It must look once more after
+    /// this, for those that ended just before.
+    pub fn listen(&self, streams: impl Iterator<Item = pg_sys::Oid>) {
+        let mut map = [0u64; STREAM_BITS / 64];
+        for (word, bit) in streams.map(bit_of) {
+            map[word] |= bit;
+        }
+        for (word, bits) in self.listening.iter().zip(map) {
+            word.store(bits, Ordering::SeqCst);
+        }
+    }
+
+    fn bitmap(&self, which: usize) -> Option<&'static [AtomicU64]> {
+        let segment = segment()?;
+        let index = segment.databases().iter().position(|entry| std::ptr::eq(entry, self))?;
+        Some(segment.bitmap(index, which))
+    }
+}
+
+fn push_bits(word: usize, mut bits: u64, found: &mut Vec<usize>) {
+    while bits != 0 {
+        found.push(word * 64 + bits.trailing_zeros() as usize);
+        bits &= bits - 1;
+    }
+}

@@ -1,0 +1,182 @@
+//! What has become of a session's transaction, and what its commit relies on. It lies in the session's entry, under its
+//! lock.
+//!
+//! Who acks, rejects, nacks or redelivers has the word of one dispatcher that it will count: the word is given under the
+//! **reign** of that dispatcher, a number that no other has. Under another reign nobody knows of it.
+
+/// What a transaction's own dispatcher has to be told, and what must be true for it to commit.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(in crate::pg) struct XactOutcome {
+    /// Requests from this number on were rolled back; 0: none.
+    aborted_from: u64,
+    /// Requests up to this number were committed, as far as they weren't rolled back; 0: none.
+    committed_upto: u64,
+    /// The first word given to the open transaction of which a row of sequin.acks says the same to the next dispatcher.
+    journalled: Word,
+    /// The first of which nothing else is left: of a nack.
+    unwritten: Word,
+    /// It is past the point where it could be refused.
+    committing: bool,
+}
+
+/// A dispatcher's answer that the transaction relies on.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+struct Word {
+    /// Of the request; 0: there is none.
+    request_id: u64,
+    reign: u64,
+}
+
+/// What is left of a request for whoever comes after the dispatcher that has answered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pg) enum Promise {
+    /// The commit means nothing to it.
+    None,
+    Journalled,
+    Unwritten,
+}
+
+impl Word {
+    /// Later words of the transaction add nothing: a rollback that voids this one voids them.
+    fn give(&mut self, request_id: u64, reign: u64) {
+        if self.request_id == 0 {
+            *self = Word { request_id, reign };
+        }
+    }
+
+    fn void_from(&mut self, from: u64) {
+        if self.request_id >= from {
+            *self = Word::default();
+        }
+    }
+
+    fn is_given(self) -> bool {
+        self.request_id != 0
+    }
+
+    fn is_of_another(self, reign: u64) -> bool {
+        self.is_given() && self.reign != reign
+    }
+}
+
+impl XactOutcome {
+    /// The dispatcher has been told.
+    pub fn is_told(&self) -> bool {
+        self.aborted_from == 0 && self.committed_upto == 0
+    }
+
+    pub fn has_untold_rollback(&self) -> bool {
+        self.aborted_from != 0
+    }
+
+    /// Request `request_id` has been answered under this reign, and the transaction relies on it.
+    pub fn promise(&mut self, promise: Promise, request_id: u64, reign: u64) {
+        match promise {
+            Promise::None => {}
+            Promise::Journalled => self.journalled.give(request_id, reign),
+            Promise::Unwritten => self.unwritten.give(request_id, reign),
+        }
+    }
+
+    /// The transaction, or a part of it, rolled back all that it asked for from request `from` on: it doesn't rely on
+    /// those any more.
+    pub fn void_from(&mut self, from: u64) {
+        self.journalled.void_from(from);
+        self.unwritten.void_from(from);
+    }
+
+    /// The dispatcher has to be told of that.
+    pub fn tell_aborted(&mut self, from: u64) {
+        self.aborted_from = match self.aborted_from {
+            0 => from,
+            earlier => earlier.min(from),
+        };
+    }
+
+    pub fn tell_committed(&mut self, upto: u64) {
+        self.committed_upto = upto;
+    }
+
+    /// What the dispatcher is told, once: from where on requests were rolled back, and up to where they were committed.
+    pub fn take(&mut self) -> (Option<u64>, Option<u64>) {
+        let from = std::mem::take(&mut self.aborted_from);
+        let upto = std::mem::take(&mut self.committed_upto);
+        ((from != 0).then_some(from), (upto != 0).then_some(upto))
+    }
+
+    /// The transaction is about to commit, under this reign (0: there is no dispatcher). False if it relies on the word of
+    /// one that is gone. While there is none, what is in sequin.acks will be read by the next one.
+    pub fn may_commit(&mut self, reign: u64) -> bool {
+        let is_void = reign != 0 && self.journalled.is_of_another(reign)
+            || self.unwritten.is_of_another(reign);
+        self.committing = !is_void && (self.journalled.is_given() || self.unwritten.is_given());
+        !is_void
+    }
+
+    /// It can't be refused any more, and isn't over yet.
+    pub fn is_committing(&self) -> bool {
+        self.committing
+    }
+
+    /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
+    pub fn end(&mut self) -> bool {
+        self.journalled = Word::default();
+        self.unwritten = Word::default();
+        std::mem::take(&mut self.committing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_relies_on_a_dispatcher_that_is_gone_must_not_commit() {
+        for promise in [Promise::Journalled, Promise::Unwritten] {
+            let mut fate = XactOutcome::default();
+            fate.promise(promise, 5, 1);
+            fate.promise(promise, 6, 2);
+            assert!(!fate.may_commit(2), "{promise:?}");
+            assert!(!fate.is_committing());
+            assert!(!fate.end());
+            assert!(fate.may_commit(2), "the next transaction relies on nothing");
+        }
+    }
+
+    #[test]
+    fn while_there_is_no_dispatcher_rows_count_and_nacks_do_not() {
+        let mut fate = XactOutcome::default();
+        fate.promise(Promise::Journalled, 5, 1);
+        assert!(fate.may_commit(0));
+        assert!(fate.is_committing());
+        fate.promise(Promise::Unwritten, 6, 1);
+        assert!(!fate.may_commit(0));
+        assert!(fate.may_commit(1));
+    }
+
+    #[test]
+    fn what_was_rolled_back_is_relied_on_no_more() {
+        let mut fate = XactOutcome::default();
+        fate.promise(Promise::Journalled, 5, 1);
+        fate.promise(Promise::Unwritten, 7, 1);
+        fate.void_from(6);
+        assert!(fate.may_commit(1) && fate.is_committing());
+        assert!(!fate.may_commit(2));
+        fate.void_from(5);
+        assert!(fate.may_commit(2) && !fate.is_committing());
+    }
+
+    #[test]
+    fn a_dispatcher_is_told_once() {
+        let mut fate = XactOutcome::default();
+        fate.tell_aborted(7);
+        fate.tell_aborted(9);
+        fate.tell_committed(10);
+        assert!(!fate.is_told() && fate.has_untold_rollback());
+        assert_eq!(fate.take(), (Some(7), Some(10)));
+        assert!(fate.is_told());
+        assert_eq!(fate.take(), (None, None));
+    }
+}
