@@ -156,7 +156,7 @@ fn deliver_all(stream: &mut Stream) -> BTreeSet<i64> {
         }
         stream.state(1).unwrap();
         let consumer = stream.consumer_mut(1).unwrap();
-        let mut moment = StepContext { now: i64::MAX, ids: &mut ids };
+        let mut moment = StepContext { now: i64::MAX, wall_offset: 0, ids: &mut ids };
         consumer.tick(&mut moment);
         let deliveries = consumer.grant(1000, 1, 7, &mut moment);
         if deliveries.is_empty() {

@@ -7,7 +7,6 @@ use crate::pg::exec::datum::{RegProc, RegRole};
 use crate::pg::exec::{catalog, role, sequence};
 use crate::pg::session::call::call;
 use crate::pg::session::current;
-use crate::pg::shared::mailbox::{Answer, MAX_BATCH, Request};
 use crate::pg::shared::session_entry;
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::{self, Consumer, Given, Start};
@@ -15,8 +14,10 @@ use crate::store::{messages, streams};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use sequin_engine::consumer::LOOK_AHEAD;
+use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::filter::Filter;
 use sequin_engine::key::{Seq, key_id};
+use sequin_engine::wire::MAX_BATCH;
 use std::rc::Rc;
 
 #[pg_extern]

@@ -6,11 +6,10 @@ use super::rights::readable;
 use crate::error::{Error, Result};
 use crate::pg::exec::catalog;
 use crate::pg::exec::datum::{Jsonb, Text, Timestamptz};
-use crate::pg::now;
+use crate::pg::process;
 use crate::pg::session::call::call;
 use crate::pg::session::caller::Reader;
 use crate::pg::session::received::{self, Finished};
-use crate::pg::shared::mailbox::{Answer, MAX_BATCH, Request};
 use crate::store::acks::{self, Kind};
 use crate::store::consumers::Consumer;
 use crate::store::dead_letters;
@@ -19,9 +18,11 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use sequin_engine::consumer::Delivery;
+use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::event::Item;
 use sequin_engine::key::Seq;
 use sequin_engine::settings::Micros;
+use sequin_engine::wire::MAX_BATCH;
 
 type Message = (i64, i64, Option<Text>, Option<Jsonb>, Option<Jsonb>, i32, Timestamptz);
 
@@ -55,7 +56,7 @@ fn receive(
         "batch_size",
         "between 1 and 1000",
     )?;
-    let until = now() + check::long_poll(required(wait, "wait")?)?;
+    let until = process::monotonic() + check::long_poll(required(wait, "wait")?)?;
     let ack_wait = ack_wait.map(check::ack_wait).transpose()?;
     let reader = Reader::calling(fcinfo);
     let messages = deliver(&consumer, batch.unsigned_abs() as usize, until, ack_wait, reader)?;

@@ -9,7 +9,6 @@ use crate::pg::exec::{catalog, role, sequence};
 use crate::pg::session::call::call;
 use crate::pg::session::current;
 use crate::pg::shared::database::Database;
-use crate::pg::shared::mailbox::{Answer, ConsumerStats, LEASES_PER_ANSWER, Request};
 use crate::pg::shared::shmem::segment;
 use crate::pg::shared::status::Status;
 use crate::pg::shared::{capturers, session_entry};
@@ -17,8 +16,10 @@ use crate::store::{consumers, messages, streams};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_engine::dispatcher::{Answer, ConsumerStats, Request};
 use sequin_engine::filter::{Filter, KeyRange};
 use sequin_engine::key::Seq;
+use sequin_engine::wire::LEASES_PER_ANSWER;
 
 #[pg_extern]
 fn messages(

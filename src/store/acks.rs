@@ -4,6 +4,7 @@ use super::{put, statement};
 use crate::error::Result;
 use crate::pg::exec::spi::{Access, Row, arg, letter};
 use crate::pg::exec::{array, role};
+use sequin_engine::dispatcher::AckRow;
 use sequin_engine::event::Change;
 use sequin_engine::key::Seq;
 use sequin_engine::stream::ConsumerId;
@@ -36,14 +37,6 @@ statement!(DROPPED, "SELECT consumer_id FROM sequin.acks WHERE kind = 'g'", []);
 /// The id of the row that says that a consumer was dropped.
 pub const GONE: i64 = 0;
 
-/// A row, as the dispatcher reads it.
-pub struct Ack {
-    pub id: i64,
-    pub generation: i32,
-    pub change: Change,
-    pub kind: Kind,
-}
-
 /// A row, in the caller's transaction: it counts if and only if that commits.
 pub fn insert(
     consumer: ConsumerId,
@@ -58,27 +51,27 @@ pub fn insert(
 
 /// The rows that a checkpoint with the id `after` does not contain: later ones, and those that were `open` then. The
 /// dead ones before it, which may be many millions, are not looked at.
-pub fn of_consumer(consumer: ConsumerId, after: i64, open: &[i64]) -> Result<Vec<Ack>> {
+pub fn of_consumer(consumer: ConsumerId, after: i64, open: &[i64]) -> Result<Vec<AckRow>> {
     let ranges = open.iter().map(|&row| (row, row)).chain([(after + 1, i64::MAX)]);
     let mut all = Vec::new();
     for (from, to) in ranges {
         all.extend(OF_CONSUMER.with(|s| {
             s.run(Access::Latest, &[arg(consumer), arg(from), arg(to)], |rows| {
-                rows.iter().map(|row| read(&row)).collect::<Result<Vec<Ack>>>()
+                rows.iter().map(|row| read(&row)).collect::<Result<Vec<AckRow>>>()
             })
         })?);
     }
     Ok(all)
 }
 
-fn read(row: &Row) -> Result<Ack> {
+fn read(row: &Row) -> Result<AckRow> {
     let seqs: Vec<Seq> = row.need(4)?;
-    let (kind, change) = match row.need::<String>(3)?.as_str() {
-        "r" => (Kind::Redelivered, Change::Redelivered { seqs }),
-        "x" => (Kind::Rejected, Change::Finished { seqs }),
-        _ => (Kind::Acked, Change::Finished { seqs }),
+    let (rejected, change) = match row.need::<String>(3)?.as_str() {
+        "r" => (false, Change::Redelivered { seqs }),
+        "x" => (true, Change::Finished { seqs }),
+        _ => (false, Change::Finished { seqs }),
     };
-    Ok(Ack { id: row.need(1)?, generation: row.need(2)?, change, kind })
+    Ok(AckRow { id: row.need(1)?, generation: row.need(2)?, rejected, change })
 }
 
 /// Rows that are part of a checkpoint now, as ranges of ids. Not as a list: where the planner takes the table for

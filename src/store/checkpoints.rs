@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::pg::exec::spi::{Access, Row, arg};
 use sequin_engine::consumer::Lease;
 use sequin_engine::consumer_state::{ConsumerState, Hold};
+use sequin_engine::dispatcher::Checkpoint;
 use sequin_engine::event::Item;
 use sequin_engine::key::Seq;
 use sequin_engine::ranges::RangeSet;
@@ -47,15 +48,6 @@ statement!(
     "DELETE FROM sequin.checkpoints WHERE consumer_id = $1 AND id = $2",
     [INT4OID, INT8OID]
 );
-
-/// A checkpoint as it was written.
-pub struct Checkpoint {
-    pub id: i64,
-    pub generation: i32,
-    pub state: ConsumerState,
-    /// Rows of sequin.acks with a lower id whose transactions were open.
-    pub open_acks: Vec<i64>,
-}
 
 /// Writes a consumer's state.
 pub fn insert(consumer: ConsumerId, checkpoint: &Checkpoint) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, without_locks};
 use crate::pg::exec::{relcache, role};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
+use sequin_engine::dispatcher::ConsumerConfig;
 use sequin_engine::key::Seq;
 use sequin_engine::settings::{Micros, Settings};
 use sequin_engine::stream::ConsumerId;
@@ -22,20 +23,6 @@ pub struct Consumer {
     pub stream: String,
     pub owner: pg_sys::Oid,
     pub filters: Vec<String>,
-}
-
-/// A consumer, as the dispatcher needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    pub id: ConsumerId,
-    pub name: String,
-    pub stream: String,
-    pub generation: i32,
-    pub filters: Vec<String>,
-    pub settings: Settings,
-    pub start_after: Seq,
-    pub start_done: Vec<Seq>,
-    pub start_last: Seq,
 }
 
 /// Settings as the caller gave them; `None` takes the default, or leaves the old value.
@@ -197,10 +184,10 @@ pub fn starts_of(stream: &str) -> Result<Vec<(ConsumerId, Seq)>> {
 }
 
 /// All consumers that are committed by now: for the dispatcher.
-pub fn list() -> Result<Vec<Config>> {
+pub fn list() -> Result<Vec<ConsumerConfig>> {
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
     let read = |row: Row| {
-        Ok(Config {
+        Ok(ConsumerConfig {
             id: row.need(1)?,
             name: row.need(2)?,
             stream: row.need(3)?,

@@ -3,9 +3,10 @@
 use super::{messages, statement, streams};
 use crate::error::{Error, Result};
 use crate::pg::exec::spi::{Access, Row, arg, command};
-use crate::pg::exec::stream_table::{self, Fault, Found, Known};
+use crate::pg::exec::stream_table::{self, Found};
 use crate::pg::exec::{role, sequence};
 use pgrx::pg_sys;
+use sequin_engine::fault::{Fault, Known};
 use sequin_engine::key::Seq;
 
 // The highest seq that consumers know of; where they start need not have been used.

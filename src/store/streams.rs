@@ -4,9 +4,11 @@ use super::messages::{self, Table};
 use super::statement;
 use crate::error::{Error, Result};
 use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
-use crate::pg::exec::stream_table::{self, Fault, Found, Known};
+use crate::pg::exec::stream_table::{self, Found};
 use crate::pg::exec::{catalog, relcache, role};
 use pgrx::pg_sys;
+use sequin_engine::dispatcher::{StreamConfig, StreamId};
+use sequin_engine::fault::{Fault, Known};
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -116,18 +118,13 @@ pub fn has_table(stream: &str) -> Result<bool> {
 /// All streams that are committed by now, with their tables as far as they are there: for the dispatcher. By SQL,
 /// since a commit is seen by a snapshot before the catalog caches hear of it (CommitTransaction tells
 /// callbacks before it sends invalidations).
-pub fn list() -> Result<Vec<Listed>> {
-    let read =
-        |row: Row| Ok(Listed { name: row.need(1)?, table: row.get(2)?, repairs: row.need(3)? });
+pub fn list() -> Result<Vec<StreamConfig>> {
+    let read = |row: Row| {
+        let table: Option<pg_sys::Oid> = row.get(2)?;
+        let id = table.map(|table| StreamId(table.to_u32()));
+        Ok(StreamConfig { name: row.need(1)?, id, repairs: row.need(3)? })
+    };
     LIST.with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(read).collect()))
-}
-
-/// A stream, as the dispatcher needs it.
-pub struct Listed {
-    pub name: String,
-    pub table: Option<pg_sys::Oid>,
-    /// How often it has been repaired: then its sequence may have been altered.
-    pub repairs: i32,
 }
 
 /// A stream's table and the last value of its sequence, as a dispatcher finds them.

@@ -30,8 +30,23 @@ pub const LOOK_AHEAD: usize = if cfg!(test) { 32 } else { 65_536 };
 /// The time of a step, and the ids it may hand out.
 #[derive(Debug)]
 pub struct StepContext<'a> {
+    /// By the clock that deadlines count on.
     pub now: Micros,
+    /// How much later it is by the wall clock, which the journal is written in.
+    pub wall_offset: Micros,
     pub ids: &'a mut Ids,
+}
+
+impl StepContext<'_> {
+    /// A moment, as the journal and users are told it. 0 is no time of day, but "at once".
+    pub fn wall(&self, moment: Micros) -> Micros {
+        shift(moment, self.wall_offset)
+    }
+}
+
+/// A moment by another clock.
+pub(super) fn shift(moment: Micros, offset: Micros) -> Micros {
+    if moment == 0 { 0 } else { moment.saturating_add(offset) }
 }
 
 /// A message handed to a worker.

@@ -4,7 +4,7 @@
 //! not finished (`active`). Whatever is neither is still to be delivered, and is read again from the stream's
 //! table: so nothing can be lost by a journal that is incomplete, only delivered early once more.
 
-use super::consumer::{Consumer, Counts, Lease, State};
+use super::consumer::{Consumer, Counts, Lease, State, shift};
 use super::event::{Change, Item};
 use super::key::Seq;
 use super::ranges::RangeSet;
@@ -43,6 +43,17 @@ impl ConsumerState {
     pub fn with_totals(self, other: &ConsumerState) -> ConsumerState {
         let ConsumerState { acked_total, redelivered_total, dead_total, .. } = *other;
         ConsumerState { acked_total, redelivered_total, dead_total, ..self }
+    }
+
+    /// The same by another clock, which is later by `offset`.
+    pub fn shifted(mut self, offset: Micros) -> ConsumerState {
+        for (_, hold) in self.active.values_mut() {
+            match hold {
+                Hold::InFlight(lease) => lease.due = shift(lease.due, offset),
+                Hold::Until(until) => *until = shift(*until, offset),
+            }
+        }
+        self
     }
 
     /// False for what no dispatcher writes: see [`Change::is_possible`].

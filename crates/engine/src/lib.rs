@@ -9,7 +9,10 @@
 pub mod ack_rows;
 pub mod consumer;
 pub mod consumer_state;
+pub mod dispatcher;
+pub mod entry;
 pub mod event;
+pub mod fault;
 pub mod filter;
 pub mod id_map;
 pub mod ids;
@@ -21,6 +24,7 @@ pub mod router;
 pub mod settings;
 pub mod stream;
 pub mod tail;
+pub mod wire;
 
 #[cfg(test)]
 mod model;

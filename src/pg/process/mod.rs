@@ -12,6 +12,25 @@ pub use transaction::{TxError, attempt, transaction, try_transaction};
 pub use worker::*;
 
 use pgrx::pg_sys;
+use sequin_engine::settings::Micros;
+
+/// The time on a clock that never steps, the same in all processes.
+pub fn monotonic() -> Micros {
+    #[repr(C)]
+    struct Timespec {
+        seconds: i64,
+        nanoseconds: std::ffi::c_long,
+    }
+    unsafe extern "C" {
+        /// time.h
+        fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
+    }
+    const CLOCK_MONOTONIC: i32 = 1;
+    let mut time = Timespec { seconds: 0, nanoseconds: 0 };
+    // SAFETY: fills in the struct, whose layout is the C library's; the clock is there on every Linux.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut time) };
+    time.seconds * 1_000_000 + time.nanoseconds / 1000
+}
 
 /// The number of this process among all that the server can have.
 pub(in crate::pg) fn number() -> Option<usize> {

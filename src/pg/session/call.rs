@@ -4,9 +4,9 @@ use super::current;
 use crate::error::{Error, Result};
 use crate::pg::exec::{catalog, scan};
 use crate::pg::process::{sleep, spin_wait};
-use crate::pg::shared::mailbox::{Answer, Request};
 use crate::pg::shared::shmem::segment;
 use pgrx::pg_sys;
+use sequin_engine::dispatcher::{Answer, Request};
 use std::time::{Duration, Instant};
 
 /// How long a call waits for a dispatcher to appear: it starts within milliseconds, unless something is

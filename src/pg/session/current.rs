@@ -7,10 +7,10 @@
 use crate::error::{Error, Result};
 use crate::pg::shared::capturers;
 use crate::pg::shared::database::Database;
-use crate::pg::shared::mailbox::{Answer, Request};
 use crate::pg::shared::session_entry::SessionEntry;
 use crate::pg::shared::shmem::segment;
 use pgrx::pg_sys;
+use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::key::Seq;
 use std::cell::RefCell;
 

@@ -3,10 +3,7 @@
 pub mod bounds;
 pub mod capturers;
 pub mod database;
-pub mod fast_path;
 pub mod lwlock;
-pub mod mailbox;
 pub mod session_entry;
 pub mod shmem;
 pub mod status;
-pub mod xact_outcome;

@@ -7,65 +7,35 @@
 
 use super::bounds::{self, Publishing, Xid};
 use super::database::{self, Database};
-use super::fast_path::{FastPath, FastPathAck};
 use super::lwlock::Lock;
-use super::mailbox::{Answer, MAX_WORDS, Request};
 use super::shmem::{Segment, segment};
-use super::xact_outcome::{Promise, XactOutcome};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
+use sequin_engine::dispatcher::{
+    Answer, Asked, FastPathAck, Outcome, Request, RequestId, SessionId,
+};
+use sequin_engine::entry::{Entry, Mailbox};
 use sequin_engine::key::Seq;
 use sequin_engine::settings::Micros;
 use sequin_engine::tail::Publisher;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-
-const IDLE: u32 = 0;
-const POSTED: u32 = 1;
-const TAKEN: u32 = 2;
-const ANSWERED: u32 = 3;
 
 #[repr(C)]
 pub struct SessionEntry {
-    /// Where the mailbox is. Changed under the lock only; read without it to see whether to look.
-    state: AtomicU32,
+    /// Whether an answer is there, as the entry says. Changed under the lock only; read without it to see whether to look.
+    is_answered: AtomicBool,
     latch: AtomicPtr<pg_sys::Latch>,
     /// A database whose workers must stay away while this process drops, renames or copies it.
     suspends: AtomicU32,
-    /// The number of the last request ever posted in this entry: never reused, whoever owns it.
-    last_request_id: AtomicU64,
     inner: Lock<Inner>,
 }
 
-/// All of it is one session's. What its dispatcher has not collected yet outlives it, until the next one comes.
+/// All of it is one session's.
 #[repr(C)]
 struct Inner {
-    pid: i32,
-    database: u32,
     publishing: Publishing,
-    outcome: XactOutcome,
-    fast_path: FastPath,
-    /// What the transaction will rely on once the request that was taken is answered.
-    makes_row: bool,
-    is_nack: bool,
-    words: usize,
-    mail: [i64; MAX_WORDS],
-}
-
-/// What the dispatcher collects from an entry.
-#[derive(Debug, Default)]
-pub struct Mail {
-    pub request_id: u64,
-    /// The process that has the entry now; 0 if none does, or one in another database.
-    pub pid: i32,
-    /// Comes first: what it has finished on its own word.
-    pub finished: Option<FastPathAck>,
-    /// Comes next: requests from this number on were rolled back.
-    pub aborted_from: Option<u64>,
-    /// Comes next: requests up to this number were committed.
-    pub committed_upto: Option<u64>,
-    /// Comes last.
-    pub request: Option<Request>,
+    entry: Entry,
 }
 
 /// One transaction that has published, as `sequin.stream_stats` shows it.
@@ -105,132 +75,93 @@ impl SessionEntry {
         Ok(())
     }
 
-    /// The same, or the database whose dispatcher has to collect first. One that isn't there has forgotten what it is
-    /// about: the next one learns from the tables what was committed.
+    /// The same, or the database whose dispatcher has to collect first.
     fn try_own(&self) -> Option<&'static Database> {
         // SAFETY: plain values of this process; its latch lies in shared memory.
         let (pid, latch, here) =
             unsafe { (pg_sys::MyProcPid, pg_sys::MyLatch, pg_sys::MyDatabaseId.to_u32()) };
+        let alive = |database: u32| {
+            Database::find(pg_sys::Oid::from(database)).filter(|d| d.dispatcher.pid() != 0)
+        };
         let mut inner = self.inner.lock();
-        if inner.database != here {
-            let left_for = Database::find(pg_sys::Oid::from(inner.database));
-            let alive = left_for.filter(|database| database.dispatcher.pid() != 0);
-            if alive.is_some() && !inner.outcome.is_told() {
-                return alive;
-            }
-            inner.outcome = XactOutcome::default();
-            inner.fast_path.clear();
+        if let Some(left_for) = inner.entry.own(pid, here, |database| alive(database).is_some()) {
+            return alive(left_for);
         }
-        inner.pid = pid;
-        inner.database = here;
-        inner.outcome.end();
-        inner.fast_path.revoke();
         let chunks = inner.publishing.end();
         self.suspends.store(0, Ordering::Release);
         self.latch.store(latch, Ordering::Release);
-        self.state.store(IDLE, Ordering::Release);
+        self.is_answered.store(false, Ordering::Release);
         drop(inner);
         chunks.give_back();
         None
     }
 
+    /// Does something to the entry, under its lock.
+    fn with<R>(&self, f: impl FnOnce(&mut Entry) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let result = f(&mut inner.entry);
+        let is_answered = inner.entry.mailbox() == Mailbox::Answered;
+        self.is_answered.store(is_answered, Ordering::Release);
+        result
+    }
+
     /// Leaves the entry to the next process.
     pub(in crate::pg) fn disown(&self) {
-        let mut inner = self.inner.lock();
-        inner.fast_path.revoke();
-        inner.pid = 0;
         self.latch.store(std::ptr::null_mut(), Ordering::Release);
-        self.state.store(IDLE, Ordering::Release);
         self.suspends.store(0, Ordering::Release);
+        self.with(Entry::disown);
     }
 
-    /// Posts a request and returns its number.
-    pub(in crate::pg) fn post(&self, request: &Request) -> u64 {
+    /// Posts a request and returns its id.
+    pub(in crate::pg) fn post(&self, request: &Request) -> RequestId {
         let words = request.encode();
-        let mut inner = self.inner.lock();
-        let len = words.len().min(MAX_WORDS);
-        inner.mail[..len].copy_from_slice(&words[..len]);
-        inner.words = len;
-        let request_id = self.last_request_id.fetch_add(1, Ordering::Relaxed) + 1;
-        self.state.store(POSTED, Ordering::Release);
-        request_id
+        self.with(|entry| entry.post(&words))
     }
 
-    /// Finishes deliveries of the answer to `request`, by their places in it, on the dispatcher's word: returns the number
-    /// of that. `None` if the dispatcher has to be asked.
+    /// Finishes deliveries of the answer to a request without asking, and returns the id of that; `None` if the dispatcher
+    /// has to be asked.
     pub(in crate::pg) fn finish(
         &self,
-        request: u64,
+        received_by: RequestId,
         positions: &[usize],
         here: &Database,
-    ) -> Option<u64> {
-        let mut inner = self.inner.lock();
-        // The dispatcher takes its word back before it takes note of a change; here it hasn't yet. And a rollback that
-        // it doesn't know of would be taken for one of what is finished here, too.
-        if !inner.fast_path.is_of(request)
-            || here.has_config_changed()
-            || inner.outcome.has_untold_rollback()
-        {
-            return None;
-        }
-        let request_id = self.last_request_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let reign = inner.fast_path.finish(request_id, positions);
-        inner.outcome.promise(Promise::Journalled, request_id, reign);
-        Some(request_id)
+    ) -> Option<RequestId> {
+        self.with(|entry| entry.finish(received_by, positions, here.has_config_changed()))
     }
 
-    /// The number of the last request.
-    pub(in crate::pg) fn last_request(&self) -> u64 {
-        self.last_request_id.load(Ordering::Relaxed)
+    /// The last request.
+    pub(in crate::pg) fn last_request(&self) -> RequestId {
+        self.with(|entry| entry.last_request())
     }
 
     /// The answer, once it is there.
     pub(in crate::pg) fn take_answer(&self) -> Option<Answer> {
-        if self.state.load(Ordering::Acquire) != ANSWERED {
+        if !self.is_answered.load(Ordering::Acquire) {
             return None;
         }
-        let inner = self.inner.lock();
-        self.state.store(IDLE, Ordering::Release);
-        let words = inner.mail[..inner.words].to_vec();
-        drop(inner);
-        Answer::decode(&words)
+        self.with(Entry::take_answer)
     }
 
-    /// The transaction, or a part of it, rolled back all that it asked for from request `from` on. True if
-    /// the dispatcher must know.
-    pub(in crate::pg) fn abort(&self, from: u64) -> bool {
-        let mut inner = self.inner.lock();
-        inner.fast_path.revoke_from(from);
-        inner.outcome.void_from(from);
-        let last = self.last_request_id.load(Ordering::Relaxed);
-        let unseen = self.state.load(Ordering::Relaxed) == POSTED;
-        self.state.store(IDLE, Ordering::Release);
-        if unseen && from == last {
-            return false;
-        }
-        inner.outcome.tell_aborted(from);
-        true
+    /// The transaction, or a part of it, rolled back all that it asked for from this request on. True if the dispatcher
+    /// must know.
+    pub(in crate::pg) fn abort(&self, from: RequestId) -> bool {
+        self.with(|entry| entry.abort(from))
     }
 
     /// The transaction committed. Its acks, if any, can no longer be refused.
     pub(in crate::pg) fn commit(&self) {
-        let mut inner = self.inner.lock();
-        self.state.store(IDLE, Ordering::Release);
-        let upto = self.last_request_id.load(Ordering::Relaxed);
-        inner.outcome.tell_committed(upto);
+        self.with(Entry::commit);
     }
 
     /// The transaction is about to commit. False if the dispatcher whose word it relies on is gone.
     pub(in crate::pg) fn may_commit(&self) -> bool {
-        let mut inner = self.inner.lock();
         // Read under the lock: a dispatcher that ends its reign looks at all entries after that.
-        let reign = Database::here().map_or(0, Database::reign);
-        inner.outcome.may_commit(reign)
+        self.with(|entry| entry.may_commit(Database::here().map_or(0, Database::reign)))
     }
 
     /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
     pub(in crate::pg) fn end(&self) -> bool {
-        self.inner.lock().outcome.end()
+        self.with(Entry::end)
     }
 
     /// Notes the lowest seq that this transaction can take in a stream.
@@ -265,63 +196,18 @@ impl SessionEntry {
 
     // ---- the dispatcher's side ----
 
-    /// Collects what the entry has for the dispatcher of `database`.
-    pub fn collect(&self, database: pg_sys::Oid) -> Mail {
-        let mut inner = self.inner.lock();
-        let request_id = self.last_request_id.load(Ordering::Relaxed);
-        let mut mail = Mail { request_id, ..Mail::default() };
-        if inner.database != database.to_u32() {
-            return mail;
-        }
-        mail.pid = inner.pid;
-        mail.finished = inner.fast_path.take_finished();
-        (mail.aborted_from, mail.committed_upto) = inner.outcome.take();
-        if self.state.load(Ordering::Relaxed) == POSTED {
-            self.state.store(TAKEN, Ordering::Release);
-            mail.request = Request::decode(&inner.mail[..inner.words]);
-            let promise = mail.request.as_ref().map_or(Promise::None, Request::promise);
-            inner.makes_row = promise == Promise::Journalled;
-            inner.is_nack = promise == Promise::Unwritten;
-        }
-        mail
+    /// What the entry has for the dispatcher of `database`.
+    pub fn collect(&self, session: SessionId, database: pg_sys::Oid) -> (Outcome, Option<Asked>) {
+        self.with(|entry| entry.collect(session, database.to_u32()))
     }
 
-    /// Answers request `request_id`; false if it has been withdrawn meanwhile.
-    pub fn answer(&self, request_id: u64, answer: &Answer) -> bool {
-        self.answer_and(request_id, answer, |_| {})
-    }
-
-    /// The same, with deliveries that the session may finish on its own word.
-    pub fn grant(&self, request_id: u64, answer: &Answer) -> bool {
-        self.answer_and(request_id, answer, |lease| lease.grant(request_id, database::own_reign()))
-    }
-
-    fn answer_and(
-        &self,
-        request_id: u64,
-        answer: &Answer,
-        and: impl FnOnce(&mut FastPath),
-    ) -> bool {
+    /// Answers a request, with the right to finish the deliveries without asking, if `fast_path`. False if it has been
+    /// withdrawn meanwhile.
+    pub fn answer(&self, request: RequestId, answer: &Answer, fast_path: bool) -> bool {
         let words = answer.encode();
-        {
-            let mut inner = self.inner.lock();
-            let is_current = self.last_request_id.load(Ordering::Relaxed) == request_id;
-            if !is_current || self.state.load(Ordering::Relaxed) != TAKEN {
-                return false;
-            }
-            let len = words.len().min(MAX_WORDS);
-            inner.mail[..len].copy_from_slice(&words[..len]);
-            inner.words = len;
-            and(&mut inner.fast_path);
-            // In one with the answer: a dispatcher that starts after this has another reign, one that starts before it
-            // answers itself.
-            let promise = match (inner.makes_row, inner.is_nack) {
-                (true, _) => Promise::Journalled,
-                (_, true) => Promise::Unwritten,
-                _ => Promise::None,
-            };
-            inner.outcome.promise(promise, request_id, database::own_reign());
-            self.state.store(ANSWERED, Ordering::Release);
+        let reign = database::own_reign();
+        if !self.with(|entry| entry.answer(request, &words, fast_path, reign)) {
+            return false;
         }
         let latch = self.latch.load(Ordering::Acquire);
         if !latch.is_null() {
@@ -331,39 +217,24 @@ impl SessionEntry {
         true
     }
 
-    /// The session has to ask from now on for deliveries of the answer to `request`; what it has finished of them before
-    /// on its own word.
-    pub fn revoke(&self, request: u64) -> Option<FastPathAck> {
-        self.inner.lock().fast_path.revoke_of(request)
+    /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them.
+    pub fn revoke(&self, received_by: RequestId) -> Option<FastPathAck> {
+        self.with(|entry| entry.revoke(received_by))
     }
 
-    /// Leaves request `request_id` to the next dispatcher.
-    pub fn ask_again(&self, request_id: u64) {
-        let _inner = self.inner.lock();
-        let is_current = self.last_request_id.load(Ordering::Relaxed) == request_id;
-        if is_current && self.state.load(Ordering::Relaxed) == TAKEN {
-            self.state.store(POSTED, Ordering::Release);
-        }
+    /// Leaves a request to the next dispatcher.
+    pub fn ask_again(&self, request: RequestId) {
+        self.with(|entry| entry.ask_again(request));
     }
 
-    /// A dispatcher starts, and knows nothing of what its predecessor promised: requests that it had taken
-    /// are to be asked again, and sessions have no word of it any more.
+    /// A dispatcher starts, and knows nothing of what its predecessor promised.
     pub fn reset(&self, database: pg_sys::Oid) {
-        let mut inner = self.inner.lock();
-        if inner.database != database.to_u32() {
-            return;
-        }
-        if self.state.load(Ordering::Relaxed) == TAKEN {
-            self.state.store(POSTED, Ordering::Release);
-        }
-        inner.fast_path.clear();
+        self.with(|entry| entry.reset(database.to_u32()));
     }
 
-    /// True while a transaction commits that relies on the word of a dispatcher of this database: it has been found that
-    /// it may, and others don't see it yet.
+    /// True while a transaction commits that relies on the word of a dispatcher of this database.
     pub fn is_committing(&self, database: pg_sys::Oid) -> bool {
-        let inner = self.inner.lock();
-        inner.database == database.to_u32() && inner.outcome.is_committing()
+        self.with(|entry| entry.is_committing(database.to_u32()))
     }
 
     /// True while the workers of `database` must stay away from it.
@@ -412,7 +283,7 @@ pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPubl
     let entries = segment().map_or(&[][..], Segment::sessions);
     let to_open = |publisher: Publisher| {
         let inner = entries.get(publisher.session as usize)?.inner.lock();
-        Some(OpenPublisher { pid: inner.pid, since: inner.publishing.since })
+        Some(OpenPublisher { pid: inner.entry.pid(), since: inner.publishing.since })
     };
     publishers(database, stream).all().into_iter().filter_map(to_open).collect()
 }

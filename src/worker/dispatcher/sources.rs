@@ -1,11 +1,11 @@
 //! The sources of this database: entered in shared memory for the launcher, and slots dropped that are nobody's.
 
-use super::Dispatcher;
+use super::Worker;
 use crate::error::Result;
 use crate::pg::exec::catalog;
+use crate::pg::process;
 use crate::pg::shared::capturers;
 use crate::pg::shared::database::Database;
-use crate::pg::{now, process};
 use crate::store::slots::Slot;
 use crate::store::sources::Source;
 use crate::store::{slots, source_progress, sources};
@@ -22,29 +22,29 @@ const RETRY_FAILED: Micros = 20_000_000;
 /// How long the capturers of a database without the extension may take to leave.
 const LEAVING: Duration = Duration::from_secs(20);
 
-impl Dispatcher {
+impl Worker {
     /// Has exactly those captured that are to be.
     pub(super) fn apply_sources(&mut self, sources: &[Source]) {
         let runnable = sources.iter().filter(|source| source.is_here && !source.paused);
         let ids: Vec<i32> = runnable.map(|source| source.id).collect();
         let left = capturers::want(self.database.oid(), &ids);
         if !left.is_empty() {
-            self.fail("cannot run all sources", "too few entries: raise sequin.max_sources");
+            self.fail("cannot run all sources: too few entries: raise sequin.max_sources");
         }
-        self.next_sweep = self.next_sweep.min(now() + SWEEP_AFTER);
+        self.next_sweep = self.next_sweep.min(process::monotonic() + SWEEP_AFTER);
     }
 
     /// Drops the slots of sources that are no more, once nobody reads them.
     pub(super) fn sweep_slots(&mut self) {
-        if now() < self.next_sweep {
+        if process::monotonic() < self.next_sweep {
             return;
         }
         self.next_sweep = match process::transaction(|| sweep(self.database)) {
             Ok(true) => Micros::MAX,
-            Ok(false) => now() + RETRY_SWEEP,
+            Ok(false) => process::monotonic() + RETRY_SWEEP,
             Err(error) => {
-                self.fail("cannot drop the slots of dropped sources", &error);
-                now() + RETRY_FAILED
+                self.fail(&format!("cannot drop the slots of dropped sources: {error}"));
+                process::monotonic() + RETRY_FAILED
             }
         };
     }

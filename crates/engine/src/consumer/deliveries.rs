@@ -36,7 +36,7 @@ impl Consumer {
                 self.lanes.hold(message.key);
             }
         }
-        self.record(m, Change::Delivered { first_ack_id, due, items });
+        self.record(m, Change::Delivered { first_ack_id, due: m.wall(due), items });
         deliveries
     }
 
@@ -108,7 +108,7 @@ impl Consumer {
             self.timers.remove(&(before, seq));
             self.timers.insert((due, seq));
         }
-        self.record(m, Change::Extended { ack_id, seq, due });
+        self.record(m, Change::Extended { ack_id, seq, due: m.wall(due) });
         true
     }
 
@@ -180,6 +180,6 @@ impl Consumer {
         } else {
             self.make_ready(seq);
         }
-        self.record(m, Change::Returned { item, until });
+        self.record(m, Change::Returned { item, until: m.wall(until) });
     }
 }

@@ -39,7 +39,10 @@ impl Desk {
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Consumer, &mut StepContext) -> T) -> T {
-        act(&mut self.consumer, &mut StepContext { now: self.now, ids: &mut self.ids })
+        act(
+            &mut self.consumer,
+            &mut StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids },
+        )
     }
 
     fn deliveries(&mut self, max: usize) -> Vec<Delivery> {
@@ -71,12 +74,12 @@ impl Desk {
     }
 
     fn abort(&mut self, from: u64) {
-        let mut moment = StepContext { now: self.now, ids: &mut self.ids };
+        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         self.pending.abort(from, &mut One(&mut self.consumer), &mut moment);
     }
 
     fn commit(&mut self) -> Vec<i64> {
-        let mut moment = StepContext { now: self.now, ids: &mut self.ids };
+        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         let applied = self.pending.commit(u64::MAX, &mut One(&mut self.consumer), &mut moment);
         applied.into_iter().map(|applied| applied.ack_row_id).collect()
     }

@@ -23,13 +23,13 @@ impl Life {
 
     /// The ack_ids of all that can be had.
     fn grant(&mut self) -> Vec<(Seq, i64)> {
-        let mut moment = StepContext { now: self.now, ids: &mut self.ids };
+        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         let deliveries = self.consumer.grant(100, 50, 7, &mut moment);
         deliveries.into_iter().map(|delivery| (delivery.seq, delivery.ack_id)).collect()
     }
 
     fn nack(&mut self, ack_id: i64, delay: Option<Micros>) {
-        let mut moment = StepContext { now: self.now, ids: &mut self.ids };
+        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         self.consumer.nack(ack_id, delay, &mut moment);
     }
 
@@ -59,7 +59,7 @@ fn the_journal_replayed_gives_the_state_that_wrote_it() {
     let [(1, first), (2, second), (3, third)] = life.grant()[..] else { panic!("three keys") };
     life.nack(second, Some(500));
     life.nack(third, None);
-    let mut moment = StepContext { now: life.now + 20, ids: &mut life.ids };
+    let mut moment = StepContext { now: life.now + 20, wall_offset: 0, ids: &mut life.ids };
     assert!(life.consumer.extend(first, 50, &mut moment));
     let after = replayed(before, life.consumer.take_events());
     assert_eq!(holds(&after), holds(&life.state()));

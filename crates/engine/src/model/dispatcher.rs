@@ -82,7 +82,7 @@ impl Dispatcher {
     pub fn at(&mut self, id: ConsumerId, now: Micros) -> Checked<(&mut Consumer, StepContext<'_>)> {
         let consumer = self.streams.consumer(id);
         let consumer = consumer.ok_or_else(|| TestCaseError::fail("the consumer is not loaded"))?;
-        Ok((consumer, StepContext { now, ids: &mut self.ids }))
+        Ok((consumer, StepContext { now, wall_offset: 0, ids: &mut self.ids }))
     }
 
     /// Reads a consumer's state from its checkpoint and journals; false if it is in memory already.
@@ -131,7 +131,7 @@ impl Dispatcher {
     }
 
     pub fn apply(&mut self, session: usize, now: Micros) {
-        let mut moment = StepContext { now, ids: &mut self.ids };
+        let mut moment = StepContext { now, wall_offset: 0, ids: &mut self.ids };
         for applied in self.pending[session].commit(u64::MAX, &mut self.streams, &mut moment) {
             if let Some(loaded) = self.loaded.get_mut(&applied.consumer) {
                 loaded.applied.push(applied.ack_row_id);
@@ -140,7 +140,7 @@ impl Dispatcher {
     }
 
     pub fn abort(&mut self, session: usize, from: u64, now: Micros) {
-        let mut moment = StepContext { now, ids: &mut self.ids };
+        let mut moment = StepContext { now, wall_offset: 0, ids: &mut self.ids };
         self.pending[session].abort(from, &mut self.streams, &mut moment);
     }
 

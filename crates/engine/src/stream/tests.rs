@@ -80,7 +80,7 @@ impl Bed {
     }
 
     fn grant(&mut self, id: ConsumerId, max: usize) -> Vec<(Seq, i64)> {
-        let mut moment = StepContext { now: 0, ids: &mut self.ids };
+        let mut moment = StepContext { now: 0, wall_offset: 0, ids: &mut self.ids };
         let deliveries = self.stream.consumer_mut(id).unwrap().grant(max, 100, 0, &mut moment);
         deliveries.into_iter().map(|delivery| (delivery.seq, delivery.ack_id)).collect()
     }

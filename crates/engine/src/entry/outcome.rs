@@ -4,10 +4,12 @@
 //! Who acks, rejects, nacks or redelivers has the word of one dispatcher that it will count: the word is given under the
 //! **reign** of that dispatcher, a number that no other has. Under another reign nobody knows of it.
 
+use crate::dispatcher::Promise;
+
 /// What a transaction's own dispatcher has to be told, and what must be true for it to commit.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub(in crate::pg) struct XactOutcome {
+pub(super) struct XactOutcome {
     /// Requests from this number on were rolled back; 0: none.
     aborted_from: u64,
     /// Requests up to this number were committed, as far as they weren't rolled back; 0: none.
@@ -27,15 +29,6 @@ struct Word {
     /// Of the request; 0: there is none.
     request_id: u64,
     reign: u64,
-}
-
-/// What is left of a request for whoever comes after the dispatcher that has answered it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::pg) enum Promise {
-    /// The commit means nothing to it.
-    None,
-    Journalled,
-    Unwritten,
 }
 
 impl Word {

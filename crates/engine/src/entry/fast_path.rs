@@ -5,10 +5,12 @@
 //! It lies in the session's entry and is guarded by its lock, so either the session is first and the dispatcher learns what
 //! it has finished, or the dispatcher is, and the session has to ask.
 
-use super::mailbox::MAX_BATCH;
+use crate::dispatcher::FastPathAck;
+use crate::wire::MAX_BATCH;
 
 #[repr(C)]
-pub(in crate::pg) struct FastPath {
+#[derive(Debug)]
+pub(super) struct FastPath {
     /// The request that the deliveries were the answer to; 0: there are none any more.
     request: u64,
     /// The dispatcher's, whose word it is.
@@ -23,37 +25,32 @@ pub(in crate::pg) struct FastPath {
 
 const WORD: usize = u64::BITS as usize;
 
-/// What a session has finished on its own word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FastPathAck {
-    /// Counts among its requests.
-    pub request_id: u64,
-    /// The request for messages. Numbers are never used again in an entry, whoever has it: so it says whose this is.
-    pub request: u64,
-    /// Places in the answer to it.
-    pub positions: Vec<usize>,
+impl Default for FastPath {
+    fn default() -> FastPath {
+        FastPath { request: 0, reign: 0, finished_as: 0, finished_of: 0, positions: [0; _] }
+    }
 }
 
 impl FastPath {
-    pub(in crate::pg) fn grant(&mut self, request: u64, reign: u64) {
+    pub(super) fn grant(&mut self, request: u64, reign: u64) {
         self.request = request;
         self.reign = reign;
     }
 
     /// Nothing is left of it, nor of what has been finished.
-    pub(in crate::pg) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.request = 0;
         self.finished_as = 0;
     }
 
     /// From now on the session has to ask.
-    pub(in crate::pg) fn revoke(&mut self) {
+    pub(super) fn revoke(&mut self) {
         self.request = 0;
     }
 
     /// The same for the deliveries of one answer; and what has been finished of them. The entry may be the next session's
     /// by now, perhaps one of another database.
-    pub(in crate::pg) fn revoke_of(&mut self, request: u64) -> Option<FastPathAck> {
+    pub(super) fn revoke_of(&mut self, request: u64) -> Option<FastPathAck> {
         if self.request == request {
             self.request = 0;
         }
@@ -61,19 +58,19 @@ impl FastPath {
     }
 
     /// The same, if the deliveries were the answer to this request or a later one.
-    pub(in crate::pg) fn revoke_from(&mut self, request: u64) {
+    pub(super) fn revoke_from(&mut self, request: u64) {
         if self.request >= request {
             self.request = 0;
         }
     }
 
     /// True for the deliveries of this answer, while the dispatcher's word stands.
-    pub(in crate::pg) fn is_of(&self, request: u64) -> bool {
+    pub(super) fn is_of(&self, request: u64) -> bool {
         request != 0 && self.request == request
     }
 
     /// Once for each answer: there is one id for a row of sequin.acks. Returns whose word it was.
-    pub(in crate::pg) fn finish(&mut self, request_id: u64, positions: &[usize]) -> u64 {
+    pub(super) fn finish(&mut self, request_id: u64, positions: &[usize]) -> u64 {
         self.finished_of = std::mem::take(&mut self.request);
         self.finished_as = request_id;
         self.positions = [0; _];
@@ -84,7 +81,7 @@ impl FastPath {
     }
 
     /// What has been finished since it was last asked.
-    pub(in crate::pg) fn take_finished(&mut self) -> Option<FastPathAck> {
+    pub(super) fn take_finished(&mut self) -> Option<FastPathAck> {
         let request_id = std::mem::take(&mut self.finished_as);
         if request_id == 0 {
             return None;
@@ -96,7 +93,7 @@ impl FastPath {
                 bits &= bits - 1;
             }
         }
-        Some(FastPathAck { request_id, request: self.finished_of, positions })
+        Some(FastPathAck { request_id, received_by: self.finished_of, positions })
     }
 }
 
@@ -104,43 +101,42 @@ impl FastPath {
 mod tests {
     use super::*;
 
-    fn lease() -> FastPath {
-        FastPath { request: 0, reign: 0, finished_as: 0, finished_of: 0, positions: [0; _] }
-    }
-
     #[test]
     fn what_was_received_is_finished_once_and_collected_once() {
-        let mut lease = lease();
-        assert!(!lease.is_of(0));
-        lease.grant(7, 1);
-        assert!(lease.is_of(7) && !lease.is_of(6));
-        lease.finish(8, &[0, 63, 64, MAX_BATCH - 1]);
-        assert!(!lease.is_of(7));
-        let finished =
-            FastPathAck { request_id: 8, request: 7, positions: vec![0, 63, 64, MAX_BATCH - 1] };
-        assert_eq!(lease.take_finished(), Some(finished));
-        assert_eq!(lease.take_finished(), None);
+        let mut path = FastPath::default();
+        assert!(!path.is_of(0));
+        path.grant(7, 1);
+        assert!(path.is_of(7) && !path.is_of(6));
+        path.finish(8, &[0, 63, 64, MAX_BATCH - 1]);
+        assert!(!path.is_of(7));
+        let finished = FastPathAck {
+            request_id: 8,
+            received_by: 7,
+            positions: vec![0, 63, 64, MAX_BATCH - 1],
+        };
+        assert_eq!(path.take_finished(), Some(finished));
+        assert_eq!(path.take_finished(), None);
     }
 
     #[test]
     fn a_rollback_revokes_what_was_received_in_it() {
-        let mut lease = lease();
-        lease.grant(7, 1);
-        lease.revoke_from(8);
-        assert!(lease.is_of(7));
-        lease.revoke_from(7);
-        assert!(!lease.is_of(7));
+        let mut path = FastPath::default();
+        path.grant(7, 1);
+        path.revoke_from(8);
+        assert!(path.is_of(7));
+        path.revoke_from(7);
+        assert!(!path.is_of(7));
     }
 
     #[test]
     fn nothing_is_taken_back_from_the_slots_next_session() {
-        let mut lease = lease();
-        lease.grant(9, 1);
-        assert_eq!(lease.revoke_of(7), None);
-        assert!(lease.is_of(9));
-        lease.finish(10, &[3]);
-        assert_eq!(lease.revoke_of(7), None);
-        let finished = FastPathAck { request_id: 10, request: 9, positions: vec![3] };
-        assert_eq!(lease.revoke_of(9), Some(finished));
+        let mut path = FastPath::default();
+        path.grant(9, 1);
+        assert_eq!(path.revoke_of(7), None);
+        assert!(path.is_of(9));
+        path.finish(10, &[3]);
+        assert_eq!(path.revoke_of(7), None);
+        let finished = FastPathAck { request_id: 10, received_by: 9, positions: vec![3] };
+        assert_eq!(path.revoke_of(9), Some(finished));
     }
 }

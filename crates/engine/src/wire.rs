@@ -1,83 +1,14 @@
-//! What a session asks its dispatcher, and what it answers: as words, the way they lie in the entry.
+//! Requests and answers as words, the way they lie in a session's entry.
 
-use super::xact_outcome::Promise;
-use sequin_engine::consumer::{Counts, Delivery, Lease};
-use sequin_engine::key::{KeyId, Seq};
-use sequin_engine::settings::Micros;
-use sequin_engine::stream::ConsumerId;
+use super::consumer::{Counts, Delivery, Lease};
+use super::dispatcher::{Answer, ConsumerStats, Request};
+use super::stream::ConsumerId;
 
 /// Messages, or ack_ids, that one exchange carries; longer lists go in several.
 pub const MAX_BATCH: usize = 1000;
 
 /// Words of the longest request or answer: three for each message, and a few that lead them.
-pub(in crate::pg) const MAX_WORDS: usize = 3 * MAX_BATCH + 8;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// Up to `batch` messages, leased for `ack_wait` (the consumer's own if `None`); waits until `until`.
-    Receive { consumer: ConsumerId, batch: usize, ack_wait: Option<Micros>, until: Micros },
-    /// Which of these deliveries are live? They are finished when this transaction commits.
-    Finish { consumer: ConsumerId, rejected: bool, ack_ids: Vec<i64> },
-    /// These deliveries failed, when this transaction commits.
-    Nack { consumer: ConsumerId, delay: Option<Micros>, ack_ids: Vec<i64> },
-    /// These finished messages are wanted again, when this transaction commits.
-    Redeliver { consumer: ConsumerId, messages: Vec<(Seq, KeyId)> },
-    /// New deadlines, at once.
-    Extend { consumer: ConsumerId, ack_wait: Option<Micros>, ack_ids: Vec<i64> },
-    /// The messages of these deliveries are no longer in the table.
-    Gone { consumer: ConsumerId, ack_ids: Vec<i64> },
-    /// The state of consumers with an id above this one.
-    Stats { after: ConsumerId },
-    /// Live deliveries with an ack_id above this one.
-    InFlight { consumer: ConsumerId, after: i64 },
-    /// What has last gone wrong with a consumer.
-    LastError { consumer: ConsumerId },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Messages granted, or ack_ids pinned; `ack_row_id` and `generation` are for the row of sequin.acks, if one is
-    /// due.
-    Deliveries {
-        ack_row_id: i64,
-        generation: i32,
-        deliveries: Vec<Delivery>,
-    },
-    Count(i64),
-    Stats(Vec<ConsumerStats>),
-    InFlight(Vec<(Lease, Seq, u32)>),
-    /// A line of text, cut off where it is too long.
-    Text(String),
-    /// The dispatcher knows no such consumer: it is being created or dropped.
-    NoConsumer,
-    /// More unfinished messages than a consumer keeps in memory.
-    TooMany,
-    /// The stream's table is locked: ask again.
-    NotNow,
-    /// Not all of the stream's messages can be found: why.
-    Damaged(String),
-}
-
-/// A consumer as its dispatcher sees it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ConsumerStats {
-    pub consumer: ConsumerId,
-    pub counts: Counts,
-    /// Everything up to here is finished.
-    pub floor: Seq,
-    /// Rows up to here have been offered to the consumer.
-    pub cursor: Seq,
-    /// The lowest message that is not finished; 0 if there is none.
-    pub first_unfinished: Seq,
-    /// Sessions that wait for a message.
-    pub waiting: i64,
-    /// Something has gone wrong with it: ask for its last error.
-    pub has_error: bool,
-    /// Its stream is damaged.
-    pub is_damaged: bool,
-    /// Its state has been read: the numbers are its.
-    pub is_loaded: bool,
-}
+pub const MAX_WORDS: usize = 3 * MAX_BATCH + 8;
 
 const NONE: i64 = i64::MIN;
 
@@ -102,16 +33,7 @@ fn id(word: i64) -> ConsumerId {
 }
 
 impl Request {
-    /// What the transaction's commit means for it: it must not commit where it can't be done.
-    pub(in crate::pg) fn promise(&self) -> Promise {
-        match self {
-            Request::Finish { .. } | Request::Redeliver { .. } => Promise::Journalled,
-            Request::Nack { .. } => Promise::Unwritten,
-            _ => Promise::None,
-        }
-    }
-
-    pub(in crate::pg) fn encode(&self) -> Vec<i64> {
+    pub fn encode(&self) -> Vec<i64> {
         let with = |head: [i64; 3], ids: &[i64]| [&head[..], ids].concat();
         match self {
             &Request::Receive { consumer, batch, ack_wait, until } => {
@@ -138,7 +60,7 @@ impl Request {
         }
     }
 
-    pub(in crate::pg) fn decode(words: &[i64]) -> Option<Request> {
+    pub fn decode(words: &[i64]) -> Option<Request> {
         let [kind, consumer, arg, rest @ ..] = words else { return None };
         let consumer = id(*consumer);
         let ack_ids = || rest.to_vec();
@@ -234,7 +156,7 @@ impl ConsumerStats {
 }
 
 impl Answer {
-    pub(in crate::pg) fn encode(&self) -> Vec<i64> {
+    pub fn encode(&self) -> Vec<i64> {
         match self {
             Answer::Deliveries { ack_row_id, generation, deliveries } => {
                 let mut words = Vec::with_capacity(3 + 3 * deliveries.len());
@@ -263,7 +185,7 @@ impl Answer {
         }
     }
 
-    pub(in crate::pg) fn decode(words: &[i64]) -> Option<Answer> {
+    pub fn decode(words: &[i64]) -> Option<Answer> {
         let [kind, arg, rest @ ..] = words else { return None };
         let number = |word: i64| u32::try_from(word).unwrap_or(u32::MAX);
         Some(match kind {

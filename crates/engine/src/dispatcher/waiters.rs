@@ -1,18 +1,21 @@
 //! The sessions that wait for messages of one consumer: first come, first served.
 
-use sequin_engine::settings::Micros;
+use super::interface::{RequestId, SessionId};
+use crate::settings::Micros;
 use std::collections::VecDeque;
 
 /// A session that waits for messages.
+#[derive(Debug)]
 pub(super) struct Waiter {
-    pub session: usize,
-    pub request_id: u64,
+    pub session: SessionId,
+    pub request_id: RequestId,
     pub pid: i32,
     pub batch: usize,
     pub ack_wait: Option<Micros>,
     pub until: Micros,
 }
 
+#[derive(Debug)]
 pub(super) struct Waiters {
     queue: VecDeque<Waiter>,
     /// Nobody's time is over before: so hundreds that wait cost those nothing who come and go.
@@ -43,19 +46,18 @@ impl Waiters {
         self.queue.push_back(waiter);
     }
 
+    /// The next one.
+    pub fn first(&self) -> Option<&Waiter> {
+        self.queue.front()
+    }
+
     /// The next one, who leaves.
     pub fn pop(&mut self) -> Option<Waiter> {
         self.queue.pop_front()
     }
 
-    /// He is the next one again.
-    pub fn put_back(&mut self, waiter: Waiter) {
-        self.next_end = self.next_end.min(waiter.until);
-        self.queue.push_front(waiter);
-    }
-
     /// A session waits no more.
-    pub fn remove(&mut self, session: usize) {
+    pub fn remove(&mut self, session: SessionId) {
         self.queue.retain(|waiter| waiter.session != session);
     }
 
@@ -84,18 +86,18 @@ mod tests {
         Waiter { session, request_id: 1, pid: 1, batch: 1, ack_wait: None, until }
     }
 
-    fn entries(waiters: VecDeque<Waiter>) -> Vec<usize> {
+    fn sessions(waiters: VecDeque<Waiter>) -> Vec<usize> {
         waiters.into_iter().map(|waiter| waiter.session).collect()
     }
 
     #[test]
-    fn who_has_come_first_is_next_and_who_is_put_back_is_next_again() {
+    fn who_has_come_first_is_next() {
         let mut waiters = Waiters::default();
-        (1..=3).for_each(|session| waiters.push(waiter(session, 10)));
-        let first = waiters.pop().unwrap();
-        waiters.put_back(first);
-        waiters.remove(2);
-        assert_eq!(entries(waiters.take_all()), [1, 3]);
+        (1..=4).for_each(|session| waiters.push(waiter(session, 10)));
+        assert_eq!(waiters.first().unwrap().session, 1);
+        assert_eq!(waiters.pop().unwrap().session, 1);
+        waiters.remove(3);
+        assert_eq!(sessions(waiters.take_all()), [2, 4]);
         assert!(waiters.is_empty());
     }
 
@@ -103,14 +105,14 @@ mod tests {
     fn those_leave_whose_time_is_over_wherever_they_stand() {
         let mut waiters = Waiters::default();
         [30, 10, 20, 10].into_iter().enumerate().for_each(|(n, end)| waiters.push(waiter(n, end)));
-        assert_eq!(entries(waiters.take_over(9)), [0; 0]);
-        assert_eq!(entries(waiters.take_over(10)), [1, 3]);
+        assert_eq!(sessions(waiters.take_over(9)), [0; 0]);
+        assert_eq!(sessions(waiters.take_over(10)), [1, 3]);
         assert_eq!((waiters.len(), waiters.next_end()), (2, 20));
         waiters.push(waiter(4, 5));
-        assert_eq!(entries(waiters.take_over(25)), [2, 4]);
+        assert_eq!(sessions(waiters.take_over(25)), [2, 4]);
         assert_eq!((waiters.len(), waiters.next_end()), (1, 30));
         waiters.pop();
-        assert_eq!(entries(waiters.take_over(30)), [0; 0]);
+        assert_eq!(sessions(waiters.take_over(30)), [0; 0]);
         assert_eq!(waiters.next_end(), Micros::MAX);
     }
 }

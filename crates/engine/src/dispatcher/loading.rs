@@ -1,0 +1,230 @@
+//! Bringing consumers in: the first time that somebody uses it, a consumer's stream is opened, and its state read.
+
+use super::interface::{Answer, Effect, End, Failure, Journal, Shared, StreamId};
+use super::reading::RETRY_LOCKED;
+use super::recovery::{Recovered, recover};
+use super::{Dispatcher, LastCheckpoint, Step};
+use crate::fault::{Fault, Known};
+use crate::filter::Filter;
+use crate::stream::{ConsumerId, Stream};
+
+/// Whether a consumer is in memory.
+pub(super) enum Loaded {
+    Yes,
+    /// It is being read.
+    Soon,
+    /// What those are told who ask.
+    No(Answer),
+}
+
+impl Dispatcher {
+    /// Has the consumer's state in memory, or has it read.
+    pub(super) fn load<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) -> Loaded {
+        let Some(entry) = self.world.consumers.get_mut(&id) else {
+            return Loaded::No(Answer::NoConsumer);
+        };
+        if entry.loaded {
+            return Loaded::Yes;
+        }
+        if entry.loading {
+            return Loaded::Soon;
+        }
+        if s.now() < self.retry_loading_at {
+            return Loaded::No(Answer::NotNow);
+        }
+        let Some((stream, of)) =
+            entry.stream.and_then(|stream| Some((stream, self.world.streams.get_mut(&stream)?)))
+        else {
+            return Loaded::No(Answer::NoConsumer);
+        };
+        entry.loading = true;
+        if of.stream.is_some() {
+            s.out.push(Effect::Restore(id));
+        } else {
+            of.to_restore.push(id);
+            of.open(stream, s);
+        }
+        Loaded::Soon
+    }
+
+    pub(super) fn opened<S: Shared>(
+        &mut self,
+        id: StreamId,
+        read: Result<Known, Failure>,
+        s: &mut Step<S>,
+    ) {
+        let Some(entry) = self.world.streams.get_mut(&id) else { return };
+        entry.opening = false;
+        let to_restore = std::mem::take(&mut entry.to_restore);
+        let to_check = std::mem::take(&mut entry.to_check);
+        match read {
+            Ok(known) => {
+                entry.known = known;
+                entry.retry_at = 0;
+                entry
+                    .stream
+                    .get_or_insert_with(|| Stream::new(known.last, &s.shared.publishers(id)));
+                self.note_fault(id, None, s);
+                s.out.extend(to_restore.into_iter().map(Effect::Restore));
+                for (consumer, recovered) in to_check {
+                    self.check_again(consumer, id, recovered, s);
+                }
+            }
+            Err(failure) => {
+                let answer = match &failure {
+                    Failure::Damaged(fault) => {
+                        let fault = *fault;
+                        self.note_fault(id, Some(fault), s);
+                        Answer::Damaged(fault.to_string())
+                    }
+                    Failure::Missing => Answer::NoConsumer,
+                    Failure::Locked => Answer::NotNow,
+                    Failure::Error { .. } => {
+                        let text = format!("cannot open stream \"{}\": {failure}", entry.name);
+                        s.out.push(Effect::Log(text));
+                        Answer::NotNow
+                    }
+                };
+                let to_check = to_check.into_iter().map(|(consumer, _)| consumer);
+                for consumer in to_restore.into_iter().chain(to_check) {
+                    self.refuse_load(consumer, &answer, s);
+                }
+            }
+        }
+        self.fill_all(s);
+    }
+
+    pub(super) fn restored<S: Shared>(
+        &mut self,
+        id: ConsumerId,
+        read: Result<Journal, Failure>,
+        s: &mut Step<S>,
+    ) {
+        self.take_in(id, read, s);
+        self.fill_all(s);
+    }
+
+    fn take_in<S: Shared>(
+        &mut self,
+        id: ConsumerId,
+        read: Result<Journal, Failure>,
+        s: &mut Step<S>,
+    ) {
+        let Some(entry) = self.world.consumers.get(&id).filter(|entry| entry.loading) else {
+            return;
+        };
+        let read = read.and_then(|journal| {
+            let impossible = |text| Failure::Error { text, is_lock: false };
+            recover(&entry.config, journal, s.clock).map_err(impossible)
+        });
+        let recovered = match read {
+            Ok(recovered) => recovered,
+            Err(failure) => {
+                if failure.is_lock() {
+                    self.retry_loading_at = s.now() + RETRY_LOCKED;
+                }
+                self.fail_consumer(id, "cannot read its state", &failure.to_string(), s);
+                return self.refuse_load(id, &Answer::NotNow, s);
+            }
+        };
+        if !self.ids.are_above(recovered.highest) {
+            // Its journal is from a later epoch than this dispatcher: from a dump that was restored meanwhile.
+            self.leave_asked(id, s);
+            self.leave_stats(s);
+            s.out.push(Effect::End(End::NeedsEpoch));
+            return;
+        }
+        let Some((stream, of)) =
+            entry.stream.and_then(|stream| Some((stream, self.world.streams.get_mut(&stream)?)))
+        else {
+            return self.refuse_load(id, &Answer::NoConsumer, s);
+        };
+        if recovered.max_delivered <= of.known.last {
+            self.finish_load(id, recovered, s);
+        } else {
+            of.to_check.push((id, recovered));
+            of.open(stream, s);
+        }
+    }
+
+    /// A consumer knows of higher seqs than its stream's sequence had handed out when it was last looked at: now it has,
+    /// or it never did.
+    fn check_again<S: Shared>(
+        &mut self,
+        id: ConsumerId,
+        stream: StreamId,
+        recovered: Recovered,
+        s: &mut Step<S>,
+    ) {
+        let Some(entry) = self.world.streams.get_mut(&stream) else { return };
+        let (last, known) = (entry.known.last, recovered.max_delivered);
+        if known <= last {
+            return self.finish_load(id, recovered, s);
+        }
+        // It is found again at each look, until the sequence has reached that.
+        entry.known.last = known;
+        let fault = Fault::WentBack { last, known };
+        self.note_fault(stream, Some(fault), s);
+        self.refuse_load(id, &Answer::Damaged(fault.to_string()), s);
+    }
+
+    fn finish_load<S: Shared>(&mut self, id: ConsumerId, recovered: Recovered, s: &mut Step<S>) {
+        let Some(entry) = self.world.consumers.get(&id) else { return };
+        let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
+        let Some(stream) = self.world.stream_of_mut(id) else {
+            return self.refuse_load(id, &Answer::NotNow, s);
+        };
+        stream.put(id, filters, settings, recovered.state);
+        let cursor = stream.cursor(id).unwrap_or(0);
+        let Some(entry) = self.world.consumers.get_mut(&id) else { return };
+        (entry.loaded, entry.loading) = (true, false);
+        entry.checkpoint = LastCheckpoint { cursor, ..recovered.checkpoint };
+        entry.applied = recovered.applied;
+        let asked = std::mem::take(&mut entry.asked);
+        self.world.touched.insert(id);
+        // Leases that ran out while nobody looked.
+        if let Some(consumer) = self.world.stream_of_mut(id).and_then(|s| s.consumer_mut(id)) {
+            consumer.tick(&mut Self::context(&mut self.ids, s.clock));
+        }
+        asked.into_iter().for_each(|asked| self.serve(asked, s));
+        self.report_loaded(id, s);
+    }
+
+    /// A consumer can't be loaded: tells those who have asked why.
+    pub(super) fn refuse_load<S: Shared>(
+        &mut self,
+        id: ConsumerId,
+        answer: &Answer,
+        s: &mut Step<S>,
+    ) {
+        if let Some(entry) = self.world.consumers.get_mut(&id) {
+            entry.loading = false;
+            for asked in std::mem::take(&mut entry.asked) {
+                s.shared.answer(asked.session, asked.request_id, answer, false);
+            }
+        }
+        self.report_loaded(id, s);
+    }
+
+    fn leave_asked<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
+        if let Some(entry) = self.world.consumers.get_mut(&id) {
+            entry.loading = false;
+            for asked in std::mem::take(&mut entry.asked) {
+                s.shared.ask_again(asked.session, asked.request_id);
+            }
+        }
+    }
+}
+
+impl super::StreamEntry {
+    fn open<S>(&mut self, id: StreamId, s: &mut Step<S>) {
+        if !std::mem::replace(&mut self.opening, true) {
+            s.out.push(Effect::Open { stream: id, known: self.known });
+        }
+    }
+}
+
+/// Filters were checked when they were set; one that a later version can't read matches nothing.
+pub(super) fn parse(filters: &[String]) -> Vec<Filter> {
+    filters.iter().filter_map(|filter| Filter::parse(filter).ok()).collect()
+}

@@ -1,0 +1,390 @@
+//! The rules of a database's dispatcher: who is handed which message when, who is told that there is none, what is read,
+//! what is written, and what a session may finish without asking.
+//!
+//! All state is here, in one struct, and all that happens comes in through [`Dispatcher::handle`]. It does no I/O: what
+//! is to be read or written goes out as [`Effect`]s, and what came of it comes in as the next [`Input`]. So a test can
+//! run it against a simulated server, with whatever order of events it likes.
+//!
+//! `requests` serves sessions, `sessions` and `fast_path` know of their transactions, `filling` and `reading` give those
+//! who wait what there is, `loading` brings consumers in, `config` applies settings, `journal` writes, `reports` tells
+//! the views.
+
+mod config;
+mod fast_path;
+mod faults;
+mod filling;
+mod interface;
+mod journal;
+mod loading;
+mod reading;
+mod recovery;
+mod reports;
+mod requests;
+mod sessions;
+mod waiters;
+
+pub use interface::*;
+pub use journal::MAX_DELIVER_REACHED;
+
+use crate::consumer::{Consumer, StepContext};
+use crate::event::Event;
+use crate::fault::{Fault, Known};
+use crate::ids::Ids;
+use crate::key::Seq;
+use crate::pending::Consumers;
+use crate::settings::Micros;
+use crate::stream::{ConsumerId, Stream};
+use crate::tail::{Publisher, ReadPlan};
+use filling::Fill;
+use journal::CheckpointOut;
+use recovery::Recovered;
+use reports::PendingStats;
+use sessions::Sessions;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use waiters::Waiters;
+
+/// A stream with a table.
+#[derive(Debug, Default)]
+struct StreamEntry {
+    name: String,
+    /// Made when the first of its consumers is used.
+    stream: Option<Stream>,
+    /// What has been seen of its sequence.
+    known: Known,
+    repairs: i32,
+    /// Why not all of its messages can be found, if so.
+    fault: Option<Fault>,
+    /// All has been read that was committed, and nobody has published since.
+    caught_up: bool,
+    /// Counts the looks that have read all there was.
+    looks: u64,
+    /// An effect is out that opens it; these wait for it, the latter with a state that goes beyond what is known.
+    opening: bool,
+    to_restore: Vec<ConsumerId>,
+    to_check: Vec<(ConsumerId, Recovered)>,
+    /// An effect is out that looks at its tail, and these wait for it.
+    looking: bool,
+    readers: Vec<ConsumerId>,
+    /// Its table was locked, or unreadable: not to be tried before.
+    retry_at: Micros,
+    /// It was unreadable: nor is it to be tried before for those who ask again and again.
+    failing_until: Micros,
+}
+
+/// A consumer, what waits for it, and what of it is not written yet.
+#[derive(Debug)]
+struct ConsumerEntry {
+    config: ConsumerConfig,
+    /// `None` while its stream has no table.
+    stream: Option<StreamId>,
+    /// Its state has been read from the journals, and its stream has it.
+    loaded: bool,
+    /// An effect is out that reads it, and these requests wait for that.
+    loading: bool,
+    asked: Vec<Asked>,
+    waiting: Waiters,
+    /// While those who wait are being served.
+    fill: Option<Fill>,
+    /// When its next lease or delay ends, as `timers` has it.
+    due: Option<Micros>,
+    /// Events that are not in the outbox yet.
+    unwritten: Vec<Event>,
+    /// When the oldest of them happened.
+    unwritten_since: Option<Micros>,
+    /// Rows of sequin.acks that have taken effect, and are in no checkpoint yet.
+    applied: Vec<i64>,
+    checkpoint: LastCheckpoint,
+    last_error: Option<String>,
+}
+
+/// The newest checkpoint of a consumer, and what has come since.
+#[derive(Debug, Clone, Copy, Default)]
+struct LastCheckpoint {
+    id: i64,
+    /// When it was written or tried; `None`: one is wanted now.
+    at: Option<Micros>,
+    size: usize,
+    cursor: Seq,
+    /// Events in the outbox since.
+    events: usize,
+}
+
+/// All streams and their consumers.
+#[derive(Debug, Default)]
+struct World {
+    streams: BTreeMap<StreamId, StreamEntry>,
+    consumers: BTreeMap<ConsumerId, ConsumerEntry>,
+    /// Consumers that something has happened to, and of which no account has been taken yet.
+    touched: BTreeSet<ConsumerId>,
+}
+
+impl World {
+    fn entry_of(&self, id: ConsumerId) -> Option<&StreamEntry> {
+        self.streams.get(&self.consumers.get(&id)?.stream?)
+    }
+
+    fn entry_of_mut(&mut self, id: ConsumerId) -> Option<&mut StreamEntry> {
+        self.streams.get_mut(&self.consumers.get(&id)?.stream?)
+    }
+
+    fn stream_of(&self, id: ConsumerId) -> Option<&Stream> {
+        self.entry_of(id)?.stream.as_ref()
+    }
+
+    fn stream_of_mut(&mut self, id: ConsumerId) -> Option<&mut Stream> {
+        self.entry_of_mut(id)?.stream.as_mut()
+    }
+
+    /// Up to where a consumer has been offered rows.
+    fn cursor(&self, id: ConsumerId) -> Option<Seq> {
+        self.stream_of(id)?.cursor(id)
+    }
+}
+
+impl Consumers for World {
+    fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
+        self.touched.insert(id);
+        self.stream_of_mut(id)?.consumer_mut(id)
+    }
+}
+
+/// What one call of `handle` works with.
+struct Step<'a, S> {
+    clock: Clock,
+    shared: &'a mut S,
+    out: &'a mut Vec<Effect>,
+}
+
+impl<S> Step<'_, S> {
+    fn now(&self) -> Micros {
+        self.clock.mono
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Dispatcher {
+    ids: Ids,
+    world: World,
+    sessions: Sessions,
+    config_read: bool,
+    /// Consumers that sessions wait for.
+    waited_for: BTreeSet<ConsumerId>,
+    /// Of these, those that may have something for them.
+    to_fill: BTreeSet<ConsumerId>,
+    /// Consumers that have had their turn and want to read on.
+    has_more: BTreeSet<ConsumerId>,
+    /// Reads that are out.
+    reads: usize,
+    /// Streams that were published to since the last tick.
+    published: BTreeSet<StreamId>,
+    /// Streams whose publishers wake the dispatcher.
+    listening: BTreeSet<StreamId>,
+    /// When the next lease or delay of each consumer ends.
+    timers: BTreeSet<(Micros, ConsumerId)>,
+    /// No wait ends before, and no locked table is tried again; to be found anew if `None`.
+    next_wait: Option<Micros>,
+    /// The journals were locked: no consumer is to be read from them before. Each would wait for the lock as long.
+    retry_loading_at: Micros,
+    stats: Vec<PendingStats>,
+    /// Consumers with events that are not written.
+    unwritten: BTreeSet<ConsumerId>,
+    /// When the oldest of these happened.
+    unwritten_since: Option<Micros>,
+    /// They could not be written, and are not to be tried again before.
+    retry_events_at: Micros,
+    /// Effects that are out, and whether one that came back was in vain.
+    journalling: usize,
+    journal_failed: bool,
+    /// Consumers that hand out nothing before their journal is written.
+    held_back: BTreeSet<ConsumerId>,
+    /// Consumers with something in memory that no checkpoint has.
+    unsaved: BTreeSet<ConsumerId>,
+    next_checkpoint: Micros,
+    /// Those whose turn it is, and the one that is being written.
+    checkpointing: VecDeque<ConsumerId>,
+    checkpoint_out: Option<CheckpointOut>,
+    /// Ends of transactions wake this process.
+    is_waited_for: bool,
+    /// Something may have come in without a wake-up.
+    look_again: bool,
+}
+
+impl Dispatcher {
+    /// The dispatcher of this epoch, which no other has; `None` if it is out of range.
+    pub fn new(epoch: i64) -> Option<Dispatcher> {
+        Some(Dispatcher {
+            ids: Ids::new(epoch)?,
+            world: World::default(),
+            sessions: Sessions::default(),
+            config_read: false,
+            waited_for: BTreeSet::new(),
+            to_fill: BTreeSet::new(),
+            has_more: BTreeSet::new(),
+            reads: 0,
+            published: BTreeSet::new(),
+            listening: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            next_wait: Some(Micros::MAX),
+            retry_loading_at: 0,
+            stats: Vec::new(),
+            unwritten: BTreeSet::new(),
+            unwritten_since: None,
+            retry_events_at: 0,
+            journalling: 0,
+            journal_failed: false,
+            held_back: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
+            next_checkpoint: 0,
+            checkpointing: VecDeque::new(),
+            checkpoint_out: None,
+            is_waited_for: false,
+            look_again: false,
+        })
+    }
+
+    /// Takes in what has happened, and adds to `out` what is to be done.
+    pub fn handle<S: Shared>(
+        &mut self,
+        input: Input,
+        clock: Clock,
+        shared: &mut S,
+        out: &mut Vec<Effect>,
+    ) {
+        let s = &mut Step { clock, shared, out };
+        match input {
+            Input::ConfigChanged => {
+                self.revoke_all(s);
+                s.out.push(Effect::ReadConfig);
+            }
+            Input::Config(read) => self.configure(read, s),
+            Input::Outcomes(outcomes) => {
+                outcomes.into_iter().for_each(|outcome| self.settle(outcome, s));
+            }
+            Input::Requests(asked) => asked.into_iter().for_each(|asked| self.ask(asked, s)),
+            Input::Published(streams) => self.note_published(streams),
+            Input::Tick => self.tick(s),
+            Input::Opened { stream, read } => self.opened(stream, read, s),
+            Input::Restored { consumer, read } => self.restored(consumer, read, s),
+            Input::Looked { stream, read } => self.looked(stream, read, s),
+            Input::RangeRead { consumer, upto, read } => self.range_read(consumer, upto, read, s),
+            Input::Journalled { consumers, written } => self.journalled(&consumers, written, s),
+            Input::Checkpointed(written) => self.checkpointed(written, s),
+            Input::Stop => self.revoke_all(s),
+            Input::Flush => self.flush(s),
+        }
+        if self.ids.nearly_spent() {
+            s.out.push(Effect::End(End::NeedsEpoch));
+        }
+    }
+
+    /// Whether requests can be served: before the configuration is read, nobody can be told whether a consumer exists.
+    pub fn is_ready(&self) -> bool {
+        self.config_read
+    }
+
+    /// When a tick has something to do next, if nothing comes in; a time that is over: at once.
+    pub fn wake_at(&self) -> Micros {
+        if self.look_again || !self.has_more.is_empty() {
+            return 0;
+        }
+        let timer = self.timers.first().map(|&(due, _)| due);
+        timer.into_iter().chain(self.next_wait).chain(self.next_write()).min().unwrap_or(0)
+    }
+
+    /// The streams that it is of interest to know of that somebody has published to them.
+    pub fn watched(&self) -> impl Iterator<Item = StreamId> {
+        let is_watched = |(id, entry): &(&StreamId, &StreamEntry)| {
+            entry.caught_up || self.listening.contains(id)
+        };
+        self.world.streams.iter().filter(is_watched).map(|(&id, _)| id)
+    }
+
+    /// What a look at a stream's tail is to read, in between [`Effect::Look`] and [`Input::Looked`]: the sequence's last
+    /// value was read, then the publishers, by the snapshot that is to be read by.
+    pub fn plan_look(
+        &mut self,
+        stream: StreamId,
+        last: Seq,
+        open: Vec<Publisher>,
+    ) -> Option<ReadPlan> {
+        let entry = self.world.streams.get_mut(&stream)?;
+        Some(entry.stream.as_mut()?.plan_read(last, open, reading::MAX_RANGES))
+    }
+
+    /// A stream's name, for who carries out an effect.
+    pub fn stream_name(&self, id: StreamId) -> Option<&str> {
+        Some(self.world.streams.get(&id)?.name.as_str())
+    }
+
+    /// A consumer's settings, likewise.
+    pub fn config(&self, id: ConsumerId) -> Option<&ConsumerConfig> {
+        Some(&self.world.consumers.get(&id)?.config)
+    }
+
+    /// A step's time and ids.
+    fn context<'a>(ids: &'a mut Ids, clock: Clock) -> StepContext<'a> {
+        StepContext { now: clock.mono, wall_offset: clock.wall_offset(), ids }
+    }
+
+    /// All that has come in has its consequences: what is due ends, who waits is served, what happened is written.
+    fn tick<S: Shared>(&mut self, s: &mut Step<S>) {
+        self.look_again = false;
+        if !self.config_read {
+            s.out.push(Effect::ReadConfig);
+            return;
+        }
+        self.end_due(s);
+        self.fill_with_news(s);
+        self.write_due(s);
+    }
+
+    /// Ends leases and delays that are due.
+    fn end_due<S: Shared>(&mut self, s: &mut Step<S>) {
+        let now = s.now();
+        self.revoke_due(s);
+        while let Some((_, id)) = self.timers.pop_first_if(|&(due, _)| due <= now) {
+            if let Some(entry) = self.world.consumers.get_mut(&id) {
+                entry.due = None;
+            }
+            if let Some(consumer) = self.world.consumer(id) {
+                consumer.tick(&mut Self::context(&mut self.ids, s.clock));
+            }
+        }
+    }
+
+    /// Takes account of what has happened to consumers: their events, and when something of theirs is due next.
+    fn take_account<S: Shared>(&mut self, s: &mut Step<S>) {
+        for id in std::mem::take(&mut self.world.touched) {
+            let Some(entry) = self.world.consumers.get_mut(&id) else { continue };
+            let stream = entry.stream.and_then(|stream| self.world.streams.get_mut(&stream));
+            let Some(stream) = stream.and_then(|stream| stream.stream.as_mut()) else { continue };
+            let Some(consumer) = stream.consumer_mut(id) else { continue };
+            let due = consumer.next_due();
+            if due != entry.due {
+                entry.due.map(|before| self.timers.remove(&(before, id)));
+                due.map(|due| self.timers.insert((due, id)));
+                entry.due = due;
+            }
+            self.unsaved.insert(id);
+            let events = consumer.take_events();
+            if !events.is_empty() {
+                let since = *self.unwritten_since.get_or_insert(s.clock.mono);
+                entry.unwritten_since.get_or_insert(since);
+                entry.unwritten.extend(events);
+                self.unwritten.insert(id);
+            }
+        }
+    }
+}
+
+/// `BTreeSet::pop_first`, if the first one is of this kind.
+trait PopFirstIf<T> {
+    fn pop_first_if(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T>;
+}
+
+impl<T: Ord> PopFirstIf<T> for BTreeSet<T> {
+    fn pop_first_if(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
+        self.first().is_some_and(is_meant).then(|| self.pop_first())?
+    }
+}

@@ -1,0 +1,252 @@
+//! A session's entry in shared memory: its mailbox to the dispatcher, what became of its transaction, and what it may
+//! finish without asking. Whoever calls these holds the entry's lock.
+//!
+//! The mailbox goes idle -> posted -> taken -> answered -> idle. What became of the transaction is left beside it, and is
+//! always collected before the next request is, so nothing of a later transaction can overtake it.
+
+mod fast_path;
+mod outcome;
+
+use super::dispatcher::{
+    Answer, Asked, FastPathAck, Outcome, Promise, Request, RequestId, SessionId,
+};
+use super::wire::MAX_WORDS;
+use fast_path::FastPath;
+use outcome::XactOutcome;
+
+/// Where the mailbox is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)] // It lies in shared memory.
+pub enum Mailbox {
+    Idle = 0,
+    Posted,
+    Taken,
+    Answered,
+}
+
+/// All of it is one session's. What its dispatcher has not collected yet outlives it, until the next one comes. Zeroed
+/// memory is an entry that nobody has had yet.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Entry {
+    pid: i32,
+    /// The OID of its database.
+    database: u32,
+    mailbox: Mailbox,
+    /// What the transaction will rely on once the request that was taken is answered.
+    promise: Promise,
+    /// The last request ever posted in this entry: no id is used again, whoever owns it.
+    last_request: RequestId,
+    outcome: XactOutcome,
+    fast_path: FastPath,
+    len: usize,
+    words: [i64; MAX_WORDS],
+}
+
+impl Entry {
+    /// As zeroed memory is.
+    #[cfg(test)]
+    pub fn zeroed() -> Entry {
+        Entry {
+            pid: 0,
+            database: 0,
+            mailbox: Mailbox::Idle,
+            promise: Promise::None,
+            last_request: 0,
+            outcome: XactOutcome::default(),
+            fast_path: FastPath::default(),
+            len: 0,
+            words: [0; MAX_WORDS],
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox
+    }
+
+    pub fn last_request(&self) -> RequestId {
+        self.last_request
+    }
+
+    // ---- the owner's side ----
+
+    /// Takes the entry over for a process, once what the last one left in it has been collected: by a dispatcher of the
+    /// same database before it collects anything of this one; by another's now, or by nobody. Otherwise returns the
+    /// database whose dispatcher has to collect first. One that isn't alive has forgotten what it is about: the next one
+    /// learns from the tables what was committed.
+    pub fn own(&mut self, pid: i32, here: u32, is_alive: impl FnOnce(u32) -> bool) -> Option<u32> {
+        if self.database != here {
+            if !self.outcome.is_told() && is_alive(self.database) {
+                return Some(self.database);
+            }
+            self.outcome = XactOutcome::default();
+            self.fast_path.clear();
+        }
+        self.pid = pid;
+        self.database = here;
+        self.outcome.end();
+        self.fast_path.revoke();
+        self.mailbox = Mailbox::Idle;
+        None
+    }
+
+    /// Leaves the entry to the next process.
+    pub fn disown(&mut self) {
+        self.fast_path.revoke();
+        self.pid = 0;
+        self.mailbox = Mailbox::Idle;
+    }
+
+    /// Posts a request.
+    pub fn post(&mut self, words: &[i64]) -> RequestId {
+        self.put(words);
+        self.last_request += 1;
+        self.mailbox = Mailbox::Posted;
+        self.last_request
+    }
+
+    /// Finishes deliveries of the answer to a request, by their positions in it, without asking. `None` if the dispatcher
+    /// has to be asked: it revokes what it has granted before it takes note of a change of configuration, which it may
+    /// not have done yet; and a rollback that it doesn't know of would be taken for one of what is finished here, too.
+    pub fn finish(
+        &mut self,
+        received_by: RequestId,
+        positions: &[usize],
+        has_config_changed: bool,
+    ) -> Option<RequestId> {
+        if !self.fast_path.is_of(received_by)
+            || has_config_changed
+            || self.outcome.has_untold_rollback()
+        {
+            return None;
+        }
+        self.last_request += 1;
+        let reign = self.fast_path.finish(self.last_request, positions);
+        self.outcome.promise(Promise::Journalled, self.last_request, reign);
+        Some(self.last_request)
+    }
+
+    /// The answer, once it is there.
+    pub fn take_answer(&mut self) -> Option<Answer> {
+        if self.mailbox != Mailbox::Answered {
+            return None;
+        }
+        self.mailbox = Mailbox::Idle;
+        Answer::decode(&self.words[..self.len])
+    }
+
+    /// The transaction, or a part of it, rolled back all that it asked for from this request on. True if the dispatcher
+    /// must know.
+    pub fn abort(&mut self, from: RequestId) -> bool {
+        self.fast_path.revoke_from(from);
+        self.outcome.void_from(from);
+        let is_unseen = self.mailbox == Mailbox::Posted;
+        self.mailbox = Mailbox::Idle;
+        if is_unseen && from == self.last_request {
+            return false;
+        }
+        self.outcome.tell_aborted(from);
+        true
+    }
+
+    /// The transaction is about to commit, under this reign (0: there is no dispatcher). False if it relies on the word of
+    /// a dispatcher that is gone.
+    pub fn may_commit(&mut self, reign: u64) -> bool {
+        self.outcome.may_commit(reign)
+    }
+
+    /// The transaction committed. Its acks, if any, can no longer be refused.
+    pub fn commit(&mut self) {
+        self.mailbox = Mailbox::Idle;
+        self.outcome.tell_committed(self.last_request);
+    }
+
+    /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
+    pub fn end(&mut self) -> bool {
+        self.outcome.end()
+    }
+
+    // ---- the dispatcher's side ----
+
+    /// What the entry has for the dispatcher of a database: what became of the session's transaction, and what it asks.
+    pub fn collect(&mut self, session: SessionId, database: u32) -> (Outcome, Option<Asked>) {
+        let mut outcome = Outcome { session, ..Outcome::default() };
+        if self.database != database {
+            return (outcome, None);
+        }
+        outcome.pid = self.pid;
+        outcome.fast_path_ack = self.fast_path.take_finished();
+        (outcome.aborted_from, outcome.committed_upto) = self.outcome.take();
+        if self.mailbox != Mailbox::Posted {
+            return (outcome, None);
+        }
+        self.mailbox = Mailbox::Taken;
+        let request = Request::decode(&self.words[..self.len]);
+        self.promise = request.as_ref().map_or(Promise::None, Request::promise);
+        let (request_id, pid) = (self.last_request, self.pid);
+        (outcome, request.map(|request| Asked { session, request_id, pid, request }))
+    }
+
+    /// Answers a request, under the reign of the dispatcher that does; with the right to finish the deliveries without
+    /// asking, if `fast_path`. False if it has been withdrawn meanwhile.
+    pub fn answer(
+        &mut self,
+        request: RequestId,
+        words: &[i64],
+        fast_path: bool,
+        reign: u64,
+    ) -> bool {
+        if self.last_request != request || self.mailbox != Mailbox::Taken {
+            return false;
+        }
+        self.put(words);
+        if fast_path {
+            self.fast_path.grant(request, reign);
+        }
+        // In one with the answer: a dispatcher that starts after this has another reign, one that starts before it answers
+        // itself.
+        self.outcome.promise(self.promise, request, reign);
+        self.mailbox = Mailbox::Answered;
+        true
+    }
+
+    /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them
+    /// before without asking.
+    pub fn revoke(&mut self, received_by: RequestId) -> Option<FastPathAck> {
+        self.fast_path.revoke_of(received_by)
+    }
+
+    /// Leaves a request to the next dispatcher.
+    pub fn ask_again(&mut self, request: RequestId) {
+        if self.last_request == request && self.mailbox == Mailbox::Taken {
+            self.mailbox = Mailbox::Posted;
+        }
+    }
+
+    /// A dispatcher of a database starts, and knows nothing of what its predecessor promised: a request that it had taken
+    /// is to be asked again, and the session may finish nothing without asking any more.
+    pub fn reset(&mut self, database: u32) {
+        if self.database != database {
+            return;
+        }
+        if self.mailbox == Mailbox::Taken {
+            self.mailbox = Mailbox::Posted;
+        }
+        self.fast_path.clear();
+    }
+
+    /// True while a transaction commits that relies on the word of a dispatcher of this database: it has been found that
+    /// it may, and others don't see it yet.
+    pub fn is_committing(&self, database: u32) -> bool {
+        self.database == database && self.outcome.is_committing()
+    }
+
+    fn put(&mut self, words: &[i64]) {
+        self.len = words.len().min(MAX_WORDS);
+        self.words[..self.len].copy_from_slice(&words[..self.len]);
+    }
+}

@@ -1,0 +1,121 @@
+//! The sessions' entries in shared memory, as the rules see them.
+
+use crate::pg::exec::catalog;
+use crate::pg::process;
+use crate::pg::shared::database::Database;
+use crate::pg::shared::session_entry::{self, SessionEntry};
+use crate::pg::shared::shmem::{Segment, segment};
+use sequin_engine::dispatcher::{
+    Answer, Asked, FastPathAck, Outcome, RequestId, SessionId, Shared, StreamId,
+};
+use sequin_engine::tail::Publisher;
+use std::time::{Duration, Instant};
+
+/// Those of one database.
+pub(super) struct Entries(pub &'static Database);
+
+impl Shared for Entries {
+    fn publishers(&mut self, stream: StreamId) -> Vec<Publisher> {
+        session_entry::publishers(self.0, super::table_of(stream)).all()
+    }
+
+    fn revoke(&mut self, session: SessionId, received_by: RequestId) -> Option<FastPathAck> {
+        entries().get(session)?.revoke(received_by)
+    }
+
+    fn answer(
+        &mut self,
+        session: SessionId,
+        request: RequestId,
+        answer: &Answer,
+        fast_path: bool,
+    ) -> bool {
+        entries().get(session).is_some_and(|entry| entry.answer(request, answer, fast_path))
+    }
+
+    fn ask_again(&mut self, session: SessionId, request: RequestId) {
+        entries().get(session).iter().for_each(|entry| entry.ask_again(request));
+        self.0.notify_request(session);
+    }
+
+    fn listen(&mut self, streams: &mut dyn Iterator<Item = StreamId>) {
+        self.0.listen(streams.map(super::table_of));
+    }
+
+    fn set_waited_for(&mut self, waited_for: bool) -> bool {
+        self.0.set_waited_for(waited_for)
+    }
+}
+
+fn entries() -> &'static [SessionEntry] {
+    segment().map_or(&[][..], Segment::sessions)
+}
+
+/// What the entries have for the dispatcher: all ends of transactions, so that whoever asks after one of them finds what
+/// it has freed; and the requests.
+pub(super) fn collect(database: &Database, marked: &[usize]) -> (Vec<Outcome>, Vec<Asked>) {
+    let (mut outcomes, mut all) = (Vec::new(), Vec::new());
+    for &session in marked {
+        let Some(entry) = entries().get(session) else { continue };
+        let (outcome, asked) = entry.collect(session, database.oid());
+        outcomes.push(outcome);
+        all.extend(asked);
+    }
+    (outcomes, all)
+}
+
+/// There is no extension here, as far as was seen: whoever has asked something is told so. If it has come meanwhile,
+/// they are left to the next dispatcher.
+pub(super) fn refuse_all(database: &Database) {
+    let oid = database.oid();
+    let mut all = Vec::new();
+    for (session, entry) in entries().iter().enumerate() {
+        entry.reset(oid);
+        let (_, asked) = entry.collect(session, oid);
+        all.extend(asked.map(|asked| (entry, asked)));
+    }
+    if all.is_empty() {
+        return;
+    }
+    // Looked at after they were collected: none of them has seen it committed.
+    let is_gone = process::transaction(|| Ok(catalog::extension().is_none()));
+    for (entry, Asked { session, request_id, .. }) in all {
+        if is_gone == Ok(true) {
+            entry.answer(request_id, &Answer::NoConsumer, false);
+        } else {
+            entry.ask_again(request_id);
+            database.notify_request(session);
+            database.want(true);
+        }
+    }
+}
+
+/// A dispatcher starts: what its predecessor has taken is asked again. Transactions that rely on that one's word can't
+/// begin to commit any more, and those that are just committing are waited for, so that their rows are read.
+pub(super) fn take_over(database: &Database) {
+    database.begin_reign();
+    for (session, entry) in entries().iter().enumerate() {
+        entry.reset(database.oid());
+        database.notify_request(session);
+    }
+    await_commits(database, None);
+}
+
+/// A dispatcher ends: from now on no nack counts that it knows of and hasn't been told the end of. One that is just
+/// committing is waited for; not for long, as a commit may wait for a standby.
+pub(super) fn hand_over(database: &Database) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    database.end_reign();
+    await_commits(database, Some(Instant::now() + PATIENCE));
+}
+
+fn await_commits(database: &Database, until: Option<Instant>) {
+    let oid = database.oid();
+    let is_over = || match until {
+        Some(until) => Instant::now() > until,
+        None => process::must_end(),
+    };
+    while entries().iter().any(|entry| entry.is_committing(oid)) && !is_over() {
+        process::wait(Some(Duration::from_millis(10)));
+    }
+}

@@ -1,0 +1,94 @@
+//! Writes that the rules have asked for: the journal, with its dead letters, and checkpoints.
+
+use super::{LOCK_TIMEOUT, Worker};
+use crate::error::Result;
+use crate::pg::process::{self, TxError};
+use crate::store::messages::{self, Table};
+use crate::store::{acks, checkpoints, dead_letters, outbox};
+use sequin_engine::dispatcher::{Checkpoint, Dispatcher, Failure, MAX_DELIVER_REACHED};
+use sequin_engine::event::Item;
+use sequin_engine::stream::ConsumerId;
+
+impl Worker {
+    /// The unwritten events of these consumers, or none of them; false if that would have to wait.
+    pub(super) fn write_journal(&self, consumers: &[ConsumerId]) -> Result<bool, Failure> {
+        let rules = &self.rules;
+        let buries = consumers.iter().any(|&id| rules.dead_letters(id).next().is_some());
+        Ok(transaction(buries, || {
+            for &id in consumers {
+                let Some(config) = rules.config(id) else { continue };
+                if !bury(rules, id)? {
+                    return Ok(false);
+                }
+                outbox::insert(id, config.generation, rules.unwritten(id))?;
+            }
+            Ok(true)
+        })?)
+    }
+
+    /// A consumer's state, in place of all that the journals have of it; false if that would have to wait. Each is in a
+    /// transaction of its own: a failure of one delays no other.
+    pub(super) fn write_checkpoint(
+        &self,
+        id: ConsumerId,
+        new: &Checkpoint,
+        replaces: i64,
+        folded_acks: &[(i64, i64)],
+    ) -> Result<bool, Failure> {
+        let rules = &self.rules;
+        Ok(transaction(rules.dead_letters(id).next().is_some(), || {
+            if !bury(rules, id)? {
+                return Ok(false);
+            }
+            checkpoints::insert(id, new)?;
+            if replaces != 0 {
+                checkpoints::delete(id, replaces)?;
+            }
+            outbox::delete(id, replaces, new.id)?;
+            acks::delete(id, folded_acks)?;
+            Ok(true)
+        })?)
+    }
+
+    /// Deletes what the tables have of consumers that were dropped.
+    pub(super) fn forget(&self, consumers: Vec<ConsumerId>) {
+        let forget = || consumers.into_iter().try_for_each(checkpoints::forget);
+        if let Err(error) = process::transaction(forget) {
+            self.fail(&format!("cannot clean up after dropped consumers: {error}"));
+        }
+    }
+}
+
+/// A transaction of the journal, for one consumer or several. Of dead letters users can lock the rows: with such among what
+/// is written it waits for nobody, and is false if it would have to. `bury` looks for locked rows before; what others are
+/// inserting can't be seen, only met.
+fn transaction(buries: bool, write: impl FnOnce() -> Result<bool>) -> Result<bool, TxError> {
+    if !buries {
+        return process::try_transaction(write);
+    }
+    process::set("lock_timeout", "1ms");
+    let written = process::try_transaction(write);
+    process::set("lock_timeout", LOCK_TIMEOUT);
+    match written {
+        Err(failure) if failure.is_lock => Ok(false),
+        written => written,
+    }
+}
+
+/// Copies the dead to the dead letters, while they are still in the stream. False if that is locked, or a row that it takes:
+/// this process waits for nobody.
+fn bury(rules: &Dispatcher, id: ConsumerId) -> Result<bool> {
+    let dead: Vec<Item> = rules.dead_letters(id).collect();
+    let Some(config) = rules.config(id).filter(|_| !dead.is_empty()) else { return Ok(true) };
+    match messages::try_lock(&config.stream) {
+        Table::Busy => Ok(false),
+        Table::Missing => Ok(true),
+        Table::Locked(_) => {
+            if !dead_letters::try_lock(&config.name, &dead)? {
+                return Ok(false);
+            }
+            dead_letters::bury(&config.name, &config.stream, &dead, Some(MAX_DELIVER_REACHED))
+                .map(|()| true)
+        }
+    }
+}
