@@ -4,6 +4,7 @@ use super::session_entry::SessionEntry;
 use super::shmem::{Segment, segment};
 use super::status::Status;
 use pgrx::pg_sys;
+use sequin_engine::entry::Reigns;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -27,6 +28,8 @@ pub struct Database {
     changing: AtomicU32,
     /// The number of the dispatcher, which no other has; 0 while there is none to rely on.
     reign: AtomicU64,
+    /// That one's, or of the last dispatcher that there was.
+    last_reign: AtomicU64,
     /// Streams that a transaction has published to, and ended.
     published: StreamMap,
     /// Streams that the dispatcher wants to be woken for.
@@ -133,7 +136,7 @@ impl Database {
 
     /// Whether it has a dispatcher that serves, which has found the extension.
     pub fn has_settled(&self) -> bool {
-        self.reign() != 0
+        self.reigns().current != 0
     }
 
     fn take(&self, oid: pg_sys::Oid) {
@@ -141,6 +144,7 @@ impl Database {
         self.changing.store(0, Ordering::Relaxed);
         self.is_waited_for.store(false, Ordering::Relaxed);
         self.reign.store(0, Ordering::Relaxed);
+        self.last_reign.store(0, Ordering::Relaxed);
         for word in self.published.iter().chain(&self.listening) {
             word.store(0, Ordering::Relaxed);
         }
@@ -161,6 +165,7 @@ impl Database {
         let Some(segment) = segment() else { return };
         let reign = segment.reigns.fetch_add(1, Ordering::SeqCst) + 1;
         OWN_REIGN.set(reign);
+        self.last_reign.store(reign, Ordering::SeqCst);
         self.reign.store(reign, Ordering::SeqCst);
     }
 
@@ -169,9 +174,10 @@ impl Database {
         self.reign.store(0, Ordering::SeqCst);
     }
 
-    /// The number of the dispatcher whose word counts; 0 if there is none.
-    pub(in crate::pg) fn reign(&self) -> u64 {
-        self.reign.load(Ordering::SeqCst)
+    /// Whose word counts.
+    pub(in crate::pg) fn reigns(&self) -> Reigns {
+        let current = self.reign.load(Ordering::SeqCst);
+        Reigns { current, last: self.last_reign.load(Ordering::SeqCst) }
     }
 
     pub fn oid(&self) -> pg_sys::Oid {

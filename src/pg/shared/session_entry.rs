@@ -156,7 +156,9 @@ impl SessionEntry {
     /// The transaction is about to commit. False if the dispatcher whose word it relies on is gone.
     pub(in crate::pg) fn may_commit(&self) -> bool {
         // Read under the lock: a dispatcher that ends its reign looks at all entries after that.
-        self.with(|entry| entry.may_commit(Database::here().map_or(0, Database::reign)))
+        self.with(|entry| {
+            entry.may_commit(Database::here().map(Database::reigns).unwrap_or_default())
+        })
     }
 
     /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.

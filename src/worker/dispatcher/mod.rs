@@ -22,6 +22,7 @@ use sequin_engine::dispatcher::{Clock, Dispatcher, Effect, End, Failure, Input, 
 use sequin_engine::settings::Micros;
 use std::collections::VecDeque;
 use std::time::Duration;
+use writing::Folded;
 
 /// The longest sleep: leases are in memory and everything else wakes the latch, so this is only for missed
 /// wake-ups that should not exist.
@@ -204,10 +205,9 @@ impl Worker {
                     let written = self.write_journal(&consumers);
                     Input::Journalled { consumers, written }
                 }
-                Effect::Checkpoint { consumer, checkpoint, replaces, folded_acks } => {
-                    let written =
-                        self.write_checkpoint(consumer, &checkpoint, replaces, &folded_acks);
-                    Input::Checkpointed(written)
+                Effect::Checkpoint { consumer, checkpoint, dead, replaces, folded_acks } => {
+                    let folded = Folded { replaces, acks: &folded_acks };
+                    Input::Checkpointed(self.write_checkpoint(consumer, &checkpoint, &dead, folded))
                 }
                 Effect::Forget(consumers) => {
                     self.forget(consumers);

@@ -9,6 +9,13 @@ use sequin_engine::dispatcher::{Checkpoint, Dispatcher, Failure, MAX_DELIVER_REA
 use sequin_engine::event::Item;
 use sequin_engine::stream::ConsumerId;
 
+/// What a checkpoint takes the place of: another one (0: none) with the outbox since, and rows of sequin.acks, as ranges
+/// of ids.
+pub(super) struct Folded<'a> {
+    pub replaces: i64,
+    pub acks: &'a [(i64, i64)],
+}
+
 impl Worker {
     /// The unwritten events of these consumers, or none of them; false if that would have to wait.
     pub(super) fn write_journal(&self, consumers: &[ConsumerId]) -> Result<bool, Failure> {
@@ -17,7 +24,8 @@ impl Worker {
         Ok(transaction(buries, || {
             for &id in consumers {
                 let Some(config) = rules.config(id) else { continue };
-                if !bury(rules, id)? {
+                let dead: Vec<Item> = rules.dead_letters(id).collect();
+                if !bury(rules, id, &dead)? {
                     return Ok(false);
                 }
                 outbox::insert(id, config.generation, rules.unwritten(id))?;
@@ -32,12 +40,12 @@ impl Worker {
         &self,
         id: ConsumerId,
         new: &Checkpoint,
-        replaces: i64,
-        folded_acks: &[(i64, i64)],
+        dead: &[Item],
+        folded: Folded,
     ) -> Result<bool, Failure> {
-        let rules = &self.rules;
-        Ok(transaction(rules.dead_letters(id).next().is_some(), || {
-            if !bury(rules, id)? {
+        let Folded { replaces, acks } = folded;
+        Ok(transaction(!dead.is_empty(), || {
+            if !bury(&self.rules, id, dead)? {
                 return Ok(false);
             }
             checkpoints::insert(id, new)?;
@@ -45,7 +53,7 @@ impl Worker {
                 checkpoints::delete(id, replaces)?;
             }
             outbox::delete(id, replaces, new.id)?;
-            acks::delete(id, folded_acks)?;
+            acks::delete(id, acks)?;
             Ok(true)
         })?)
     }
@@ -77,17 +85,16 @@ fn transaction(buries: bool, write: impl FnOnce() -> Result<bool>) -> Result<boo
 
 /// Copies the dead to the dead letters, while they are still in the stream. False if that is locked, or a row that it takes:
 /// this process waits for nobody.
-fn bury(rules: &Dispatcher, id: ConsumerId) -> Result<bool> {
-    let dead: Vec<Item> = rules.dead_letters(id).collect();
+fn bury(rules: &Dispatcher, id: ConsumerId, dead: &[Item]) -> Result<bool> {
     let Some(config) = rules.config(id).filter(|_| !dead.is_empty()) else { return Ok(true) };
     match messages::try_lock(&config.stream) {
         Table::Busy => Ok(false),
         Table::Missing => Ok(true),
         Table::Locked(_) => {
-            if !dead_letters::try_lock(&config.name, &dead)? {
+            if !dead_letters::try_lock(&config.name, dead)? {
                 return Ok(false);
             }
-            dead_letters::bury(&config.name, &config.stream, &dead, Some(MAX_DELIVER_REACHED))
+            dead_letters::bury(&config.name, &config.stream, dead, Some(MAX_DELIVER_REACHED))
                 .map(|()| true)
         }
     }

@@ -109,9 +109,13 @@ impl Dispatcher {
         }
         let is_rewound = entry.config.generation != config.generation;
         let old = std::mem::replace(&mut entry.config, config);
-        if !entry.loaded {
-            return;
+        if is_rewound {
+            // It is of another generation, and would be written as if it were of this one.
+            self.forget_unwritten(id);
         }
+        let Some(entry) = self.world.consumers.get(&id).filter(|entry| entry.loaded) else {
+            return;
+        };
         let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
         let start = entry.config.start().unwrap_or_default();
         let has_same_filters = old.filters == entry.config.filters;
@@ -119,7 +123,6 @@ impl Dispatcher {
         if is_rewound {
             let totals = stream.state(id).unwrap_or_default();
             stream.put(id, filters, settings, start.with_totals(&totals));
-            self.forget_unwritten(id);
             self.save_soon(id);
         } else if has_same_filters && applies_in_place(stream, id, &settings) {
             if let Some(consumer) = stream.consumer_mut(id) {

@@ -30,6 +30,8 @@ pub(super) struct Fill {
 /// What became of a request for messages.
 enum Outcome {
     Granted,
+    /// What was there has died instead: a lower max_deliver was set.
+    Died,
     /// A read is out, whose result decides.
     Reading,
     /// There is nothing for it, as far as is committed.
@@ -47,7 +49,7 @@ impl Outcome {
         match self {
             Outcome::Nothing => Some(Answer::empty()),
             Outcome::NotNow => Some(Answer::NotNow),
-            Outcome::Granted | Outcome::Reading | Outcome::Later => None,
+            Outcome::Granted | Outcome::Died | Outcome::Reading | Outcome::Later => None,
         }
     }
 }
@@ -142,7 +144,7 @@ impl Dispatcher {
             }
             let outcome = self.grant(id, fill, s);
             match outcome {
-                Outcome::Granted => continue,
+                Outcome::Granted | Outcome::Died => continue,
                 Outcome::Reading => return,
                 _ if self.refuse_if_damaged(id, s) => continue,
                 Outcome::Later => drop(self.has_more.insert(id)),
@@ -185,8 +187,11 @@ impl Dispatcher {
         let mut context = Self::context(&mut self.ids, s.clock);
         let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
         let lease = ack_wait.unwrap_or(consumer.settings().ack_wait);
+        let is_any = consumer.deliverable() > 0;
         let deliveries = consumer.grant(batch, lease, pid, &mut context);
-        let Some(first) = deliveries.first() else { return nothing };
+        let Some(first) = deliveries.first() else {
+            return if is_any { Outcome::Died } else { nothing };
+        };
         let (first_ack_id, count) = (first.ack_id, deliveries.len());
         let due = s.now().saturating_add(lease);
         if let Some(entry) = self.world.consumers.get_mut(&id) {

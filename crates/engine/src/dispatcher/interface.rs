@@ -2,7 +2,7 @@
 
 use crate::consumer::{Counts, Delivery, Lease};
 use crate::consumer_state::ConsumerState;
-use crate::event::{Change, Event};
+use crate::event::{Change, Event, Item};
 use crate::fault::{Fault, Known};
 use crate::key::{KeyId, Seq};
 use crate::settings::{Micros, Settings};
@@ -346,11 +346,13 @@ pub enum Effect {
     },
     /// Write the unwritten events of these consumers, all or none.
     Journal(Vec<ConsumerId>),
-    /// Write a consumer's state in place of all that the tables have of it: with its unwritten dead letters, and without
-    /// the checkpoint that it `replaces` (0: none), the outbox since, and the rows of sequin.acks in these ranges of ids.
+    /// Write a consumer's state in place of all that the tables have of it: with its dead letters that are not written, and
+    /// without the checkpoint that it `replaces` (0: none), the outbox since, and the rows of sequin.acks in these ranges
+    /// of ids.
     Checkpoint {
         consumer: ConsumerId,
         checkpoint: Checkpoint,
+        dead: Vec<Item>,
         replaces: i64,
         folded_acks: Vec<(i64, i64)>,
     },

@@ -43,6 +43,8 @@ pub(super) struct CheckpointOut {
     id: i64,
     size: usize,
     cursor: Seq,
+    /// Rows of sequin.acks that it contains.
+    applied: usize,
 }
 
 impl Dispatcher {
@@ -227,10 +229,12 @@ impl Dispatcher {
                 id,
                 size: state.size() + open_acks.len(),
                 cursor: self.world.cursor(consumer).unwrap_or(0),
+                applied: entry.applied.len(),
             });
             let state = state.shifted(s.clock.wall_offset());
             let checkpoint = Checkpoint { id, generation, state, open_acks };
-            s.out.push(Effect::Checkpoint { consumer, checkpoint, replaces, folded_acks });
+            let dead = self.dead_letters(consumer).collect();
+            s.out.push(Effect::Checkpoint { consumer, checkpoint, dead, replaces, folded_acks });
         }
     }
 
@@ -249,7 +253,7 @@ impl Dispatcher {
         s: &mut Step<S>,
     ) {
         let Some(out) = self.checkpoint_out.take() else { return };
-        let CheckpointOut { consumer, id, size, cursor } = out;
+        let CheckpointOut { consumer, id, size, cursor, applied } = out;
         let at = Some(s.now());
         if let Some(entry) = self.world.consumers.get_mut(&consumer) {
             entry.checkpoint.at = at;
@@ -258,10 +262,16 @@ impl Dispatcher {
             Ok(true) => {
                 if let Some(entry) = self.world.consumers.get_mut(&consumer) {
                     entry.checkpoint = LastCheckpoint { id, at, size, cursor, events: 0 };
-                    entry.applied.clear();
+                    entry.applied.drain(..applied);
+                    // What has happened since it was taken is not part of it.
+                    entry.unwritten.retain(|event| event.id > id);
                 }
-                self.forget_unwritten(consumer);
-                self.unsaved.remove(&consumer);
+                if self.unwritten(consumer).is_empty() {
+                    self.forget_unwritten(consumer);
+                }
+                if !self.has_changed(consumer) {
+                    self.unsaved.remove(&consumer);
+                }
             }
             Ok(false) => {}
             Err(failure) => {

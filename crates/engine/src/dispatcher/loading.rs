@@ -60,10 +60,10 @@ impl Dispatcher {
         match read {
             Ok(known) => {
                 entry.known = known;
-                entry.retry_at = 0;
                 entry
                     .stream
                     .get_or_insert_with(|| Stream::new(known.last, &s.shared.publishers(id)));
+                self.read_well(id);
                 self.note_fault(id, None, s);
                 s.out.extend(to_restore.into_iter().map(Effect::Restore));
                 for (consumer, recovered) in to_check {

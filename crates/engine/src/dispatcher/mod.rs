@@ -259,6 +259,8 @@ impl Dispatcher {
             }
             Input::Config(read) => self.configure(read, s),
             Input::Outcomes(outcomes) => {
+                // They were collected after ends of transactions had begun to wake this process.
+                self.look_again = false;
                 outcomes.into_iter().for_each(|outcome| self.settle(outcome, s));
             }
             Input::Requests(asked) => asked.into_iter().for_each(|asked| self.ask(asked, s)),
@@ -329,7 +331,6 @@ impl Dispatcher {
 
     /// All that has come in has its consequences: what is due ends, who waits is served, what happened is written.
     fn tick<S: Shared>(&mut self, s: &mut Step<S>) {
-        self.look_again = false;
         if !self.config_read {
             s.out.push(Effect::ReadConfig);
             return;
@@ -386,5 +387,40 @@ trait PopFirstIf<T> {
 impl<T: Ord> PopFirstIf<T> for BTreeSet<T> {
     fn pop_first_if(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
         self.first().is_some_and(is_meant).then(|| self.pop_first())?
+    }
+}
+#[cfg(test)]
+mod simulation;
+
+/// What a test may look at.
+#[cfg(test)]
+impl Dispatcher {
+    fn consumer_of(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.world.stream_of(id)?.consumer(id)
+    }
+
+    fn is_waited_for(&self, id: ConsumerId) -> bool {
+        self.waited_for.contains(&id)
+    }
+
+    /// A session's request has been taken in, and not been answered yet.
+    fn is_serving(&self, session: SessionId) -> bool {
+        let is_its = |asked: &Asked| asked.session == session;
+        self.sessions.get(session).is_some_and(|known| known.waits_for.is_some())
+            || self.world.consumers.values().any(|entry| entry.asked.iter().any(is_its))
+            || self.stats.iter().any(|pending| is_its(&pending.asked))
+    }
+
+    /// Its table is locked, and is tried again later.
+    fn is_unreadable(&self, id: ConsumerId, now: Micros) -> bool {
+        self.world.entry_of(id).is_some_and(|entry| entry.retry_at > now)
+    }
+
+    fn in_flight_of(&self, id: ConsumerId) -> usize {
+        self.consumer_of(id).map_or(0, |consumer| consumer.counts().in_flight)
+    }
+
+    fn is_ordered(&self, id: ConsumerId) -> bool {
+        self.consumer_of(id).is_some_and(|consumer| consumer.settings().ordered)
     }
 }

@@ -160,7 +160,7 @@ impl Dispatcher {
                     entry.looks += u64::from(entry.caught_up);
                 }
                 entry.known = known;
-                (entry.retry_at, entry.failing_until) = (0, 0);
+                self.read_well(id);
                 self.note_fault(id, None, s);
             }
             Err(failure) => self.read_failed(id, readers.first().copied(), failure, s),
@@ -180,11 +180,11 @@ impl Dispatcher {
         let failed = read.is_err();
         match read {
             Ok(found) => {
-                if let Some(entry) = self.world.entry_of_mut(id) {
-                    (entry.retry_at, entry.failing_until) = (0, 0);
-                    if let Some(stream) = entry.stream.as_mut() {
-                        stream.catch_up(id, &found, upto);
-                    }
+                if let Some(stream) = self.world.stream_of_mut(id) {
+                    stream.catch_up(id, &found, upto);
+                }
+                if let Some(stream) = self.world.consumers.get(&id).and_then(|e| e.stream) {
+                    self.read_well(stream);
                 }
             }
             Err(failure) => {
@@ -195,6 +195,17 @@ impl Dispatcher {
         }
         self.resume(id, failed);
         self.fill_all(s);
+    }
+
+    /// Where a read had failed before, all who wait for the stream have their turn, and not just who has tried again.
+    pub(super) fn read_well(&mut self, id: StreamId) {
+        let Some(entry) = self.world.streams.get_mut(&id) else { return };
+        entry.failing_until = 0;
+        if std::mem::take(&mut entry.retry_at) != 0 {
+            let consumers = &self.world.consumers;
+            let waits = |of: &&ConsumerId| consumers.get(of).is_some_and(|c| c.stream == Some(id));
+            self.to_fill.extend(self.waited_for.iter().filter(waits));
+        }
     }
 
     /// A table that somebody has locked is tried again soon, one that fails later; other streams don't notice.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 /// A request for the state of consumers some of which are being loaded.
 #[derive(Debug)]
 pub(super) struct PendingStats {
-    asked: Asked,
+    pub asked: Asked,
     of: Vec<ConsumerId>,
     loading: BTreeSet<ConsumerId>,
 }

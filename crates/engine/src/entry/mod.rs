@@ -12,6 +12,7 @@ use super::dispatcher::{
 };
 use super::wire::MAX_WORDS;
 use fast_path::FastPath;
+pub use outcome::Reigns;
 use outcome::XactOutcome;
 
 /// Where the mailbox is.
@@ -58,6 +59,12 @@ impl Entry {
             len: 0,
             words: [0; MAX_WORDS],
         }
+    }
+
+    /// The dispatcher hasn't been told yet what became of a transaction.
+    #[cfg(test)]
+    pub fn has_outcome(&self) -> bool {
+        !self.outcome.is_told()
     }
 
     pub fn pid(&self) -> i32 {
@@ -153,10 +160,9 @@ impl Entry {
         true
     }
 
-    /// The transaction is about to commit, under this reign (0: there is no dispatcher). False if it relies on the word of
-    /// a dispatcher that is gone.
-    pub fn may_commit(&mut self, reign: u64) -> bool {
-        self.outcome.may_commit(reign)
+    /// The transaction is about to commit. False if it relies on the word of a dispatcher that is gone.
+    pub fn may_commit(&mut self, reigns: Reigns) -> bool {
+        self.outcome.may_commit(reigns)
     }
 
     /// The transaction committed. Its acks, if any, can no longer be refused.

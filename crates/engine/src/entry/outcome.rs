@@ -22,6 +22,15 @@ pub(super) struct XactOutcome {
     committing: bool,
 }
 
+/// The dispatchers of a database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reigns {
+    /// The one whose word counts; 0 while there is none.
+    pub current: u64,
+    /// That one, or the last that there was.
+    pub last: u64,
+}
+
 /// A dispatcher's answer that the transaction relies on.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
@@ -99,11 +108,12 @@ impl XactOutcome {
         ((from != 0).then_some(from), (upto != 0).then_some(upto))
     }
 
-    /// The transaction is about to commit, under this reign (0: there is no dispatcher). False if it relies on the word of
-    /// one that is gone. While there is none, what is in sequin.acks will be read by the next one.
-    pub fn may_commit(&mut self, reign: u64) -> bool {
-        let is_void = reign != 0 && self.journalled.is_of_another(reign)
-            || self.unwritten.is_of_another(reign);
+    /// The transaction is about to commit. False if it relies on the word of a dispatcher that is gone: where there has
+    /// been another since, that may have written a checkpoint that knows nothing of its rows; while there has been none,
+    /// the next one will read them. Of what is not written, nobody will know.
+    pub fn may_commit(&mut self, reigns: Reigns) -> bool {
+        let is_void = self.journalled.is_of_another(reigns.last)
+            || self.unwritten.is_of_another(reigns.current);
         self.committing = !is_void && (self.journalled.is_given() || self.unwritten.is_given());
         !is_void
     }
@@ -125,16 +135,24 @@ impl XactOutcome {
 mod tests {
     use super::*;
 
+    fn under(reign: u64) -> Reigns {
+        Reigns { current: reign, last: reign }
+    }
+
+    fn after(reign: u64) -> Reigns {
+        Reigns { current: 0, last: reign }
+    }
+
     #[test]
     fn who_relies_on_a_dispatcher_that_is_gone_must_not_commit() {
         for promise in [Promise::Journalled, Promise::Unwritten] {
             let mut fate = XactOutcome::default();
             fate.promise(promise, 5, 1);
             fate.promise(promise, 6, 2);
-            assert!(!fate.may_commit(2), "{promise:?}");
+            assert!(!fate.may_commit(under(2)), "{promise:?}");
             assert!(!fate.is_committing());
             assert!(!fate.end());
-            assert!(fate.may_commit(2), "the next transaction relies on nothing");
+            assert!(fate.may_commit(under(2)), "the next transaction relies on nothing");
         }
     }
 
@@ -142,11 +160,11 @@ mod tests {
     fn while_there_is_no_dispatcher_rows_count_and_nacks_do_not() {
         let mut fate = XactOutcome::default();
         fate.promise(Promise::Journalled, 5, 1);
-        assert!(fate.may_commit(0));
+        assert!(fate.may_commit(after(1)));
         assert!(fate.is_committing());
         fate.promise(Promise::Unwritten, 6, 1);
-        assert!(!fate.may_commit(0));
-        assert!(fate.may_commit(1));
+        assert!(!fate.may_commit(after(1)));
+        assert!(fate.may_commit(under(1)));
     }
 
     #[test]
@@ -155,10 +173,10 @@ mod tests {
         fate.promise(Promise::Journalled, 5, 1);
         fate.promise(Promise::Unwritten, 7, 1);
         fate.void_from(6);
-        assert!(fate.may_commit(1) && fate.is_committing());
-        assert!(!fate.may_commit(2));
+        assert!(fate.may_commit(under(1)) && fate.is_committing());
+        assert!(!fate.may_commit(under(2)));
         fate.void_from(5);
-        assert!(fate.may_commit(2) && !fate.is_committing());
+        assert!(fate.may_commit(under(2)) && !fate.is_committing());
     }
 
     #[test]

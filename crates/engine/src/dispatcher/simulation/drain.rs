@@ -1,0 +1,164 @@
+//! The end of a run: everybody acks all that they get, and everything that matches must have come.
+
+use super::world::{Numbers, SECOND, SESSIONS, World};
+use super::{Checked, Op, fail};
+use crate::entry::Mailbox;
+use crate::stream::ConsumerId;
+
+/// More than any run needs.
+const MAX_ROUNDS: usize = 300;
+
+impl World {
+    pub fn drain(&mut self) -> Checked {
+        let n = &mut Numbers(7);
+        self.is_calm = true;
+        for db in 0..2 {
+            self.unlock(db);
+            self.databases[db].storage.write(true, |tables| {
+                for consumer in tables.consumers.values_mut() {
+                    consumer.config.settings.paused = false;
+                }
+            });
+            self.databases[db].config_changed = true;
+            self.databases[db].is_woken = true;
+        }
+        for c in 0..SESSIONS {
+            self.finish_commit(c, n);
+            self.roll_back(c);
+        }
+        for db in 0..2 {
+            for round in 0.. {
+                (0..2).try_for_each(|db| self.settle(db, n))?;
+                if self.clients[db].is_there_in(db) {
+                    break;
+                }
+                if round > 100 {
+                    return fail("no process gets the entry");
+                }
+                self.die(db, n);
+            }
+            let all: Vec<ConsumerId> =
+                self.databases[db].storage.now.consumers.keys().copied().collect();
+            for id in all {
+                self.drain_consumer(db, id, n)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the dispatcher do all it has to.
+    fn settle(&mut self, db: usize, n: &mut Numbers) -> Checked {
+        for _ in 0..20 {
+            self.step(db, n)?;
+        }
+        Ok(())
+    }
+
+    fn drain_consumer(&mut self, db: usize, id: ConsumerId, n: &mut Numbers) -> Checked {
+        let c = db;
+        for _ in 0..MAX_ROUNDS {
+            if self.is_drained(db, id) {
+                return Ok(());
+            }
+            self.finish_commit(c, n);
+            self.roll_back(c);
+            self.ask_for_all(c, id);
+            for _ in 0..40 {
+                self.step(db, n)?;
+                self.client_op(Op::TakeAnswer, c, n);
+                if !self.clients[c].is_waiting() {
+                    break;
+                }
+                self.check_wakefulness(db)?;
+                self.now += SECOND;
+            }
+            self.ack_all(c, n);
+            for _ in 0..10 {
+                self.step(db, n)?;
+                self.client_op(Op::TakeAnswer, c, n);
+            }
+            self.commit(c, n);
+            self.finish_commit(c, n);
+            // Longer than any lease, also one that was restored after the wall clock had been set back.
+            self.now += 7200 * SECOND;
+        }
+        if std::env::var_os("SIMD").is_some() {
+            let w = self.databases[db].worker.as_ref();
+            eprintln!("consumer {:?}", w.and_then(|w| w.rules.consumer_of(id)));
+            eprintln!("config {:?}", w.and_then(|w| w.rules.config(id)));
+            eprintln!("tables {:?}", self.databases[db].storage.now.consumers[&id]);
+            eprintln!("streams {:?}", self.databases[db].storage.now.streams);
+        }
+        fail(format!("some messages never come to {id}: {:?}", self.missing(db, id)))
+    }
+
+    /// Nobody is left waiting for what is there: a dispatcher that sleeps has something for nobody.
+    pub fn check_wakefulness(&self, db: usize) -> Checked {
+        if let Some(violation) = &self.violation {
+            return fail(violation);
+        }
+        let database = &self.databases[db];
+        let Some(worker) = database.worker.as_ref().filter(|_| !database.is_woken) else {
+            return Ok(());
+        };
+        if worker.rules.wake_at() <= self.now {
+            return Ok(());
+        }
+        for (c, client) in self.clients.iter().enumerate().filter(|(_, it)| it.database == db) {
+            if database.waited_for && client.entry.has_outcome() {
+                return fail(format!("session {c} has ended a transaction, and nobody knows"));
+            }
+            if client.entry.mailbox() == Mailbox::Taken && !worker.rules.is_serving(c) {
+                return fail(format!("session {c} waits for an answer, and nobody knows"));
+            }
+        }
+        let tables = &database.storage.now;
+        for (&id, consumer) in &tables.consumers {
+            let Some(state) = worker.rules.consumer_of(id) else { continue };
+            let is_known = worker.rules.config(id) == Some(&consumer.config);
+            let is_free = !worker.rules.is_unreadable(id, self.now) && !database.journal_is_locked;
+            if !is_known || !is_free || !worker.rules.is_waited_for(id) {
+                continue;
+            }
+            if state.deliverable() > 0 {
+                return fail(format!("{id} has messages, and who waits for them is left waiting"));
+            }
+            let Some((stream, found)) = tables.stream_of(consumer) else { continue };
+            if state.settings().paused || state.is_full() || state.room() == 0 {
+                continue;
+            }
+            for (&seq, message) in &found.messages {
+                let is_new = database.noticed.contains_key(&(stream, seq))
+                    && !message.removed
+                    && consumer.matches(message.key)
+                    && seq > consumer.config.start_after
+                    && !consumer.done.contains(&seq)
+                    && !consumer.open.contains(&seq);
+                let is_known = state.is_unfinished(seq)
+                    || worker.rules.dead_letters(id).any(|item| item.seq == seq);
+                if is_new && !is_known {
+                    return fail(format!("{seq} is there, and who waits for {id} is left waiting"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_drained(&self, db: usize, id: ConsumerId) -> bool {
+        self.missing(db, id).is_empty()
+    }
+
+    fn missing(&self, db: usize, id: ConsumerId) -> Vec<i64> {
+        let tables = &self.databases[db].storage.now;
+        let Some(consumer) = tables.consumers.get(&id) else { return Vec::new() };
+        let Some((_, stream)) = tables.stream_of(consumer) else { return Vec::new() };
+        let is_missing = |(seq, message): &(&i64, &super::tables::Message)| {
+            !message.removed
+                && consumer.matches(message.key)
+                && **seq > consumer.config.start_after
+                && !consumer.done.contains(seq)
+                && !consumer.open.contains(seq)
+        };
+        stream.messages.iter().filter(is_missing).map(|(&seq, _)| seq).collect()
+    }
+}

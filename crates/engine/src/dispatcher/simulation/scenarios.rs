@@ -1,0 +1,315 @@
+//! Races that were mended once, as they were found: by readers, by torture, or by the simulation.
+
+use super::super::interface::{Answer, Request, StreamId};
+use super::Op;
+use super::client::Stage;
+use super::world::{Numbers, SECOND, STREAMS, World};
+use crate::consumer::Delivery;
+use crate::key::Seq;
+use crate::settings::Micros;
+use crate::stream::ConsumerId;
+
+const S: StreamId = STREAMS[0];
+
+/// Sessions of the first database.
+const A: usize = 0;
+const B: usize = 2;
+const C: usize = 4;
+
+/// A world in which nothing happens but what is asked for.
+fn world() -> World {
+    let mut world = World::new();
+    world.is_calm = true;
+    world.go();
+    world
+}
+
+impl World {
+    /// The first database's dispatcher does all it has to.
+    fn go(&mut self) {
+        self.databases[0].is_woken = true;
+        for _ in 0..10 {
+            self.step(0, &mut Numbers(3)).unwrap();
+            self.check_wakefulness(0).unwrap();
+        }
+    }
+
+    fn ask_to_receive(&mut self, c: usize, consumer: ConsumerId, batch: usize, wait: Micros) {
+        let until = self.now + wait;
+        self.post(c, Request::Receive { consumer, batch, ack_wait: None, until });
+    }
+
+    fn answer(&mut self, c: usize) -> Option<Answer> {
+        self.take_answer(c);
+        self.clients[c].last_answer.take()
+    }
+
+    fn received(&mut self, c: usize) -> Option<Vec<Seq>> {
+        match self.answer(c)? {
+            Answer::Deliveries { deliveries, .. } => {
+                Some(deliveries.iter().map(|Delivery { seq, .. }| *seq).collect())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn receive_now(&mut self, c: usize, consumer: ConsumerId, batch: usize) -> Vec<Seq> {
+        self.ask_to_receive(c, consumer, batch, 0);
+        self.go();
+        self.received(c).unwrap()
+    }
+
+    fn commit_all(&mut self, c: usize) {
+        self.commit(c, &mut Numbers(0));
+        self.finish_commit(c, &mut Numbers(0));
+    }
+
+    fn publish_and_commit(&mut self, c: usize, keys: &[&'static str]) {
+        keys.iter().for_each(|key| self.publish_to(c, S, key));
+        self.commit_all(c);
+    }
+
+    /// Asks to finish what a session has received last, whoever asks.
+    fn ask_to_finish(&mut self, c: usize, consumer: ConsumerId) {
+        let handed = self.databases[0].handed.iter().filter(|(of, ..)| *of == consumer);
+        let ack_ids = handed.map(|&(_, ack_id, _)| ack_id).collect();
+        self.post(c, Request::Finish { consumer, rejected: false, ack_ids });
+        self.go();
+        self.answer(c).unwrap();
+    }
+
+    fn is_done(&self, consumer: ConsumerId, seq: Seq) -> bool {
+        self.databases[0].storage.now.consumers[&consumer].done.contains(&seq)
+    }
+
+    fn restart(&mut self) {
+        self.stop(0, &mut Numbers(0)).unwrap();
+        self.go();
+    }
+}
+
+/// The second dispatcher may have written a checkpoint that knows nothing of the row: found by the simulation.
+#[test]
+fn an_ack_is_refused_when_there_have_been_two_dispatchers_since() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.commit_all(A);
+    world.ask_to_finish(B, 1);
+    world.kill(0);
+    world.go();
+    world.ask_to_receive(A, 1, 1, 0);
+    world.go();
+    world.stop(0, &mut Numbers(0)).unwrap();
+    world.commit_all(B);
+    assert!(!world.is_done(1, 1));
+    world.drain().unwrap();
+}
+
+#[test]
+fn an_ack_counts_while_there_is_no_dispatcher_and_a_nack_does_not() {
+    for is_ack in [true, false] {
+        let mut world = world();
+        world.publish_and_commit(A, &["a.x"]);
+        assert_eq!(world.receive_now(A, 1, 1), [1]);
+        world.commit_all(A);
+        if is_ack {
+            world.ask_to_finish(B, 1);
+        } else {
+            let (_, ack_id, _) = world.databases[0].handed[0];
+            world.post(B, Request::Nack { consumer: 1, delay: None, ack_ids: vec![ack_id] });
+            world.go();
+            world.answer(B).unwrap();
+        }
+        world.kill(0);
+        world.commit(B, &mut Numbers(0));
+        let is_refused = world.clients[B].stage == Stage::Open;
+        assert_eq!(is_refused, !is_ack);
+        world.finish_commit(B, &mut Numbers(0));
+        world.go();
+        world.drain().unwrap();
+    }
+}
+
+#[test]
+fn what_was_rolled_back_to_a_savepoint_dooms_nothing() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.commit_all(A);
+    world.client_op(Op::Savepoint, B, &mut Numbers(0));
+    world.ask_to_finish(B, 1);
+    world.client_op(Op::RollBackTo, B, &mut Numbers(0));
+    world.publish_to(B, S, "c");
+    world.restart();
+    world.commit(B, &mut Numbers(0));
+    assert_eq!(world.clients[B].stage, Stage::Committing);
+    world.drain().unwrap();
+}
+
+/// A session's entry goes to a process of another database, with what the last one has left for its own.
+#[test]
+fn what_a_session_has_left_is_collected_before_the_next_one_comes() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.roll_back(A);
+    world.clients[A].entry.disown();
+    world.come(A, 1);
+    assert!(!world.clients[A].is_there_in(1), "its rollback is not told yet");
+    world.go();
+    world.come(A, 1);
+    assert!(world.clients[A].is_there_in(1));
+    assert_eq!(world.receive_now(B, 1, 1), [1], "given back at once");
+    world.drain().unwrap();
+}
+
+#[test]
+fn a_late_commit_is_not_overtaken_while_its_stream_is_locked() {
+    let mut world = world();
+    world.publish_to(A, S, "k");
+    world.publish_and_commit(B, &["x", "k"]);
+    assert_eq!(world.receive_now(C, 1, 1), [2]);
+    world.commit_all(C);
+    world.databases[0].locked.insert(S);
+    world.commit_all(A);
+    world.ask_to_receive(C, 1, 2, 20 * SECOND);
+    world.go();
+    assert_eq!(world.received(C), None, "the late one comes first");
+    world.unlock(0);
+    world.now += SECOND;
+    world.go();
+    assert_eq!(world.received(C), Some(vec![1]));
+    world.drain().unwrap();
+}
+
+/// Both were read again only when the one that had tried had its turn.
+#[test]
+fn all_who_wait_have_their_turn_when_a_locked_stream_is_read() {
+    let mut world = world();
+    world.publish_and_commit(B, &["k"]);
+    assert_eq!(world.receive_now(C, 3, 1), [1]);
+    world.databases[0].locked.insert(S);
+    world.ask_to_receive(A, 1, 1, 20 * SECOND);
+    world.go();
+    world.unlock(0);
+    assert_eq!(world.receive_now(C, 3, 1), [0; 0]);
+    assert_eq!(world.received(A), Some(vec![1]));
+    world.drain().unwrap();
+}
+
+#[test]
+fn nobody_is_told_that_there_is_nothing_by_an_old_look() {
+    let mut world = world();
+    world.receive_now(A, 1, 1);
+    world.commit_all(A);
+    world.ask_to_receive(A, 1, 1, SECOND);
+    world.go();
+    // Its commit is visible, and has not been announced yet.
+    world.publish_to(B, S, "k");
+    world.commit(B, &mut Numbers(0));
+    world.commit(B, &mut Numbers(1));
+    assert_eq!(world.clients[B].stage, Stage::Visible);
+    world.now += 2 * SECOND;
+    world.go();
+    assert_eq!(world.received(A), Some(vec![1]));
+    world.finish_commit(B, &mut Numbers(0));
+    world.drain().unwrap();
+}
+
+/// Where a lower max_deliver has made a dead letter of all that was loaded.
+#[test]
+fn an_empty_answer_is_true_when_what_was_there_has_died() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.roll_back(A);
+    world.go();
+    world.databases[0].storage.write(true, |tables| {
+        let consumer = tables.consumers.get_mut(&1).unwrap();
+        consumer.config.settings.max_deliver = Some(1);
+    });
+    world.databases[0].config_changed = true;
+    world.go();
+    world.publish_and_commit(B, &["b.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [2]);
+    world.drain().unwrap();
+}
+
+/// What had not been written of a consumer was written as if it were of the stream that had taken the place of its own.
+#[test]
+fn events_are_forgotten_with_the_stream_that_they_are_of() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x", "a.y", "c"]);
+    assert_eq!(world.receive_now(A, 1, 3).len(), 3);
+    world.roll_back(A);
+    let n = &mut Numbers(0);
+    world.databases[0].storage.write(true, |tables| {
+        tables.streams.remove(&S);
+    });
+    world.create(0, n);
+    world.now += SECOND;
+    world.go();
+    world.restart();
+    let stream = StreamId(world.databases[0].next_table);
+    world.publish_to(A, stream, "a.x");
+    world.commit_all(A);
+    assert_eq!(world.receive_now(B, 1, 5), [1]);
+    world.drain().unwrap();
+}
+
+/// A checkpoint's contents are from before what happens while it waits its turn to be written.
+#[test]
+fn what_happens_while_a_checkpoint_is_written_is_not_forgotten() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.commit_all(A);
+    world.now += SECOND / 5;
+    world.go();
+    world.publish_and_commit(B, &["b.x", "b.y"]);
+    world.now += 70 * SECOND;
+    // One step: the checkpoint is due, and what was published is read and granted.
+    world.ask_to_receive(C, 1, 3, 0);
+    world.go();
+    assert_eq!(world.received(C).unwrap().len(), 3);
+    world.commit_all(C);
+    world.now += SECOND / 5;
+    world.go();
+    world.kill(0);
+    world.go();
+    assert_eq!(world.receive_now(A, 1, 3), [0; 0], "their leases have outlived the dispatcher");
+    world.drain().unwrap();
+}
+
+#[test]
+fn what_was_acked_without_asking_outlives_its_deadline() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.commit_all(A);
+    world.finish_received(A, &[0]);
+    world.now += 60 * SECOND;
+    assert_eq!(world.receive_now(B, 1, 1), [0; 0], "it is pinned");
+    world.commit_all(A);
+    assert!(world.is_done(1, 1));
+    world.drain().unwrap();
+}
+
+/// Nor do they end early.
+#[test]
+fn a_step_of_the_wall_clock_ends_no_lease() {
+    const HOUR: Micros = 3600 * SECOND;
+    for step in [HOUR, -HOUR] {
+        let mut world = world();
+        world.publish_and_commit(A, &["a.x"]);
+        assert_eq!(world.receive_now(A, 1, 1), [1]);
+        world.commit_all(A);
+        world.wall_offset += step;
+        world.now += 29 * SECOND;
+        assert_eq!(world.receive_now(B, 1, 1), [0; 0]);
+        world.now += 2 * SECOND;
+        assert_eq!(world.receive_now(B, 1, 1), [1]);
+        world.drain().unwrap();
+    }
+}
