@@ -163,6 +163,62 @@ fn the_pure_crates_forbid_unsafe_code() {
     }
 }
 
+/// Words in backticks, and words with underscores outside of them.
+fn named<'a>(text: &'a str, is_meant: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a str> {
+    text.split(|c: char| !(c.is_alphanumeric() || "_/.-".contains(c)))
+        .map(|word| word.trim_end_matches('.'))
+        .filter(move |word| is_meant(word))
+}
+
+#[test]
+fn the_tests_of_the_invariants_are_there() {
+    let folders = ["tests", "crates"].map(|folder| rust_files(&root().join(folder)));
+    let mut all: BTreeSet<String> = BTreeSet::new();
+    for source in folders.iter().flatten().map(|file| read(file)) {
+        let names = source.match_indices("fn ").map(|(at, _)| &source[at + 3..]);
+        all.extend(names.map(|rest| rest.split(['(', '<']).next().unwrap_or_default().to_owned()));
+    }
+    for folder in ["pg_test/specs", "pg_test/sql"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().path();
+            all.insert(name.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    let text = read(&root().join("docs/invariants.md"));
+    let rows = text.lines().filter(|line| line.starts_with("| I") || line.starts_with("- **"));
+    let mut missing = Vec::new();
+    for row in rows {
+        // The first columns say what holds, not by which tests.
+        let tests = row.rsplit(" | ").next().unwrap_or_default();
+        let is_test =
+            |word: &str| word != "pg_regress" && word.contains('_') && !word.contains(['/', '.']);
+        missing.extend(named(tests, is_test).filter(|name| !all.contains(*name)));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn the_files_that_the_documents_name_are_there() {
+    let mut missing = Vec::new();
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/invariants.md"] {
+        let text = read(&root().join(document));
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let is_path = |word: &str| {
+                ["src/", "crates/", "tests/", "docs/", "pg_test/"]
+                    .iter()
+                    .any(|r| word.starts_with(r))
+            };
+            let paths = named(quoted, is_path).filter(|path| !path.contains("**"));
+            missing.extend(
+                paths
+                    .filter(|path| !root().join(path).exists())
+                    .map(|p| format!("{document}: {p}")),
+            );
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn paths_are_found_in_all_their_forms() {
     let found = |source: &str| -> Vec<String> {
