@@ -85,9 +85,11 @@ fn deliver(
             return Ok(Vec::new());
         }
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
-        let (payloads, writers) = messages::payloads(table, &seqs)?;
+        let mut is_too_new = false;
+        let writer = reader.as_ref().map(|reader| |xid| is_too_new |= !reader.sees(xid));
+        let payloads = messages::payloads(table, &seqs, writer)?;
         // What was committed with such a message, the statement that joins it to other tables doesn't find there.
-        if reader.as_ref().is_some_and(|reader| !writers.iter().all(|&xid| reader.sees(xid))) {
+        if is_too_new {
             return Err(Error::TooNew(consumer.stream.clone()));
         }
         let (messages, gone) = join(&deliveries, payloads);

@@ -4,6 +4,7 @@ use super::{messages, statement, streams};
 use crate::error::Result;
 use crate::pg::exec::role;
 use crate::pg::exec::spi::{Access, Statement, arg};
+use crate::pg::shared::bounds::Xid;
 use sequin_engine::event::Item;
 use sequin_engine::key::Seq;
 use std::thread::LocalKey;
@@ -62,7 +63,7 @@ pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) 
     let mut items = items.to_vec();
     items.sort_unstable_by_key(|item| item.seq);
     let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();
-    for message in messages::payloads(streams::table(stream)?, &seqs)?.0 {
+    for message in messages::payloads(streams::table(stream)?, &seqs, None::<fn(Xid)>)? {
         let item = items.binary_search_by_key(&message.seq, |item| item.seq).ok();
         let deliveries = item.and_then(|n| items.get(n)).map_or(0, |item| item.deliveries);
         let args = [

@@ -192,30 +192,37 @@ pub struct Payload {
     pub inserted_at: i64,
 }
 
-/// The messages with these seqs (ascending), as far as they are still there, and the transactions that have inserted them.
-/// Large ones are not read yet: the table stays locked for them until the transaction ends, as after a SELECT.
-pub fn payloads(table: pg_sys::Oid, seqs: &[Seq]) -> Result<(Vec<Payload>, Vec<Xid>)> {
+/// The messages with these seqs (ascending), as far as they are still there; `writer` is told which transactions have
+/// inserted them. Large ones are not read yet: the table stays locked for them until the transaction ends, as after a SELECT.
+pub fn payloads(
+    table: pg_sys::Oid,
+    seqs: &[Seq],
+    mut writer: Option<impl FnMut(Xid)>,
+) -> Result<Vec<Payload>> {
     let context = OuterContext::current();
     let mut found = Vec::with_capacity(seqs.len());
-    let mut writers = Vec::with_capacity(seqs.len());
     let mut is_needed = false;
     catalog::lock_for_reading(table);
     scan::messages(table, &runs(seqs), |message| {
+        // The last column first: see `Message::datum`.
+        let inserted_at = message.inserted_at();
         is_needed |= message.is_out_of_line();
         found.push(Payload {
             seq: message.seq(),
             key: message.key_datum(context),
             data: message.data(context),
             headers: message.headers(context),
-            inserted_at: message.inserted_at(),
+            inserted_at,
         });
-        writers.push(message.xmin());
+        if let Some(writer) = &mut writer {
+            writer(message.xmin());
+        }
         true
     })?;
     if !is_needed {
         catalog::unlock_from_reading(table);
     }
-    Ok((found, writers))
+    Ok(found)
 }
 
 /// The keys of the messages with these seqs, as far as they are there.

@@ -36,12 +36,18 @@ pub const PUBLISHED: [i16; 4] = [1, 2, 3, 4];
 pub struct Message(*mut pg_sys::TupleTableSlot);
 
 impl Message {
+    /// Columns up to this one are taken out of the tuple at once, and only once: whoever needs several asks for the last one
+    /// first. Each call of PostgreSQL costs some 30 ns, of 3 us for a message that is received and acked in a batch of 100.
     fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
-        let mut is_null = false;
         // SAFETY: the slot holds a tuple of a table that has these columns, as `open` has checked; it pins the page that the
         // tuple is on until the scan moves on, and a `Message` is only lent until then.
-        let datum = unsafe { pg_sys::slot_getattr(self.0, column, &mut is_null) };
-        (!is_null).then_some(datum)
+        unsafe {
+            if i32::from((*self.0).tts_nvalid) < column {
+                pg_sys::slot_getsomeattrs_int(self.0, column);
+            }
+            let n = column as usize - 1;
+            (!*(*self.0).tts_isnull.add(n)).then_some(*(*self.0).tts_values.add(n))
+        }
     }
 
     pub fn seq(&self) -> Seq {
@@ -145,8 +151,8 @@ pub fn messages_in(
                 while scan.next() {
                     has_any = true;
                     let message = Message(scan.slot);
-                    reached = Reached::UpTo(message.seq());
                     if !f(&message) {
+                        reached = Reached::UpTo(message.seq());
                         break 'all;
                     }
                 }
