@@ -153,6 +153,7 @@ fn idle_workers_hold_nothing() {
     use_it(&mut client);
     let busy = "SELECT count(*) FROM pg_stat_activity a JOIN sequin.workers w USING (pid)
                 WHERE a.backend_xmin IS NOT NULL OR a.xact_start IS NOT NULL
+                   OR a.state IS DISTINCT FROM 'idle' AND w.process = 'dispatcher'
                    OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted
                               AND l.locktype <> 'virtualxid')";
     wait_until("no worker holds a snapshot, a transaction or a lock", seconds(10), || {

@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Trial> {
     trials![
         a_consumer_can_be_used_as_soon_as_it_is_committed,
         a_rewind_holds_as_soon_as_it_is_committed,
+        a_misspelt_setting_is_refused,
     ]
 }
 
@@ -70,4 +71,16 @@ fn a_rewind_holds_as_soon_as_it_is_committed() {
         assert_eq!(client.ack("c", &ack_ids(&new)), 1, "round {round}");
         client.batch_execute("SELECT sequin.rewind('c')").unwrap();
     });
+}
+
+fn a_misspelt_setting_is_refused() {
+    const INVALID_NAME: &str = "42602";
+    let database = database("misspelt");
+    let mut client = database.connect();
+    let version = client.query_one("SELECT current_setting('server_version_num')::int", &[]);
+    let set = client.batch_execute("SET sequin.max_database = 3");
+    // Before, PostgreSQL can only warn of what it finds when the library is loaded.
+    if version.unwrap().get::<_, i32>(0) >= 150_000 {
+        assert_eq!(sqlstate(set), INVALID_NAME);
+    }
 }

@@ -32,8 +32,20 @@ pub fn load() {
         std::env::remove_var("RUST_LIB_BACKTRACE");
     }
     crate::guc::register();
+    reserve_settings();
     shared::shmem::register();
     session::hooks::register();
     shared::capturers::register();
     process::register_launcher();
+}
+
+/// A misspelt setting of sequin's is an error, or before PostgreSQL 15 a warning, and not a setting that nobody reads.
+fn reserve_settings() {
+    // SAFETY: after all settings of this prefix are defined; the name is copied.
+    unsafe {
+        #[cfg(feature = "pg14")]
+        pg_sys::EmitWarningsOnPlaceholders(c"sequin".as_ptr());
+        #[cfg(not(feature = "pg14"))]
+        pg_sys::MarkGUCPrefixReserved(c"sequin".as_ptr());
+    }
 }

@@ -22,6 +22,7 @@ pub struct TxError {
 pub fn try_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, TxError> {
     // SAFETY: no transaction is open, which is how workers are between steps.
     unsafe {
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, std::ptr::null());
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         // SPI wants an outer snapshot; reads that must see what is newest take one of their own.
@@ -47,6 +48,7 @@ pub fn try_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, TxError> {
             pg_sys::AbortCurrentTransaction();
         }
         pg_sys::pgstat_report_stat(false);
+        pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_IDLE, std::ptr::null());
     }
     result
 }

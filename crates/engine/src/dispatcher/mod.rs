@@ -204,6 +204,8 @@ pub struct Dispatcher {
     /// Those whose turn it is, and the one that is being written.
     checkpointing: VecDeque<ConsumerId>,
     checkpoint_out: Option<CheckpointOut>,
+    /// How many more may be written in this step.
+    checkpoints_left: usize,
     /// Ends of transactions wake this process.
     is_waited_for: bool,
     /// Something may have come in without a wake-up.
@@ -238,6 +240,7 @@ impl Dispatcher {
             next_checkpoint: 0,
             checkpointing: VecDeque::new(),
             checkpoint_out: None,
+            checkpoints_left: 0,
             is_waited_for: false,
             look_again: false,
         })
@@ -287,7 +290,7 @@ impl Dispatcher {
 
     /// When a tick has something to do next, if nothing comes in; a time that is over: at once.
     pub fn wake_at(&self) -> Micros {
-        if self.look_again || !self.has_more.is_empty() {
+        if self.look_again || !self.has_more.is_empty() || !self.checkpointing.is_empty() {
             return 0;
         }
         let timer = self.timers.first().map(|&(due, _)| due);
@@ -391,36 +394,3 @@ impl<T: Ord> PopFirstIf<T> for BTreeSet<T> {
 }
 #[cfg(test)]
 mod simulation;
-
-/// What a test may look at.
-#[cfg(test)]
-impl Dispatcher {
-    fn consumer_of(&self, id: ConsumerId) -> Option<&Consumer> {
-        self.world.stream_of(id)?.consumer(id)
-    }
-
-    fn is_waited_for(&self, id: ConsumerId) -> bool {
-        self.waited_for.contains(&id)
-    }
-
-    /// A session's request has been taken in, and not been answered yet.
-    fn is_serving(&self, session: SessionId) -> bool {
-        let is_its = |asked: &Asked| asked.session == session;
-        self.sessions.get(session).is_some_and(|known| known.waits_for.is_some())
-            || self.world.consumers.values().any(|entry| entry.asked.iter().any(is_its))
-            || self.stats.iter().any(|pending| is_its(&pending.asked))
-    }
-
-    /// Its table is locked, and is tried again later.
-    fn is_unreadable(&self, id: ConsumerId, now: Micros) -> bool {
-        self.world.entry_of(id).is_some_and(|entry| entry.retry_at > now)
-    }
-
-    fn in_flight_of(&self, id: ConsumerId) -> usize {
-        self.consumer_of(id).map_or(0, |consumer| consumer.counts().in_flight)
-    }
-
-    fn is_ordered(&self, id: ConsumerId) -> bool {
-        self.consumer_of(id).is_some_and(|consumer| consumer.settings().ordered)
-    }
-}

@@ -39,8 +39,30 @@ impl World {
             }
             let all: Vec<ConsumerId> =
                 self.databases[db].storage.now.consumers.keys().copied().collect();
-            for id in all {
+            for &id in &all {
                 self.drain_consumer(db, id, n)?;
+            }
+            self.check_folded(db, &all, n)?;
+        }
+        Ok(())
+    }
+
+    /// All that was acked is in a checkpoint after some time, and no row of it is left.
+    fn check_folded(&mut self, db: usize, all: &[ConsumerId], n: &mut Numbers) -> Checked {
+        let c = db;
+        self.finish_commit(c, n);
+        self.roll_back(c);
+        for _ in 0..2 {
+            self.now += 7200 * SECOND;
+            self.databases[db].is_woken = true;
+            self.settle(db, n)?;
+        }
+        let database = &self.databases[db];
+        let Some(worker) = &database.worker else { return fail("there is no dispatcher") };
+        for id in all.iter().filter(|id| worker.rules.consumer_of(**id).is_some()) {
+            let left = database.storage.now.consumers.get(id).map_or(0, |of| of.acks.len());
+            if left > 0 {
+                return fail(format!("{left} acks of {id} are in no checkpoint"));
             }
         }
         Ok(())

@@ -9,6 +9,7 @@
 mod checker;
 mod client;
 mod drain;
+mod insight;
 mod mistakes;
 mod scenarios;
 mod server;

@@ -1,0 +1,37 @@
+//! What a check may look at, beside what clients see.
+
+use super::super::{Asked, Dispatcher, SessionId};
+use crate::consumer::Consumer;
+use crate::settings::Micros;
+use crate::stream::ConsumerId;
+
+impl Dispatcher {
+    pub fn consumer_of(&self, id: ConsumerId) -> Option<&Consumer> {
+        self.world.stream_of(id)?.consumer(id)
+    }
+
+    pub fn is_waited_for(&self, id: ConsumerId) -> bool {
+        self.waited_for.contains(&id)
+    }
+
+    /// A session's request has been taken in, and not been answered yet.
+    pub fn is_serving(&self, session: SessionId) -> bool {
+        let is_its = |asked: &Asked| asked.session == session;
+        self.sessions.get(session).is_some_and(|known| known.waits_for.is_some())
+            || self.world.consumers.values().any(|entry| entry.asked.iter().any(is_its))
+            || self.stats.iter().any(|pending| is_its(&pending.asked))
+    }
+
+    /// Its table is locked, and is tried again later.
+    pub fn is_unreadable(&self, id: ConsumerId, now: Micros) -> bool {
+        self.world.entry_of(id).is_some_and(|entry| entry.retry_at > now)
+    }
+
+    pub fn in_flight_of(&self, id: ConsumerId) -> usize {
+        self.consumer_of(id).map_or(0, |consumer| consumer.counts().in_flight)
+    }
+
+    pub fn is_ordered(&self, id: ConsumerId) -> bool {
+        self.consumer_of(id).is_some_and(|consumer| consumer.settings().ordered)
+    }
+}
