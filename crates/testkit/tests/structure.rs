@@ -200,8 +200,26 @@ fn the_tests_of_the_invariants_are_there() {
 #[test]
 fn the_files_that_the_documents_name_are_there() {
     let mut missing = Vec::new();
-    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/invariants.md"] {
+    const DOCUMENTS: [&str; 10] = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/benchmarks.md",
+        "docs/decisions/engine.md",
+        "docs/invariants.md",
+        "docs/limits.md",
+        "docs/operations.md",
+        "docs/sources.md",
+    ];
+    for document in DOCUMENTS {
         let text = read(&root().join(document));
+        let folder = root().join(document).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let files = links.filter(|link| !link.is_empty() && !link.starts_with("http"));
+        missing.extend(
+            files.filter(|file| !folder.join(file).exists()).map(|f| format!("{document}: {f}")),
+        );
         for quoted in text.split('`').skip(1).step_by(2) {
             let is_path = |word: &str| {
                 ["src/", "crates/", "tests/", "docs/", "pg_test/"]
