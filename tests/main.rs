@@ -14,6 +14,7 @@ mod damaged;
 mod databases;
 mod dead_rows;
 mod dooming;
+mod fast_path;
 mod faults;
 mod foreign_schema;
 mod in_the_way;
@@ -23,7 +24,6 @@ mod memory;
 mod neighbours;
 mod order_across_restarts;
 mod order_and_loss;
-mod own_word;
 mod per_key;
 mod promotion;
 mod rewind;
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         arguments::tests(),
         order_and_loss::tests(),
         leases::tests(),
-        own_word::tests(),
+        fast_path::tests(),
         per_key::tests(),
         snapshots::tests(),
         transactions::tests(),

@@ -1,8 +1,9 @@
 //! The rules, pure: no PostgreSQL, no clock, no I/O. Time, rows and publishers come in as arguments.
 //!
-//! `key`, `filter`, `router`: what a key is, and who wants it. `tail`: which messages are visible, in which
-//! order. `lanes`, `consumer`: who may have which message when. `stream` ties the two together. `pending`: what
-//! open transactions hold. `event`, `state`: what survives a restart.
+//! `key`, `filter`, `router`: what a key is, and who wants it. `tail`: which messages are visible, in which order. `lanes`,
+//! `consumer`: who may have which message when. `stream` ties the two together. `pending`: what open transactions have asked
+//! for. `event`, `consumer_state`: what survives a restart. `dispatcher` has all of these, and decides what is read, written
+//! and answered; `entry` is a session's side of it, in shared memory, and `wire` what the two say to each other.
 
 #![forbid(unsafe_code)]
 

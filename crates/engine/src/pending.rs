@@ -1,14 +1,14 @@
 //! What open transactions hold: taken back if they roll back, made final when they commit.
 //!
-//! A session numbers its claims upwards and never reuses a number. A savepoint that rolls back voids a
-//! suffix of them: everything claimed since it was set, in it or in savepoints within it.
+//! A session numbers its requests upwards and never reuses an id. A savepoint that rolls back voids a suffix of the
+//! operations: everything asked for since it was set, in it or in savepoints within it.
 
 use super::consumer::{Consumer, StepContext};
 use super::key::{KeyId, Seq};
 use super::settings::Micros;
 use super::stream::ConsumerId;
 
-/// Where claims find the consumers they are about.
+/// Where operations find the consumers they are about.
 pub trait Consumers {
     /// `None` once it is dropped.
     fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer>;
@@ -34,7 +34,7 @@ struct Entry {
     operation: Operation,
 }
 
-/// The claims of one session's open transaction, in order.
+/// Those of one session's open transaction, in order.
 #[derive(Debug, Default)]
 pub struct PendingOperations {
     entries: Vec<Entry>,
@@ -75,7 +75,7 @@ impl PendingOperations {
         self.entries.iter().map(count).sum()
     }
 
-    /// The transaction rolled back what it claimed from number `from` on.
+    /// The transaction rolled back what it asked for from request `from` on.
     pub fn abort(&mut self, from: u64, consumers: &mut impl Consumers, m: &mut StepContext) {
         let kept = self.entries.partition_point(|entry| entry.request_id < from);
         // Last first: an ack is unpinned before the receive it belongs to is undone.
@@ -95,7 +95,7 @@ impl PendingOperations {
         }
     }
 
-    /// The transaction committed what it claimed up to number `upto`; later claims are the next one's. Returns the rows of
+    /// The transaction committed what it asked for up to request `upto`; later operations are the next one's. Returns the rows of
     /// sequin.acks it wrote.
     pub fn commit(
         &mut self,

@@ -1,5 +1,5 @@
-//! Deliveries that a session may finish on its own word: those that it received last. The dispatcher has said in advance
-//! what it would answer, and takes that back before it does anything that would make it untrue. Saves one of two
+//! Deliveries that a session may finish without asking: those that it received last. The dispatcher has granted that in
+//! advance, and revokes it before it does anything that would make it wrong. Saves one of two
 //! exchanges for each batch that is received and acked.
 //!
 //! It lies in the session's entry and is guarded by its lock, so either the session is first and the dispatcher learns what

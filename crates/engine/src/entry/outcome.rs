@@ -146,48 +146,48 @@ mod tests {
     #[test]
     fn who_relies_on_a_dispatcher_that_is_gone_must_not_commit() {
         for promise in [Promise::Journalled, Promise::Unwritten] {
-            let mut fate = XactOutcome::default();
-            fate.promise(promise, 5, 1);
-            fate.promise(promise, 6, 2);
-            assert!(!fate.may_commit(under(2)), "{promise:?}");
-            assert!(!fate.is_committing());
-            assert!(!fate.end());
-            assert!(fate.may_commit(under(2)), "the next transaction relies on nothing");
+            let mut outcome = XactOutcome::default();
+            outcome.promise(promise, 5, 1);
+            outcome.promise(promise, 6, 2);
+            assert!(!outcome.may_commit(under(2)), "{promise:?}");
+            assert!(!outcome.is_committing());
+            assert!(!outcome.end());
+            assert!(outcome.may_commit(under(2)), "the next transaction relies on nothing");
         }
     }
 
     #[test]
     fn while_there_is_no_dispatcher_rows_count_and_nacks_do_not() {
-        let mut fate = XactOutcome::default();
-        fate.promise(Promise::Journalled, 5, 1);
-        assert!(fate.may_commit(after(1)));
-        assert!(fate.is_committing());
-        fate.promise(Promise::Unwritten, 6, 1);
-        assert!(!fate.may_commit(after(1)));
-        assert!(fate.may_commit(under(1)));
+        let mut outcome = XactOutcome::default();
+        outcome.promise(Promise::Journalled, 5, 1);
+        assert!(outcome.may_commit(after(1)));
+        assert!(outcome.is_committing());
+        outcome.promise(Promise::Unwritten, 6, 1);
+        assert!(!outcome.may_commit(after(1)));
+        assert!(outcome.may_commit(under(1)));
     }
 
     #[test]
     fn what_was_rolled_back_is_relied_on_no_more() {
-        let mut fate = XactOutcome::default();
-        fate.promise(Promise::Journalled, 5, 1);
-        fate.promise(Promise::Unwritten, 7, 1);
-        fate.void_from(6);
-        assert!(fate.may_commit(under(1)) && fate.is_committing());
-        assert!(!fate.may_commit(under(2)));
-        fate.void_from(5);
-        assert!(fate.may_commit(under(2)) && !fate.is_committing());
+        let mut outcome = XactOutcome::default();
+        outcome.promise(Promise::Journalled, 5, 1);
+        outcome.promise(Promise::Unwritten, 7, 1);
+        outcome.void_from(6);
+        assert!(outcome.may_commit(under(1)) && outcome.is_committing());
+        assert!(!outcome.may_commit(under(2)));
+        outcome.void_from(5);
+        assert!(outcome.may_commit(under(2)) && !outcome.is_committing());
     }
 
     #[test]
     fn a_dispatcher_is_told_once() {
-        let mut fate = XactOutcome::default();
-        fate.tell_aborted(7);
-        fate.tell_aborted(9);
-        fate.tell_committed(10);
-        assert!(!fate.is_told() && fate.has_untold_rollback());
-        assert_eq!(fate.take(), (Some(7), Some(10)));
-        assert!(fate.is_told());
-        assert_eq!(fate.take(), (None, None));
+        let mut outcome = XactOutcome::default();
+        outcome.tell_aborted(7);
+        outcome.tell_aborted(9);
+        outcome.tell_committed(10);
+        assert!(!outcome.is_told() && outcome.has_untold_rollback());
+        assert_eq!(outcome.take(), (Some(7), Some(10)));
+        assert!(outcome.is_told());
+        assert_eq!(outcome.take(), (None, None));
     }
 }

@@ -56,7 +56,7 @@ impl Session {
         self.transaction.get_or_insert_default()
     }
 
-    /// The next number of a claim.
+    /// The id of the next request.
     pub fn request_id(&mut self) -> u64 {
         self.request_id += 1;
         self.request_id
@@ -82,7 +82,7 @@ impl Session {
         transaction.savepoints.push(Savepoint { request_id, messages, acks });
     }
 
-    /// Rolls back to one of the savepoints: all since is void, and the others with it. Says from which claim
+    /// Rolls back to one of the savepoints: all since is void, and the others with it. Says from which request
     /// on, and what these were.
     pub fn roll_back_to(&mut self, which: usize) -> Option<(u64, Vec<Asked>)> {
         let transaction = self.transaction.as_mut()?;

@@ -1,4 +1,4 @@
-//! A session acks what it received last on the dispatcher's word, given in advance: with whatever others do to the same
+//! A session acks what it received last without asking, as the dispatcher has granted: with whatever others do to the same
 //! deliveries meanwhile, it is as if it had asked.
 
 use libtest_mimic::Trial;
@@ -25,7 +25,7 @@ pub fn tests() -> Vec<Trial> {
 const LEASE: &str = "ack_wait => '1 h'";
 
 fn what_another_session_has_acked_counts_there_only() {
-    let database = database("own_word_acked_elsewhere");
+    let database = database("fast_path_acked_elsewhere");
     let (mut client, mut other) = (database.connect(), database.connect());
     client.create("s", "c", LEASE);
     client.publish_numbers("s", 3, 3);
@@ -36,7 +36,7 @@ fn what_another_session_has_acked_counts_there_only() {
 }
 
 fn what_another_session_is_acking_is_not_acked_twice() {
-    let database = database("own_word_being_acked");
+    let database = database("fast_path_being_acked");
     let (mut client, mut other) = (database.connect(), database.connect());
     client.create("s", "c", LEASE);
     client.publish_numbers("s", 3, 3);
@@ -50,7 +50,7 @@ fn what_another_session_is_acking_is_not_acked_twice() {
 }
 
 fn what_was_nacked_is_not_acked() {
-    let database = database("own_word_nacked");
+    let database = database("fast_path_nacked");
     let mut client = database.connect();
     client.create("s", "c", LEASE);
     client.publish_numbers("s", 3, 3);
@@ -61,7 +61,7 @@ fn what_was_nacked_is_not_acked() {
 }
 
 fn an_ack_that_was_rolled_back_can_be_repeated() {
-    let database = database("own_word_rolled_back");
+    let database = database("fast_path_rolled_back");
     let mut client = database.connect();
     client.create("s", "c", LEASE);
     client.publish_numbers("s", 3, 3);
@@ -77,7 +77,7 @@ fn an_ack_that_was_rolled_back_can_be_repeated() {
 }
 
 fn an_ack_in_a_savepoint_that_was_rolled_back_can_be_repeated() {
-    let database = database("own_word_savepoint");
+    let database = database("fast_path_savepoint");
     let mut client = database.connect();
     client.create("s", "c", LEASE);
     client.publish_numbers("s", 4, 4);
@@ -102,7 +102,7 @@ fn an_ack_in_a_savepoint_that_was_rolled_back_can_be_repeated() {
 }
 
 fn a_batch_can_be_acked_one_by_one_and_repeated_ids_count_once() {
-    let database = database("own_word_one_by_one");
+    let database = database("fast_path_one_by_one");
     let mut client = database.connect();
     client.create("s", "c", LEASE);
     client.publish_numbers("s", 10, 10);
@@ -117,7 +117,7 @@ fn a_batch_can_be_acked_one_by_one_and_repeated_ids_count_once() {
 }
 
 fn a_shorter_lease_ends_when_it_says() {
-    let database = database("own_word_shorter");
+    let database = database("fast_path_shorter");
     let mut client = database.connect();
     client.create("s", "c", LEASE);
     client.publish_numbers("s", 1, 1);
