@@ -62,7 +62,7 @@ fuzz_target!(|input: Input| {
     let filled: Vec<(usize, String)> = (input.filled.iter())
         .map(|&(column, json)| (column.into(), FILLED[usize::from(json) % FILLED.len()].into()))
         .collect();
-    let lookup = Lookup { filled: &filled, generated: &[] };
+    let lookup = Lookup { filled: &filled };
     let transaction = Transaction::new(input.lsn, input.time, input.xid);
     for change in [
         Change::Insert { new: &new },

@@ -8,13 +8,14 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sequin_engine::consumer::Lease;
 use sequin_engine::consumer::StepContext;
+use sequin_engine::consumer_state::{ConsumerState, Hold};
 use sequin_engine::event::{Change, Item};
 use sequin_engine::filter::Filter;
 use sequin_engine::ids::Ids;
 use sequin_engine::ranges::RangeSet;
 use sequin_engine::settings::Settings;
-use sequin_engine::state::{Hold, ConsumerState};
 use sequin_engine::stream::{Found, Row, Stream};
+use sequin_engine::tail::Reached;
 
 /// Rows of the stream: seqs 1 to this.
 const LAST: i64 = 24;
@@ -116,7 +117,8 @@ fuzz_target!(|input: Input| {
         input.active.iter().map(|a| (a.seq.into(), (a.item(), a.hold()))).collect();
     let [acked_total, redelivered_total, dead_total] = input.totals;
     let floor = input.floor.into();
-    let mut state = ConsumerState { floor, done, active, acked_total, redelivered_total, dead_total };
+    let mut state =
+        ConsumerState { floor, done, active, acked_total, redelivered_total, dead_total };
     let journal: Vec<Change> = input.journal.iter().filter_map(Entry::change).collect();
     if !state.is_possible() || !journal.iter().all(Change::is_possible) {
         return;
@@ -152,7 +154,7 @@ fn deliver_all(stream: &mut Stream) -> BTreeSet<i64> {
             let from = after.saturating_add(1).max(1);
             let row = |seq: i64| Row { seq, key: format!("k{}", seq % 4) };
             let rows: Vec<Row> = (from..=upto.min(LAST)).map(row).collect();
-            stream.catch_up(1, &Found { rows, complete: true }, upto);
+            stream.catch_up(1, &Found { rows, reached: Reached::End }, upto);
         }
         stream.state(1).unwrap();
         let consumer = stream.consumer_mut(1).unwrap();

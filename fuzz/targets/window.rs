@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sequin_capture::window::{Chunk, Row, ConsumerState};
+use sequin_capture::window::{Chunk, Row, Snapshot};
 
 fuzz_target!(|input: (&str, u32, Vec<Vec<String>>)| {
     let (text, xid, keys) = input;
-    let Some(state) = ConsumerState::parse(text) else { return };
+    let Some(snapshot) = Snapshot::parse(text) else { return };
     let mut parts = text.splitn(3, ':');
     let mut number = || parts.next().unwrap().parse::<u64>().unwrap();
     let (xmin, xmax) = (number(), number());
@@ -19,11 +19,11 @@ fuzz_target!(|input: (&str, u32, Vec<Vec<String>>)| {
     let sees = near < xmin || near < xmax && !in_progress.contains(&near);
     // At both ends of 64 bits nothing is nearest; no server gets there.
     if (1 << 33..1 << 62).contains(&xmax) {
-        assert_eq!(state.sees(xid), sees, "{state:?} {xid}");
+        assert_eq!(snapshot.sees(xid), sees, "{snapshot:?} {xid}");
     }
-    let sees = state.sees(xid);
+    let sees = snapshot.sees(xid);
     let row = |key: &Vec<String>| Row { key: key.clone(), ..Row::default() };
-    let mut chunk = Chunk::new(state, keys.iter().map(row).collect());
+    let mut chunk = Chunk::new(snapshot, keys.iter().map(row).collect());
     if let Some(key) = keys.first() {
         chunk.changed(xid, &key.iter().map(String::as_str).collect::<Vec<_>>());
         let left = chunk.into_rows().len();
