@@ -254,8 +254,9 @@ impl Worker {
         let (outcomes, _) = entries::collect(self.database, &marked);
         marked.into_iter().for_each(|session| self.database.notify_request(session));
         self.rule(Input::Outcomes(outcomes));
-        // It ends in any case.
-        let _ = self.hand_in(Input::Flush);
+        self.rule(Input::Flush);
+        // It ends in any case: that it is to end keeps nothing from being written.
+        while self.carry_out().is_err() {}
     }
 }
 

@@ -313,3 +313,21 @@ fn a_step_of_the_wall_clock_ends_no_lease() {
         world.drain().unwrap();
     }
 }
+
+/// Each input asks for the end again then, also those that a dispatcher gets while it stops: found by reading.
+#[test]
+fn a_dispatcher_that_needs_an_epoch_writes_what_it_knows_before_it_ends() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.commit_all(A);
+    let written = |world: &World| world.databases[0].storage.now.consumers[&1].checkpoint.clone();
+    let before = written(&world);
+    let ids = &mut world.databases[0].worker.as_mut().unwrap().rules.ids;
+    ids.take((1 << 40) - (1 << 23));
+    assert!(ids.nearly_spent());
+    world.stop(0, &mut Numbers(0)).unwrap();
+    assert_ne!(written(&world).map(|c| c.id), before.map(|c| c.id));
+    world.go();
+    world.drain().unwrap();
+}

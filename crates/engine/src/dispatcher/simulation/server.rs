@@ -419,7 +419,12 @@ impl World {
         if self.mistake == Some(Mistake::NoFlush) {
             return Ok(());
         }
-        let flushed = match self.hand_in(db, &mut worker, Input::Flush, n) {
+        let mut flushed = self.hand_in(db, &mut worker, Input::Flush, n);
+        // It ends in any case: that it is to end keeps nothing from being written.
+        while let Err(Interrupted::Ended) = flushed {
+            flushed = self.carry_out(db, &mut worker, n);
+        }
+        let flushed = match flushed {
             Ok(()) => worker.rules.unwritten.is_empty() && !self.databases[db].journal_is_locked,
             Err(Interrupted::Killed | Interrupted::Ended) => false,
             Err(Interrupted::Failed(error)) => return Err(error),
