@@ -21,6 +21,8 @@ mod recovery;
 mod reports;
 mod requests;
 mod sessions;
+#[cfg(test)]
+mod simulation;
 mod waiters;
 
 pub use interface::*;
@@ -347,7 +349,10 @@ impl Dispatcher {
     fn end_due<S: Shared>(&mut self, s: &mut Step<S>) {
         let now = s.now();
         self.revoke_due(s);
-        while let Some((_, id)) = self.timers.pop_first_if(|&(due, _)| due <= now) {
+        while let Some(&(due, id)) = self.timers.first()
+            && due <= now
+        {
+            self.timers.pop_first();
             if let Some(entry) = self.world.consumers.get_mut(&id) {
                 entry.due = None;
             }
@@ -381,16 +386,3 @@ impl Dispatcher {
         }
     }
 }
-
-/// `BTreeSet::pop_first`, if the first one is of this kind.
-trait PopFirstIf<T> {
-    fn pop_first_if(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T>;
-}
-
-impl<T: Ord> PopFirstIf<T> for BTreeSet<T> {
-    fn pop_first_if(&mut self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
-        self.first().is_some_and(is_meant).then(|| self.pop_first())?
-    }
-}
-#[cfg(test)]
-mod simulation;

@@ -108,7 +108,7 @@ impl Sessions {
             .collect()
     }
 
-    /// Those among `ids` with what they have been granted by which request.
+    /// The request whose answer it may finish without asking.
     pub fn grant_request(&self, id: SessionId) -> Option<RequestId> {
         Some(self.get(id)?.grant()?.request_id)
     }
