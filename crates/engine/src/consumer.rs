@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A consumer that has as many stops loading until some are finished. Tests have to get there too.
 pub const LOOK_AHEAD: usize = if cfg!(test) { 32 } else { 65_536 };
 
+pub const DEFAULT_BUDGET: usize = LOOK_AHEAD * 200;
+
 /// The time of a step, and the ids it may hand out.
 #[derive(Debug)]
 pub struct StepContext<'a> {
@@ -123,12 +125,13 @@ pub struct Consumer {
     pub(super) reach: Seq,
     pub(super) totals: Counts,
     events: Vec<Event>,
+    look_ahead: usize,
 }
 
 impl Consumer {
     /// A consumer that has nothing yet.
     pub fn new(settings: Settings) -> Consumer {
-        Consumer { settings, ..Consumer::default() }
+        Consumer { settings, look_ahead: LOOK_AHEAD, ..Consumer::default() }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -153,14 +156,27 @@ impl Consumer {
         self.settings.max_ack_pending.saturating_sub(self.by_ack_id.len())
     }
 
+    pub fn memory(&self) -> usize {
+        self.messages.len() * 200
+    }
+
+    pub fn set_budget(&mut self, bytes: usize) {
+        self.look_ahead = (bytes / 200).max(if cfg!(test) { 4 } else { 1000 });
+    }
+
     /// True when no more may be loaded.
     pub fn is_full(&self) -> bool {
-        self.recovering_until.is_none() && self.messages.len() >= LOOK_AHEAD
+        let ready = self.fresh.len() + self.again.len();
+        self.recovering_until.is_none()
+            && (self.messages.len() >= LOOK_AHEAD
+                || self.messages.len() >= self.look_ahead
+                    && ready >= if cfg!(test) { 4 } else { 1000 })
     }
 
     /// True when there is room for so many more that it is worth reading the table for them.
     pub(super) fn wants_more(&self) -> bool {
-        self.recovering_until.is_some() || self.messages.len() + LOOK_AHEAD / 16 <= LOOK_AHEAD
+        self.recovering_until.is_some()
+            || !self.is_full() && self.messages.len() + LOOK_AHEAD / 16 <= LOOK_AHEAD
     }
 
     pub fn counts(&self) -> Counts {

@@ -56,6 +56,10 @@ impl PendingOperations {
         self.entries.push(Entry { request_id, consumer, operation });
     }
 
+    pub fn is_about(&self, id: ConsumerId) -> bool {
+        self.entries.iter().any(|entry| entry.consumer == id)
+    }
+
     /// The rows of sequin.acks that it has, or will have, written if it commits, with their consumers.
     pub fn rows(&self) -> impl Iterator<Item = (ConsumerId, i64)> {
         self.entries.iter().filter_map(|entry| match entry.operation {

@@ -94,12 +94,12 @@ impl Dispatcher {
         }
         while let Some((id, config)) = configs.pop_first() {
             let stream = streams.get(&config.stream).copied();
-            self.reconfigure(id, config);
+            self.reconfigure(id, config, s);
             self.move_to(id, stream, s);
         }
     }
 
-    fn reconfigure(&mut self, id: ConsumerId, config: ConsumerConfig) {
+    fn reconfigure<S: Shared>(&mut self, id: ConsumerId, config: ConsumerConfig, s: &mut Step<S>) {
         let Some(entry) = self.world.consumers.get_mut(&id) else {
             self.world.consumers.insert(id, ConsumerEntry::new(config));
             return;
@@ -128,11 +128,8 @@ impl Dispatcher {
             if let Some(consumer) = stream.consumer_mut(id) {
                 consumer.set(settings);
             }
-        } else if let Some(state) = stream.state(id) {
-            // What was loaded by the old filters or order is offered anew.
-            let events = stream.consumer_mut(id).map(|c| c.take_events()).unwrap_or_default();
-            stream.put(id, filters, settings, state);
-            self.keep_events(id, events);
+        } else {
+            self.put_again(id, s);
         }
         self.world.touched.insert(id);
     }
@@ -145,8 +142,7 @@ impl Dispatcher {
             .and_then(|stream| self.world.streams.get(&stream)?.stream.as_ref()?.consumer(id))
             .is_some();
         if entry.loaded && !is_there {
-            entry.loaded = false;
-            entry.due.take().map(|due| self.timers.remove(&(due, id)));
+            self.note_unloaded(id);
         }
         if stream.is_none() {
             self.refuse_waiting(id, &Answer::NoConsumer, s);
@@ -160,9 +156,8 @@ impl Dispatcher {
         if let Some(stream) = self.world.stream_of_mut(id) {
             stream.remove(id);
         }
-        if let Some(due) = self.world.consumers.remove(&id).and_then(|entry| entry.due) {
-            self.timers.remove(&(due, id));
-        }
+        self.note_unloaded(id);
+        self.world.consumers.remove(&id);
         self.unsaved.remove(&id);
         self.unwritten.remove(&id);
         self.held_back.remove(&id);
@@ -187,6 +182,9 @@ impl ConsumerEntry {
             applied: Vec::new(),
             checkpoint: LastCheckpoint::default(),
             last_error: None,
+            used_at: 0,
+            check_at: None,
+            memory: 0,
         }
     }
 }

@@ -204,16 +204,6 @@ impl Dispatcher {
         self.unwritten.remove(&id);
     }
 
-    /// Events that the consumer itself has no more.
-    pub(super) fn keep_events(&mut self, id: ConsumerId, events: Vec<Event>) {
-        if let Some(entry) = self.world.consumers.get_mut(&id)
-            && !events.is_empty()
-        {
-            entry.unwritten.extend(events);
-            self.unwritten.insert(id);
-        }
-    }
-
     /// Has the next consumer's state written, in place of all that the tables have of it: events that are not written yet
     /// are part of it too, and need not be.
     fn write_next_checkpoint<S: Shared>(&mut self, s: &mut Step<S>) {
@@ -302,8 +292,14 @@ impl Dispatcher {
         Some((changes, self.world.cursor(id)? - checkpoint.cursor))
     }
 
+    /// True while something of a consumer is on its way to the tables.
+    pub(super) fn is_being_written(&self, id: ConsumerId) -> bool {
+        self.unwritten.contains(&id)
+            || self.checkpoint_out.as_ref().is_some_and(|out| out.consumer == id)
+    }
+
     /// True if a checkpoint would say something new.
-    fn has_changed(&self, id: ConsumerId) -> bool {
+    pub(super) fn has_changed(&self, id: ConsumerId) -> bool {
         let entry = self.world.consumers.get(&id);
         let is_wanted = entry.is_some_and(|entry| entry.checkpoint.at.is_none());
         is_wanted || self.changes(id).is_some_and(|changes| changes != (0, 0))

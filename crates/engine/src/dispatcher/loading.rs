@@ -1,6 +1,6 @@
 //! Bringing consumers in: the first time that somebody uses it, a consumer's stream is opened, and its state read.
 
-use super::interface::{Answer, Effect, End, Failure, Journal, Shared, StreamId};
+use super::interface::{Answer, Asked, Effect, End, Failure, Journal, Shared, StreamId};
 use super::reading::RETRY_LOCKED;
 use super::recovery::{Recovered, recover};
 use super::{Dispatcher, LastCheckpoint, Step};
@@ -129,8 +129,9 @@ impl Dispatcher {
         };
         if !self.ids.are_above(recovered.highest) {
             // Its journal is from a later epoch than this dispatcher: from a dump that was restored meanwhile.
-            self.leave_asked(id, s);
-            self.leave_stats(s);
+            for asked in self.stop_loading(id) {
+                s.shared.ask_again(asked.session, asked.request_id);
+            }
             s.out.push(Effect::End(End::NeedsEpoch));
             return;
         }
@@ -177,17 +178,16 @@ impl Dispatcher {
         stream.put(id, filters, settings, recovered.state);
         let cursor = stream.cursor(id).unwrap_or(0);
         let Some(entry) = self.world.consumers.get_mut(&id) else { return };
-        (entry.loaded, entry.loading) = (true, false);
+        entry.loaded = true;
         entry.checkpoint = LastCheckpoint { cursor, ..recovered.checkpoint };
         entry.applied = recovered.applied;
-        let asked = std::mem::take(&mut entry.asked);
         self.world.touched.insert(id);
         // Leases that ran out while nobody looked.
         if let Some(consumer) = self.world.stream_of_mut(id).and_then(|s| s.consumer_mut(id)) {
             consumer.tick(&mut Self::context(&mut self.ids, s.clock));
         }
-        asked.into_iter().for_each(|asked| self.serve(asked, s));
-        self.report_loaded(id, s);
+        self.note_loaded(id, s);
+        self.stop_loading(id).into_iter().for_each(|asked| self.serve(asked, s));
     }
 
     /// A consumer can't be loaded: tells those who have asked why.
@@ -197,22 +197,16 @@ impl Dispatcher {
         answer: &Answer,
         s: &mut Step<S>,
     ) {
-        if let Some(entry) = self.world.consumers.get_mut(&id) {
-            entry.loading = false;
-            for asked in std::mem::take(&mut entry.asked) {
-                s.shared.answer(asked.session, asked.request_id, answer, false);
-            }
+        for asked in self.stop_loading(id) {
+            s.shared.answer(asked.session, asked.request_id, answer, false);
         }
-        self.report_loaded(id, s);
     }
 
-    fn leave_asked<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
-        if let Some(entry) = self.world.consumers.get_mut(&id) {
-            entry.loading = false;
-            for asked in std::mem::take(&mut entry.asked) {
-                s.shared.ask_again(asked.session, asked.request_id);
-            }
-        }
+    /// A consumer is no longer being loaded: those who have asked for it meanwhile.
+    fn stop_loading(&mut self, id: ConsumerId) -> Vec<Asked> {
+        let Some(entry) = self.world.consumers.get_mut(&id) else { return Vec::new() };
+        entry.loading = false;
+        std::mem::take(&mut entry.asked)
     }
 }
 

@@ -6,7 +6,7 @@
 //! run it against a simulated server, with whatever order of events it likes.
 //!
 //! `requests` serves sessions, `sessions` and `fast_path` know of their transactions, `filling` and `reading` give those
-//! who wait what there is, `loading` brings consumers in, `config` applies settings, `journal` writes, `reports` tells
+//! who wait what there is, `loading` brings consumers in, `memory` lets them go, `config` applies settings, `journal` writes, `reports` tells
 //! the views.
 
 mod config;
@@ -16,6 +16,7 @@ mod filling;
 mod interface;
 mod journal;
 mod loading;
+mod memory;
 mod reading;
 mod recovery;
 mod reports;
@@ -39,8 +40,9 @@ use crate::stream::{ConsumerId, Stream};
 use crate::tail::{Publisher, ReadPlan};
 use filling::Fill;
 use journal::CheckpointOut;
+use loading::parse;
+use memory::Memory;
 use recovery::Recovered;
-use reports::PendingStats;
 use sessions::Sessions;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waiters::Waiters;
@@ -97,6 +99,11 @@ struct ConsumerEntry {
     applied: Vec<i64>,
     checkpoint: LastCheckpoint,
     last_error: Option<String>,
+    /// When somebody last asked for it, and when to look whether anybody still does.
+    used_at: Micros,
+    check_at: Option<Micros>,
+    /// What its state takes, in bytes.
+    memory: usize,
 }
 
 /// The newest checkpoint of a consumer, and what has come since.
@@ -188,7 +195,7 @@ pub struct Dispatcher {
     next_wait: Option<Micros>,
     /// The journals were locked: no consumer is to be read from them before. Each would wait for the lock as long.
     retry_loading_at: Micros,
-    stats: Vec<PendingStats>,
+    memory: Memory,
     /// Consumers with events that are not written.
     unwritten: BTreeSet<ConsumerId>,
     /// When the oldest of these happened.
@@ -231,7 +238,7 @@ impl Dispatcher {
             timers: BTreeSet::new(),
             next_wait: Some(Micros::MAX),
             retry_loading_at: 0,
-            stats: Vec::new(),
+            memory: Memory::default(),
             unwritten: BTreeSet::new(),
             unwritten_since: None,
             retry_events_at: 0,
@@ -296,7 +303,8 @@ impl Dispatcher {
             return 0;
         }
         let timer = self.timers.first().map(|&(due, _)| due);
-        timer.into_iter().chain(self.next_wait).chain(self.next_write()).min().unwrap_or(0)
+        let next = self.next_wait.into_iter().chain(self.next_write()).chain(self.memory.next());
+        timer.into_iter().chain(next).min().unwrap_or(0)
     }
 
     /// The streams that it is of interest to know of that somebody has published to them.
@@ -341,6 +349,7 @@ impl Dispatcher {
             return;
         }
         self.end_due(s);
+        self.limit_memory(s);
         self.fill_with_news(s);
         self.write_due(s);
     }
@@ -375,6 +384,7 @@ impl Dispatcher {
                 due.map(|due| self.timers.insert((due, id)));
                 entry.due = due;
             }
+            self.memory.account(&mut entry.memory, consumer);
             self.unsaved.insert(id);
             let events = consumer.take_events();
             if !events.is_empty() {
@@ -384,5 +394,19 @@ impl Dispatcher {
                 self.unwritten.insert(id);
             }
         }
+    }
+
+    /// Puts a consumer back to where it is: what it has loaded and not delivered is read again, by the filters and the
+    /// order that it has now.
+    fn put_again<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
+        // Events are the consumer's, which is made anew.
+        self.world.touched.insert(id);
+        self.take_account(s);
+        let Some(entry) = self.world.consumers.get(&id) else { return };
+        let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
+        let Some(stream) = self.world.stream_of_mut(id) else { return };
+        let Some(state) = stream.state(id) else { return };
+        stream.put(id, filters, settings, state);
+        self.world.touched.insert(id);
     }
 }

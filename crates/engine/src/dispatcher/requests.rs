@@ -60,7 +60,7 @@ impl Dispatcher {
             return s.shared.ask_again(asked.session, asked.request_id);
         }
         let consumer = match asked.request {
-            Request::Stats { after } => return self.report(asked, after, s),
+            Request::Stats { after } => return self.report(&asked, after, s),
             Request::LastError { consumer } => {
                 let answer = self.last_error(consumer);
                 s.shared.answer(asked.session, asked.request_id, &answer, false);
@@ -74,6 +74,7 @@ impl Dispatcher {
             | Request::Gone { consumer, .. }
             | Request::InFlight { consumer, .. } => consumer,
         };
+        self.note_use(consumer, s);
         match self.load(consumer, s) {
             Loaded::Yes => self.serve(asked, s),
             Loaded::Soon => {

@@ -22,6 +22,13 @@ impl Session {
         self.grant.as_ref()
     }
 
+    /// Something is open that is about this consumer, or may still come of what it has received.
+    pub fn uses(&self, id: ConsumerId) -> bool {
+        self.waits_for == Some(id)
+            || self.pending.is_about(id)
+            || self.grant.as_ref().is_some_and(|grant| grant.consumer == id)
+    }
+
     /// Nothing needs to be known of it.
     fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.grant.is_none() && self.waits_for.is_none()

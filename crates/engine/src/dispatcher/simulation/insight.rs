@@ -19,7 +19,6 @@ impl Dispatcher {
         let is_its = |asked: &Asked| asked.session == session;
         self.sessions.get(session).is_some_and(|known| known.waits_for.is_some())
             || self.world.consumers.values().any(|entry| entry.asked.iter().any(is_its))
-            || self.stats.iter().any(|pending| is_its(&pending.asked))
     }
 
     /// Its table is locked, and is tried again later.
