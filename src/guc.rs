@@ -4,6 +4,7 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(16);
 static MAX_SOURCES: GucSetting<i32> = GucSetting::<i32>::new(16);
+static DISPATCHER_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(256 << 10);
 
 /// Defines the settings: from `_PG_init`.
 pub fn register() {
@@ -27,6 +28,21 @@ pub fn register() {
         GucContext::Postmaster,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"sequin.dispatcher_memory",
+        c"The memory that the consumers of a database may take together in its dispatcher.",
+        c"What the largest have loaded and not delivered is forgotten beyond that, and read again when somebody asks.",
+        &DISPATCHER_MEMORY,
+        1 << 10,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+}
+
+/// The memory that the consumers of a database may take together in its dispatcher, in bytes.
+pub fn dispatcher_memory() -> usize {
+    usize::try_from(DISPATCHER_MEMORY.get()).unwrap_or(0) << 10
 }
 
 /// The most databases that can use sequin at a time.

@@ -4,7 +4,9 @@ use super::check::{name, required, within};
 use super::consumers::{mine, unexpected};
 use super::rights;
 use crate::error::{Error, Result};
+use crate::pg;
 use crate::pg::exec::datum::{Jsonb, Text, Timestamptz};
+use crate::pg::exec::spi::{by_index, without_locks};
 use crate::pg::exec::{catalog, role, sequence};
 use crate::pg::session::call::call;
 use crate::pg::session::current;
@@ -12,14 +14,17 @@ use crate::pg::shared::database::Database;
 use crate::pg::shared::shmem::segment;
 use crate::pg::shared::status::Status;
 use crate::pg::shared::{capturers, session_entry};
-use crate::store::{consumers, messages, streams};
+use crate::store::streams::{self, Tail};
+use crate::store::{consumers, journal, messages};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use sequin_engine::dispatcher::{Answer, ConsumerStats, Request};
+use sequin_engine::dispatcher::{Answer, ConsumerConfig, ConsumerStats, Request, unloaded_stats};
+use sequin_engine::fault::{Fault, Known};
 use sequin_engine::filter::{Filter, KeyRange};
 use sequin_engine::key::Seq;
 use sequin_engine::wire::LEASES_PER_ANSWER;
+use std::collections::{HashMap, HashSet};
 
 #[pg_extern]
 fn messages(
@@ -198,12 +203,8 @@ fn consumer_stats() -> Result<
     ErrorReport,
 > {
     let mut rows = Vec::new();
-    for stats in all_consumers()? {
+    for Shown { stats, error, .. } in all_consumers()? {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let error = match stats.has_error {
-            true => last_error(stats.consumer)?,
-            false => None,
-        };
         rows.push((
             stats.consumer,
             count(stats.counts.ready),
@@ -224,27 +225,86 @@ fn consumer_stats() -> Result<
     Ok(TableIterator::new(rows))
 }
 
-/// What the dispatcher says of all consumers; nothing while none runs, rather than a wait for it.
-fn all_consumers() -> Result<Vec<ConsumerStats>> {
-    let mut all: Vec<ConsumerStats> = Vec::new();
+/// A consumer as the views show it.
+struct Shown {
+    stats: ConsumerStats,
+    /// The highest seq of its stream that it shows to have been used.
+    seen: Seq,
+    /// What has last gone wrong with it.
+    error: Option<String>,
+}
+
+/// All consumers whose streams are there; nothing while no dispatcher runs, rather than a wait for it. Of those that it has
+/// not loaded, which may be many, the tables have all there is to know.
+fn all_consumers() -> Result<Vec<Shown>> {
+    let mut all: Vec<Shown> = Vec::new();
     if current::database()?.dispatcher.pid() == 0 {
         return Ok(all);
     }
     loop {
-        let after = all.last().map_or(0, |stats| stats.consumer);
+        let after = all.last().map_or(0, |shown| shown.stats.consumer);
         match call(&Request::Stats { after }, None)? {
-            Answer::Stats(page) if !page.is_empty() => all.extend(page),
-            _ => return Ok(all),
+            Answer::Stats(page) if !page.is_empty() => {
+                for stats in page {
+                    let error = if stats.has_error { last_error(stats.consumer)? } else { None };
+                    all.push(Shown { stats, seen: stats.cursor, error });
+                }
+            }
+            _ => break,
         }
     }
+    if all.iter().any(|shown| !shown.stats.is_loaded) {
+        role::as_owner(|| without_locks(|| by_index(|| read_unloaded(&mut all))))?;
+    }
+    Ok(all)
 }
 
-/// The highest seq that the dispatcher has seen of a stream, as far as its consumers tell.
+/// Fills in what the tables say of the consumers that are not loaded.
+fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
+    let configs: HashMap<i32, ConsumerConfig> =
+        consumers::list()?.into_iter().map(|config| (config.id, config)).collect();
+    let mut streams: HashMap<&str, Seq> = HashMap::new();
+    for shown in all.iter_mut().filter(|shown| !shown.stats.is_loaded) {
+        let Some(config) = configs.get(&shown.stats.consumer) else { continue };
+        match unloaded_stats(config, journal::read(config.id, config.generation)?, pg::now()) {
+            Ok((stats, seen)) => {
+                let ConsumerStats { waiting, has_error, is_damaged, .. } = shown.stats;
+                shown.stats = ConsumerStats { waiting, has_error, is_damaged, ..stats };
+                shown.seen = seen;
+            }
+            Err(text) => shown.error = Some(text),
+        }
+        let known = streams.entry(&config.stream).or_default();
+        *known = shown.seen.max(*known);
+    }
+    // Nobody has looked at their streams, perhaps.
+    let mut faults: HashMap<&str, Fault> = HashMap::new();
+    let mut missing: HashSet<&str> = HashSet::new();
+    for (stream, last) in streams {
+        match streams::tail(stream, Known { last, ..Known::default() }) {
+            Tail::Broken(fault) => drop(faults.insert(stream, fault)),
+            Tail::Missing => drop(missing.insert(stream)),
+            Tail::Locked(..) | Tail::Busy => {}
+        }
+    }
+    all.retain_mut(|shown| {
+        let Some(config) = configs.get(&shown.stats.consumer) else { return shown.stats.is_loaded };
+        if let Some(fault) = faults.get(config.stream.as_str()) {
+            shown.stats.is_damaged = true;
+            let text = || format!("stream \"{}\" is damaged: {fault}", config.stream);
+            shown.error.get_or_insert_with(text);
+        }
+        !missing.contains(config.stream.as_str())
+    });
+    Ok(())
+}
+
+/// The highest seq that the consumers of a stream show to have been used.
 pub(super) fn highest_seen(stream: &str) -> Result<Seq> {
     let starts = consumers::starts_of(stream)?;
-    let seen = |stats: &ConsumerStats| {
-        let &(_, start) = starts.iter().find(|&&(id, _)| id == stats.consumer)?;
-        Some(stats.cursor).filter(|&cursor| stats.is_loaded && cursor > start)
+    let seen = |shown: &Shown| {
+        let &(_, start) = starts.iter().find(|&&(id, _)| id == shown.stats.consumer)?;
+        Some(shown.seen).filter(|&seen| seen > start)
     };
     Ok(all_consumers()?.iter().filter_map(seen).max().unwrap_or(0))
 }

@@ -10,6 +10,7 @@ pub mod chunks;
 pub mod consumers;
 pub mod dead_letters;
 pub mod epoch;
+pub mod journal;
 pub mod messages;
 pub mod outbox;
 pub mod owners;

@@ -15,7 +15,7 @@ use crate::pg::process::{self, TxError};
 use crate::pg::shared::database::Database;
 use crate::pg::shared::session_entry;
 use crate::store::{acks, checkpoints};
-use crate::{pg, store};
+use crate::{guc, pg, store};
 use entries::Entries;
 use pgrx::pg_sys::Oid;
 use sequin_engine::dispatcher::{Clock, Dispatcher, Effect, End, Failure, Input, StreamId};
@@ -135,6 +135,7 @@ impl Worker {
 
     /// One round: everything that has come in, then everything that follows from it.
     fn step(&mut self, marked: &mut Vec<usize>) -> Result<(), End> {
+        self.rules.set_memory_budget(guc::dispatcher_memory());
         self.apply_changes()?;
         if !self.rules.is_ready() {
             self.hand_in(Input::Tick)?;

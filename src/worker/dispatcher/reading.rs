@@ -7,7 +7,7 @@ use crate::pg::process;
 use crate::pg::shared::session_entry;
 use crate::store::messages::{self, Table};
 use crate::store::streams::{self, Tail};
-use crate::store::{acks, checkpoints, consumers, outbox, sources};
+use crate::store::{consumers, journal, sources};
 use sequin_engine::dispatcher::{Config, Failure, Journal, Look, StreamId};
 use sequin_engine::fault::Known;
 use sequin_engine::key::Seq;
@@ -41,15 +41,7 @@ impl Worker {
     /// What the tables have of a consumer.
     pub(super) fn restore(&mut self, id: ConsumerId) -> Result<Journal, Failure> {
         let generation = self.rules.config(id).map_or(0, |config| config.generation);
-        let journal = process::try_transaction(|| {
-            let checkpoint = checkpoints::newest(id)?;
-            let after = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.id);
-            let open = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.open_acks);
-            let events = outbox::of_consumer(id, after, generation)?;
-            let acks = acks::of_consumer(id, after, open)?;
-            Ok(Journal { checkpoint, events, acks })
-        });
-        Ok(journal?)
+        Ok(process::try_transaction(|| journal::read(id, generation))?)
     }
 
     /// The tail of a stream, and old holes that may have filled.

@@ -162,7 +162,7 @@ pub struct ConsumerStats {
     pub has_error: bool,
     /// Its stream is damaged.
     pub is_damaged: bool,
-    /// Its state has been read: the numbers are its.
+    /// The numbers are its. Otherwise it is not in memory, and the tables have all there is to know.
     pub is_loaded: bool,
 }
 

@@ -28,6 +28,7 @@ mod waiters;
 
 pub use interface::*;
 pub use journal::MAX_DELIVER_REACHED;
+pub use recovery::unloaded_stats;
 
 use crate::consumer::{Consumer, StepContext};
 use crate::event::Event;

@@ -1,11 +1,14 @@
 //! What the tables say of a consumer, put together: its checkpoint, and the journal replayed over it.
 
 use super::LastCheckpoint;
-use super::interface::{Clock, ConsumerConfig, Journal};
+use super::interface::{Clock, ConsumerConfig, ConsumerStats, Journal};
+use crate::consumer::{Consumer, StepContext};
 use crate::consumer_state::ConsumerState;
 use crate::event::Change;
+use crate::ids::Ids;
 use crate::key::Seq;
 use crate::ranges::{RangeSet, RangesError};
+use crate::settings::Micros;
 use std::collections::BTreeMap;
 
 /// A consumer's state, as it was when its last dispatcher ended.
@@ -71,6 +74,33 @@ pub(super) fn recover(
     let max_delivered = max_delivered(&state, config);
     let state = state.shifted(clock.wall_offset().saturating_neg());
     Ok(Recovered { state, checkpoint, applied, highest, max_delivered })
+}
+
+/// A consumer that its dispatcher has not loaded, as the tables have it; and the highest seq that it shows to have been
+/// used. By the wall clock.
+pub fn unloaded_stats(
+    config: &ConsumerConfig,
+    journal: Journal,
+    now: Micros,
+) -> Result<(ConsumerStats, Seq), String> {
+    let Recovered { state, max_delivered, .. } =
+        recover(config, journal, Clock { mono: now, wall: now })?;
+    let floor = state.floor;
+    let mut consumer = Consumer::restore(config.settings.clone(), state);
+    // Leases that have run out, which nobody has noticed. The ids are for nobody to see.
+    if let Some(mut ids) = Ids::new(1) {
+        consumer.tick(&mut StepContext { now, wall_offset: 0, ids: &mut ids });
+    }
+    let stats = ConsumerStats {
+        consumer: config.id,
+        counts: consumer.counts(),
+        floor,
+        cursor: floor,
+        first_unfinished: consumer.first_unfinished().unwrap_or(0),
+        is_loaded: true,
+        ..ConsumerStats::default()
+    };
+    Ok((stats, max_delivered))
 }
 
 fn max_delivered(state: &ConsumerState, config: &ConsumerConfig) -> Seq {

@@ -331,3 +331,85 @@ fn a_dispatcher_that_needs_an_epoch_writes_what_it_knows_before_it_ends() {
     world.go();
     world.drain().unwrap();
 }
+
+impl World {
+    fn is_loaded(&self, consumer: ConsumerId) -> bool {
+        self.databases[0].worker.as_ref().unwrap().rules.consumer_of(consumer).is_some()
+    }
+
+    /// Nothing happens for some time but what the dispatcher does by itself.
+    fn rest(&mut self, time: Micros) {
+        for _ in 0..10 {
+            self.now += time / 10;
+            self.go();
+        }
+    }
+}
+
+#[test]
+fn statistics_load_nothing() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    world.post(B, Request::Stats { after: 0 });
+    world.go();
+    let Some(Answer::Stats(stats)) = world.answer(B) else { panic!("no statistics") };
+    assert_eq!(stats.iter().map(|s| s.consumer).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(stats.iter().all(|stats| !stats.is_loaded));
+    assert!((1..=4).all(|consumer| !world.is_loaded(consumer)));
+}
+
+#[test]
+fn a_consumer_that_nobody_asks_for_is_unloaded_and_comes_back_as_it_was() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x", "a.y", "b.x"]);
+    assert_eq!(world.receive_now(A, 1, 2), [1, 2]);
+    world.ask_to_finish(A, 1);
+    world.commit_all(A);
+    assert!(world.is_loaded(1));
+    world.rest(60 * SECOND);
+    assert!(!world.is_loaded(1));
+    assert_eq!(world.databases[0].worker.as_ref().unwrap().rules.memory_taken(), 0);
+    assert_eq!(world.receive_now(A, 1, 9), [3]);
+    world.drain().unwrap();
+}
+
+#[test]
+fn a_consumer_stays_loaded_while_it_has_deliveries_or_somebody_waits() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.commit_all(A);
+    world.ask_to_receive(B, 4, 1, 3600 * SECOND);
+    world.rest(20 * SECOND);
+    assert!(world.is_loaded(1), "its message is leased");
+    world.ask_to_finish(A, 1);
+    world.rest(100 * SECOND);
+    assert!(world.is_loaded(1), "an open transaction has acked it");
+    world.commit_all(A);
+    world.rest(100 * SECOND);
+    assert!(!world.is_loaded(1));
+    assert!(world.is_loaded(4), "a session waits for it");
+    world.drain().unwrap();
+}
+
+/// What is in flight stays, with its deadline by the clock that never steps.
+#[test]
+fn a_consumer_that_is_trimmed_forgets_only_what_it_can_read_again() {
+    let mut world = world();
+    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(usize::MAX);
+    let keys = ["a.x", "a.y", "b.x", "b.y", "c"];
+    world.publish_and_commit(A, &keys);
+    assert_eq!(world.receive_now(A, 1, 2), [1, 2]);
+    world.commit_all(A);
+    let unfinished = |world: &World| {
+        let worker = world.databases[0].worker.as_ref().unwrap();
+        worker.rules.consumer_of(1).unwrap().unfinished()
+    };
+    assert_eq!(unfinished(&world), 5);
+    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(0);
+    world.rest(SECOND);
+    assert_eq!(unfinished(&world), 2);
+    world.wall_offset += 3600 * SECOND;
+    assert_eq!(world.receive_now(B, 1, 9), [3, 4, 5]);
+    world.drain().unwrap();
+}

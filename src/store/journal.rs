@@ -1,0 +1,16 @@
+//! What the tables have of a consumer: its newest checkpoint, and what has been written since.
+
+use super::{acks, checkpoints, outbox};
+use crate::error::Result;
+use sequin_engine::dispatcher::Journal;
+use sequin_engine::stream::ConsumerId;
+
+/// Reads it, with the events of this generation.
+pub fn read(consumer: ConsumerId, generation: i32) -> Result<Journal> {
+    let checkpoint = checkpoints::newest(consumer)?;
+    let after = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.id);
+    let open = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.open_acks);
+    let events = outbox::of_consumer(consumer, after, generation)?;
+    let acks = acks::of_consumer(consumer, after, open)?;
+    Ok(Journal { checkpoint, events, acks })
+}
