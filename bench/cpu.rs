@@ -19,8 +19,13 @@ pub const WHAT: &str = "CPU time of all the server's processes in 20 s";
 /// The part of a core that a server uses of which nobody wants anything.
 pub fn share_when_idle(cluster: &Cluster) -> f64 {
     thread::sleep(SETTLING);
+    share_over(cluster, DURATION)
+}
+
+/// The same for some time from now on.
+pub fn share_over(cluster: &Cluster, duration: Duration) -> f64 {
     let (begun, before) = (Instant::now(), seconds(cluster));
-    thread::sleep(DURATION);
+    thread::sleep(duration);
     (seconds(cluster) - before) / begun.elapsed().as_secs_f64()
 }
 

@@ -90,6 +90,12 @@ impl Background {
         Self(scripts.map(|script| start(database, &script, 1, &[&for_time(FOR_EVER)])).collect())
     }
 
+    /// CLIENTS clients of one script, which run it so many times a second together.
+    pub fn at_rate(database: &Database, script: &str, rate: u64) -> Self {
+        let rate = format!("--rate={rate}");
+        Self(vec![start(database, script, CLIENTS, &[&for_time(FOR_EVER), &rate])])
+    }
+
     /// Many clients of one script.
     pub fn crowd(database: &Database, script: &str, clients: usize) -> Self {
         Self(vec![start(database, script, clients, &[&for_time(FOR_EVER)])])

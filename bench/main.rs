@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a benchmark fails
 
 mod backlog;
+mod consumers;
 mod cpu;
 mod dead;
 mod flat;
@@ -41,7 +42,7 @@ autovacuum_naptime = '1min'
 
 type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
 
-const SECTIONS: [(&str, &str, Section); 17] = [
+const SECTIONS: [(&str, &str, Section); 18] = [
     ("latency", "Waiting receivers: latency", latency::rows),
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
@@ -52,6 +53,7 @@ const SECTIONS: [(&str, &str, Section); 17] = [
         "Scale: 5 databases, each of 1,000 streams and 2,000 consumers; 500 connections",
         scale::rows,
     ),
+    ("consumers", "Consumers: many, one with a hot key, and many that are behind", consumers::rows),
     ("dead", "Dead rows: what other consumers notice", dead::rows),
     ("sources", "Table sources, with wal_level logical", sources::rows),
     ("peers-publish", "Peers: publish, 4 clients", peers::publish),

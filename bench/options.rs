@@ -8,7 +8,7 @@ pub const USAGE: &str =
   --seconds  how long a figure of throughput is taken (default 2)
   --held     how many seconds a snapshot is held next to peers (default 300)
   --long     what else only whole runs do: backlogs of 10,000,000, and plots
-  SECTION    latency, idle, throughput, flat, horizons, scale, sources, peers (default: all)
+  SECTION    latency, idle, throughput, flat, horizons, scale, consumers, dead, sources, peers (default: all)
              of the peers: peers-publish, -consume, -cycle, -cost, -latency, -order,
              -crowd, -backlog, -horizon
   The cluster is in TMPDIR, or /tmp: with TMPDIR=/dev/shm no disk has a part in the figures.";

@@ -37,6 +37,7 @@ mod sparse_filter;
 mod torture;
 mod tour;
 mod transactions;
+mod unloaded;
 
 use std::process::ExitCode;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         short_sessions::tests(),
         long_poll::tests(),
         memory::tests(),
+        unloaded::tests(),
         crash::tests(),
         damaged::tests(),
         databases::tests(),
