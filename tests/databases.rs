@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use postgres::Client;
+use postgres::{Client, NoTls};
 
 use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
 use crate::harness::{LOGICAL_DECODING, database, shared_cluster, trials};
@@ -405,20 +405,17 @@ fn workers_work_whatever_a_database_sets() {
         client.batch_execute(&format!("ALTER DATABASE odd SET {setting}")).is_ok()
     });
     assert!(settings.len() > 18, "{settings:?}");
-    // What the test itself needs.
-    let mut client = database.connect();
-    let own = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_session_timeout = 0;
-        SET idle_in_transaction_session_timeout = 0; SET search_path = public;
-        SET default_transaction_read_only = off; SET session_replication_role = origin;
-        SET default_tablespace = ''; SET default_transaction_deferrable = off;
-        SET standard_conforming_strings = on;
-        SET default_transaction_isolation = 'read committed'; SET default_table_access_method = heap";
-    wait_until("the session is its own", seconds(20), || {
-        client.batch_execute(own).is_ok() || {
-            client = database.connect();
-            false
-        }
-    });
+    // What the test itself needs goes before what the database sets.
+    let own = "-c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c search_path=public
+        -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off
+        -c session_replication_role=origin -c default_tablespace= -c default_transaction_deferrable=off
+        -c standard_conforming_strings=on -c default_transaction_isolation=read\\ committed
+        -c default_table_access_method=heap";
+    let own = match version >= 170_000 {
+        true => format!("{own} -c transaction_timeout=0"),
+        false => own.into(),
+    };
+    let mut client = cluster.config("odd").options(&own).connect(NoTls).unwrap();
     client.batch_execute("CREATE EXTENSION sequin").unwrap();
     client.create("s", "c", "max_deliver => 1");
     client.publish_numbers("s", 50, 50);

@@ -158,10 +158,16 @@ impl Cluster {
         });
     }
 
-    pub fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
+    /// How to connect to a database.
+    pub fn config(&self, database: &str) -> postgres::Config {
         let mut config = postgres::Config::new();
         config.host_path(&self.directory).port(PORT).user("postgres").dbname(database);
-        config.application_name("black_box").connect(NoTls)
+        config.application_name("black_box");
+        config
+    }
+
+    pub fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        self.config(database).connect(NoTls)
     }
 
     #[track_caller]
