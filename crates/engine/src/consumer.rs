@@ -99,12 +99,13 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Consumer {
     settings: Settings,
+    /// All that is unfinished but what is shelved in `lanes`.
     pub(super) messages: BTreeMap<Seq, Message>,
     /// Deliverable and never delivered before.
     fresh: BTreeSet<Seq>,
     /// Deliverable and delivered before: these go first.
     again: BTreeSet<Seq>,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
     by_ack_id: BTreeMap<i64, Seq>,
     /// Deadlines of leases and ends of delays.
     timers: BTreeSet<(Micros, Seq)>,
@@ -173,17 +174,17 @@ impl Consumer {
         }
     }
 
-    /// True for a loaded message that isn't finished.
-    pub fn is_unfinished(&self, seq: Seq) -> bool {
-        self.messages.contains_key(&seq)
+    /// True for a loaded message that isn't finished. It has this key.
+    pub fn is_unfinished(&self, seq: Seq, key: KeyId) -> bool {
+        self.messages.contains_key(&seq) || self.lanes.is_shelved(key, seq)
     }
 
     /// Unfinished messages that are loaded.
     pub fn unfinished(&self) -> usize {
-        self.messages.len()
+        self.messages.len() + self.lanes.shelved()
     }
 
-    /// The lowest unfinished message that is loaded.
+    /// The lowest unfinished message that is loaded. None is shelved below the head of its lane.
     pub fn first_unfinished(&self) -> Option<Seq> {
         self.messages.first_key_value().map(|(&seq, _)| seq)
     }
@@ -202,7 +203,9 @@ impl Consumer {
     /// say. But nothing once a delivery has ended in another way, which a later entry may build on.
     pub fn drop_finished(&self, events: &mut Vec<Event>) {
         let unfinished = |event: &Event| match &event.change {
-            Change::Delivered { items, .. } => items.iter().any(|i| self.is_unfinished(i.seq)),
+            Change::Delivered { items, .. } => {
+                items.iter().any(|i| self.is_unfinished(i.seq, i.key))
+            }
             _ => true,
         };
         if events.iter().all(|event| matches!(event.change, Change::Delivered { .. })) {
@@ -241,7 +244,7 @@ impl Consumer {
     /// A finished message is wanted once more, as if it had never been delivered; false if it is unfinished.
     /// One above the cursor is read when its turn comes: now it could overtake others of its key.
     pub fn redeliver(&mut self, seq: Seq, key: KeyId) -> bool {
-        if self.messages.contains_key(&seq) {
+        if self.is_unfinished(seq, key) {
             return false;
         }
         if seq > self.cursor {

@@ -207,7 +207,7 @@ impl Dispatcher {
             return;
         };
         let messages: Vec<(Seq, KeyId)> =
-            messages.into_iter().filter(|&(seq, _)| stream.seen(id, seq)).collect();
+            messages.into_iter().filter(|&(seq, key)| stream.seen(id, seq, key)).collect();
         let (ack_row_id, generation) = (self.ids.take(1), self.generation(id));
         let deliveries =
             messages.iter().map(|&(seq, _)| Delivery { ack_id: 0, seq, deliveries: 0 }).collect();

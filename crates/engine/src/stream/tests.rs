@@ -153,10 +153,12 @@ fn a_full_consumer_detaches_and_the_others_go_on() {
     bed.put(1, ">", start(0));
     bed.put(2, ">", start(0));
     let all = LOOK_AHEAD + 10;
-    bed.commit(1, &vec!["a"; LOOK_AHEAD]);
+    let keys: Vec<&'static str> = (0..all).map(|n| &*format!("k.{n}").leak()).collect();
+    let (first, more) = keys.split_at(LOOK_AHEAD);
+    bed.commit(1, first);
     bed.look();
     assert_eq!(bed.take(2).len(), LOOK_AHEAD);
-    bed.commit(LOOK_AHEAD as Seq + 1, &["a"; 10]);
+    bed.commit(LOOK_AHEAD as Seq + 1, more);
     bed.look();
     assert_eq!(bed.take(2).len(), 10);
     assert_eq!(bed.stream.cursor(1), Some(LOOK_AHEAD as Seq));
@@ -277,6 +279,7 @@ fn only_finished_messages_can_be_redelivered() {
     bed.look();
     let [(2, acked), (3, _)] = bed.grant(1, 10)[..] else { panic!("two messages") };
     bed.ack(1, [acked]);
-    let seen: Vec<bool> = (1..=4).map(|seq| bed.stream.seen(1, seq)).collect();
+    let key = |seq| key_id(if seq == 3 { "b" } else { "a" });
+    let seen: Vec<bool> = (1..=4).map(|seq| bed.stream.seen(1, seq, key(seq))).collect();
     assert_eq!(seen, [false, true, false, false], "a hole, finished, in flight, not there yet");
 }
