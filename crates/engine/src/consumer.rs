@@ -11,9 +11,12 @@
 //! journal; acks don't, because the acking transaction has written its own row.
 
 mod deliveries;
+mod memory;
 mod moves;
 #[cfg(test)]
 mod tests;
+
+pub use memory::LOOK_AHEAD;
 
 use super::event::{Change, Event, Item};
 use super::ids::Ids;
@@ -21,11 +24,8 @@ use super::key::{KeyId, Seq};
 use super::lanes::Lanes;
 use super::ranges::RangeSet;
 use super::settings::{Micros, Settings};
+use memory::USUAL_BUDGET;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Unfinished messages one consumer loads at the most: bounds its memory, at about 200 bytes each, to 13 MB.
-/// A consumer that has as many stops loading until some are finished. Tests have to get there too.
-pub const LOOK_AHEAD: usize = if cfg!(test) { 32 } else { 65_536 };
 
 /// The time of a step, and the ids it may hand out.
 #[derive(Debug)]
@@ -99,6 +99,8 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Consumer {
     settings: Settings,
+    /// Bytes it may take.
+    pub(super) budget: usize,
     /// All that is unfinished but what is shelved in `lanes`.
     pub(super) messages: BTreeMap<Seq, Message>,
     /// Deliverable and never delivered before.
@@ -129,7 +131,7 @@ pub struct Consumer {
 impl Consumer {
     /// A consumer that has nothing yet.
     pub fn new(settings: Settings) -> Consumer {
-        Consumer { settings, ..Consumer::default() }
+        Consumer { settings, budget: USUAL_BUDGET, ..Consumer::default() }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -152,16 +154,6 @@ impl Consumer {
     /// Deliveries that max_ack_pending still allows.
     pub fn room(&self) -> usize {
         self.settings.max_ack_pending.saturating_sub(self.by_ack_id.len())
-    }
-
-    /// True when no more may be loaded.
-    pub fn is_full(&self) -> bool {
-        self.recovering_until.is_none() && self.messages.len() >= LOOK_AHEAD
-    }
-
-    /// True when there is room for so many more that it is worth reading the table for them.
-    pub(super) fn wants_more(&self) -> bool {
-        self.recovering_until.is_some() || self.messages.len() + LOOK_AHEAD / 16 <= LOOK_AHEAD
     }
 
     pub fn counts(&self) -> Counts {

@@ -77,11 +77,14 @@ impl Stream {
         settings: Settings,
         from: ConsumerState,
     ) {
+        let mut consumer = Consumer::restore(settings, from);
+        if let Some(old) = self.consumer(id) {
+            consumer.budget = old.budget;
+        }
         self.remove(id);
         for filter in &filters {
             self.router.insert(filter, id.unsigned_abs());
         }
-        let consumer = Consumer::restore(settings, from);
         self.members.insert(id, Member { consumer, filters, attached: false, reading: false });
         self.settling.insert(id);
         self.settle(id);

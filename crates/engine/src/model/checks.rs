@@ -26,6 +26,13 @@ impl Run {
         let turn = ConsumerId::try_from(self.step / CHECK_EVERY % 6).unwrap_or(0) + 1;
         if self.step.is_multiple_of(CHECK_EVERY) && self.dispatcher.loaded.contains_key(&turn) {
             self.check(turn)?;
+            let consumer = self.dispatcher.consumer(turn)?;
+            let (is_full, has_shelved) = (consumer.is_full(), consumer.lanes.shelved() > 0);
+            let is_above = consumer.memory() >= consumer.budget && !is_full;
+            self.reached.shelved += usize::from(has_shelved);
+            self.reached.full += usize::from(is_full);
+            self.reached.full_and_shelved += usize::from(is_full && has_shelved);
+            self.reached.above_budget += usize::from(is_above);
         }
         Ok(())
     }
@@ -254,6 +261,8 @@ fn check_states(consumer: &Consumer) -> Checked {
         _ => None,
     });
     prop_assert_eq!(consumer.next_due(), due.min());
+    let is_idle = counts.ready + counts.in_flight + counts.delayed == 0;
+    prop_assert!(!consumer.is_full() || !is_idle && !consumer.wants_more(), "full for ever");
     if !consumer.settings().ordered {
         prop_assert_eq!(counts.withheld, 0);
         return Ok(());

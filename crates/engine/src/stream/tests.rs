@@ -168,6 +168,37 @@ fn a_full_consumer_detaches_and_the_others_go_on() {
 }
 
 #[test]
+fn a_key_with_any_number_of_withheld_messages_stops_no_other_key() {
+    let mut bed = Bed::new(0, &[]);
+    bed.put(1, ">", start(0));
+    bed.stream.consumer_mut(1).unwrap().set_budget(0);
+    let hot = 100 * LOOK_AHEAD;
+    bed.commit(1, &vec!["hot"; hot]);
+    while bed.stream.tail().pos() < hot as Seq {
+        bed.look();
+    }
+    let [(1, ack_id)] = bed.grant(1, 10)[..] else { panic!("the head of one key") };
+    bed.commit(hot as Seq + 1, &["a", "hot", "b"]);
+    bed.look();
+    let granted: Vec<Seq> = bed.grant(1, 10).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(granted, [hot as Seq + 1, hot as Seq + 3]);
+    assert_eq!(bed.stream.floor(1), Some(0));
+    bed.ack(1, [ack_id]);
+    assert_eq!(bed.take(1).len(), hot);
+}
+
+#[test]
+fn a_consumer_that_is_put_elsewhere_keeps_its_budget() {
+    let mut bed = Bed::new(0, &[]);
+    bed.put(1, ">", start(0));
+    bed.stream.consumer_mut(1).unwrap().set_budget(0);
+    bed.put(1, ">", start(0));
+    bed.commit(1, &["a", "b", "c", "d"]);
+    bed.look();
+    assert!(bed.stream.consumer(1).unwrap().is_full());
+}
+
+#[test]
 fn a_detached_consumer_reads_on_from_its_cursor_and_attaches_at_the_tail() {
     let mut bed = Bed::new(0, &[]);
     bed.commit(1, &["a"; 10]);
