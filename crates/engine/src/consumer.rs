@@ -11,9 +11,12 @@
 //! journal; acks don't, because the acking transaction has written its own row.
 
 mod deliveries;
+mod memory;
 mod moves;
 #[cfg(test)]
 mod tests;
+
+pub use memory::{LOOK_AHEAD, USUAL_BUDGET};
 
 use super::event::{Change, Event, Item};
 use super::ids::Ids;
@@ -22,12 +25,6 @@ use super::lanes::Lanes;
 use super::ranges::RangeSet;
 use super::settings::{Micros, Settings};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Unfinished messages one consumer loads at the most: bounds its memory, at about 200 bytes each, to 13 MB.
-/// A consumer that has as many stops loading until some are finished. Tests have to get there too.
-pub const LOOK_AHEAD: usize = if cfg!(test) { 32 } else { 65_536 };
-
-pub const DEFAULT_BUDGET: usize = LOOK_AHEAD * 200;
 
 /// The time of a step, and the ids it may hand out.
 #[derive(Debug)]
@@ -101,12 +98,15 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Consumer {
     settings: Settings,
+    /// Bytes it may take.
+    pub(super) budget: usize,
+    /// All that is unfinished but what is shelved in `lanes`.
     pub(super) messages: BTreeMap<Seq, Message>,
     /// Deliverable and never delivered before.
     fresh: BTreeSet<Seq>,
     /// Deliverable and delivered before: these go first.
     again: BTreeSet<Seq>,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
     by_ack_id: BTreeMap<i64, Seq>,
     /// Deadlines of leases and ends of delays.
     timers: BTreeSet<(Micros, Seq)>,
@@ -125,13 +125,12 @@ pub struct Consumer {
     pub(super) reach: Seq,
     pub(super) totals: Counts,
     events: Vec<Event>,
-    look_ahead: usize,
 }
 
 impl Consumer {
     /// A consumer that has nothing yet.
     pub fn new(settings: Settings) -> Consumer {
-        Consumer { settings, look_ahead: LOOK_AHEAD, ..Consumer::default() }
+        Consumer { settings, budget: USUAL_BUDGET, ..Consumer::default() }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -156,29 +155,6 @@ impl Consumer {
         self.settings.max_ack_pending.saturating_sub(self.by_ack_id.len())
     }
 
-    pub fn memory(&self) -> usize {
-        self.messages.len() * 200
-    }
-
-    pub fn set_budget(&mut self, bytes: usize) {
-        self.look_ahead = (bytes / 200).max(if cfg!(test) { 4 } else { 1000 });
-    }
-
-    /// True when no more may be loaded.
-    pub fn is_full(&self) -> bool {
-        let ready = self.fresh.len() + self.again.len();
-        self.recovering_until.is_none()
-            && (self.messages.len() >= LOOK_AHEAD
-                || self.messages.len() >= self.look_ahead
-                    && ready >= if cfg!(test) { 4 } else { 1000 })
-    }
-
-    /// True when there is room for so many more that it is worth reading the table for them.
-    pub(super) fn wants_more(&self) -> bool {
-        self.recovering_until.is_some()
-            || !self.is_full() && self.messages.len() + LOOK_AHEAD / 16 <= LOOK_AHEAD
-    }
-
     pub fn counts(&self) -> Counts {
         Counts {
             ready: self.fresh.len() + self.again.len(),
@@ -189,17 +165,17 @@ impl Consumer {
         }
     }
 
-    /// True for a loaded message that isn't finished.
-    pub fn is_unfinished(&self, seq: Seq) -> bool {
-        self.messages.contains_key(&seq)
+    /// True for a loaded message that isn't finished. It has this key.
+    pub fn is_unfinished(&self, seq: Seq, key: KeyId) -> bool {
+        self.messages.contains_key(&seq) || self.lanes.is_shelved(key, seq)
     }
 
     /// Unfinished messages that are loaded.
     pub fn unfinished(&self) -> usize {
-        self.messages.len()
+        self.messages.len() + self.lanes.shelved()
     }
 
-    /// The lowest unfinished message that is loaded.
+    /// The lowest unfinished message that is loaded. None is shelved below the head of its lane.
     pub fn first_unfinished(&self) -> Option<Seq> {
         self.messages.first_key_value().map(|(&seq, _)| seq)
     }
@@ -218,7 +194,9 @@ impl Consumer {
     /// say. But nothing once a delivery has ended in another way, which a later entry may build on.
     pub fn drop_finished(&self, events: &mut Vec<Event>) {
         let unfinished = |event: &Event| match &event.change {
-            Change::Delivered { items, .. } => items.iter().any(|i| self.is_unfinished(i.seq)),
+            Change::Delivered { items, .. } => {
+                items.iter().any(|i| self.is_unfinished(i.seq, i.key))
+            }
             _ => true,
         };
         if events.iter().all(|event| matches!(event.change, Change::Delivered { .. })) {
@@ -257,7 +235,7 @@ impl Consumer {
     /// A finished message is wanted once more, as if it had never been delivered; false if it is unfinished.
     /// One above the cursor is read when its turn comes: now it could overtake others of its key.
     pub fn redeliver(&mut self, seq: Seq, key: KeyId) -> bool {
-        if self.messages.contains_key(&seq) {
+        if self.is_unfinished(seq, key) {
             return false;
         }
         if seq > self.cursor {

@@ -184,10 +184,12 @@ impl Consumer {
         let cursor = cursor.max(self.base);
         let floor = self.floor(cursor, holes);
         // Above what was ever delivered nothing needs remembering up to the next message: it is read again.
-        let top = match self.messages.range(self.reach.saturating_add(1)..).next() {
-            Some((&seq, _)) => cursor.min(seq - 1),
-            None => cursor,
-        };
+        let above = self.reach.saturating_add(1);
+        let loaded = self.messages.range(above..).next().map(|(&seq, _)| seq);
+        let shelved = self.lanes.shelves().filter_map(|(_, shelf)| shelf.runs_from(above).next());
+        let next = loaded.into_iter().chain(shelved.map(|(lo, _)| lo)).min();
+        let top = next.map_or(cursor, |seq| cursor.min(seq - 1));
+        let upto = top.max(self.reach);
         let mut done = RangeSet::new();
         done.insert_range(floor.saturating_add(1), top);
         for (lo, hi) in holes.iter_within(self.base.max(floor).saturating_add(1), top) {
@@ -196,9 +198,13 @@ impl Consumer {
         for (lo, hi) in self.done.iter_from(floor.saturating_add(1)) {
             done.insert_range(lo, hi);
         }
+        let mut unfinished: Vec<(Seq, Seq)> = Vec::new();
+        for (_, shelf) in self.lanes.shelves() {
+            unfinished.extend(shelf.runs_from(floor).take_while(|&(lo, _)| lo <= upto));
+        }
         let mut active = BTreeMap::new();
-        for (&seq, message) in self.messages.range(..=top.max(self.reach)) {
-            done.remove(seq);
+        for (&seq, message) in self.messages.range(..=upto) {
+            unfinished.push((seq, seq));
             let item = Item { seq, key: message.key, deliveries: message.deliveries };
             let hold = match message.state {
                 State::InFlight(lease) => Hold::InFlight(lease),
@@ -208,6 +214,8 @@ impl Consumer {
             };
             active.insert(seq, (item, hold));
         }
+        unfinished.sort_unstable();
+        let done = done.without(unfinished.into_iter());
         let Counts { acked_total, redelivered_total, dead_total, .. } = self.totals;
         ConsumerState { floor, done, active, acked_total, redelivered_total, dead_total }
     }

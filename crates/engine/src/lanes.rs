@@ -3,38 +3,49 @@
 //! A lane exists for each key that has unfinished messages. Its head is the lowest of them, or the one that
 //! is busy: in flight, or delayed after a failure. All others wait behind it, withheld. Several are busy at a
 //! time only where the consumer was not ordered before: then nothing is delivered until all have ended.
+//!
+//! There may be millions behind one head, nearly all of them above it and never delivered. Such a message is
+//! **shelved**: a seq in its lane's list, and known nowhere else.
 
 use super::id_map::IdMap;
 use super::key::{KeyId, Seq};
+use super::seq_list::SeqList;
 use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 
-#[derive(Debug)]
-struct Lane {
-    head: Seq,
-    busy: bool,
-    /// Busy too. No allocation while it is empty, which it nearly always is.
-    also_busy: Vec<Seq>,
-    waiting: BTreeSet<Seq>,
-}
+/// What a lane takes whose key has one unfinished message, in bytes: its place in a hash map, on average.
+pub const LANE: usize = 45;
 
-impl Lane {
-    fn new(head: Seq, busy: bool) -> Lane {
-        Lane { head, busy, also_busy: Vec::new(), waiting: BTreeSet::new() }
-    }
+/// What is added where some are shelved, beside what their list says it takes.
+const SHELF: usize = 170;
+
+/// What a withheld message is added that is not shelved.
+const WAITING: usize = 32;
+
+#[derive(Debug)]
+struct Head {
+    seq: Seq,
+    busy: bool,
 }
 
 /// All lanes of one ordered consumer.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    by_key: IdMap<KeyId, Lane>,
-    withheld: usize,
+    heads: IdMap<KeyId, Head>,
+    /// Busy too, beside the head. Nearly always empty.
+    also_busy: BTreeSet<(KeyId, Seq)>,
+    /// Withheld and not shelved: delivered before, or below one that is busy. Few.
+    waiting: BTreeSet<(KeyId, Seq)>,
+    /// Withheld, above all that is busy of the key and above its head. No list is empty.
+    shelves: IdMap<KeyId, SeqList>,
+    shelved: usize,
+    shelf_bytes: usize,
 }
 
 /// What a change did to the head of a lane.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// May be delivered now.
+    /// May be delivered now. It may come from a shelf.
     pub ready: Option<Seq>,
     /// Was deliverable and no longer is.
     pub withheld: Option<Seq>,
@@ -43,98 +54,160 @@ pub struct Turn {
 impl Lanes {
     /// Messages withheld behind their key's head.
     pub fn withheld(&self) -> usize {
-        self.withheld
+        self.waiting.len() + self.shelved
     }
 
-    /// A new unfinished message that nobody holds.
+    /// Those of them that are shelved.
+    pub fn shelved(&self) -> usize {
+        self.shelved
+    }
+
+    /// About what all lanes take, in bytes.
+    pub fn memory(&self) -> usize {
+        self.heads.len() * LANE
+            + self.shelves.len() * SHELF
+            + self.shelf_bytes
+            + self.waiting.len() * WAITING
+    }
+
+    pub fn is_shelved(&self, key: KeyId, seq: Seq) -> bool {
+        self.shelves.get(&key).is_some_and(|shelf| shelf.contains(seq))
+    }
+
+    /// What is shelved, in no order of keys.
+    pub fn shelves(&self) -> impl Iterator<Item = (KeyId, &SeqList)> {
+        self.shelves.iter().map(|(&key, shelf)| (key, shelf))
+    }
+
+    /// Shelves a message that was never delivered, if it must wait and is above all that it waits for. Nothing
+    /// changes if it is shelved already.
+    pub fn shelve(&mut self, key: KeyId, seq: Seq) -> bool {
+        let Some(head) = self.heads.get(&key) else { return false };
+        let highest_busy = of(&self.also_busy, key).next_back().unwrap_or(head.seq);
+        if seq <= head.seq.max(highest_busy) {
+            return false;
+        }
+        self.waiting.remove(&(key, seq));
+        self.change_shelf(key, |shelf| shelf.insert(seq));
+        true
+    }
+
+    /// A new unfinished message that nobody holds, and that was not shelved.
     pub fn enter(&mut self, key: KeyId, seq: Seq) -> Turn {
-        let lane = match self.by_key.entry(key) {
+        let head = match self.heads.entry(key) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                entry.insert(Lane::new(seq, false));
+                entry.insert(Head { seq, busy: false });
                 return Turn { ready: Some(seq), withheld: None };
             }
         };
-        self.withheld += 1;
-        if lane.busy || seq > lane.head {
-            lane.waiting.insert(seq);
+        if head.busy || seq > head.seq {
+            self.waiting.insert((key, seq));
             return Turn::default();
         }
-        let old = std::mem::replace(&mut lane.head, seq);
-        lane.waiting.insert(old);
+        let old = std::mem::replace(&mut head.seq, seq);
+        self.waiting.insert((key, old));
         Turn { ready: Some(seq), withheld: Some(old) }
     }
 
-    /// A message that is busy from the start: one restored in flight or delayed.
+    /// A message that is busy from the start: one restored in flight or delayed, before anything is shelved.
     pub fn enter_busy(&mut self, key: KeyId, seq: Seq) -> Turn {
-        let Some(lane) = self.by_key.get_mut(&key) else {
-            self.by_key.insert(key, Lane::new(seq, true));
+        let Some(head) = self.heads.get_mut(&key) else {
+            self.heads.insert(key, Head { seq, busy: true });
             return Turn::default();
         };
-        if lane.busy {
-            lane.also_busy.push(seq);
+        if head.busy {
+            self.also_busy.insert((key, seq));
             return Turn::default();
         }
-        lane.busy = true;
-        let old = std::mem::replace(&mut lane.head, seq);
-        lane.waiting.insert(old);
-        self.withheld += 1;
+        head.busy = true;
+        let old = std::mem::replace(&mut head.seq, seq);
+        self.waiting.insert((key, old));
         Turn { ready: None, withheld: Some(old) }
     }
 
     /// The head was delivered: nothing else of its key may be.
     pub fn hold(&mut self, key: KeyId) {
-        if let Some(lane) = self.by_key.get_mut(&key) {
-            lane.busy = true;
+        if let Some(head) = self.heads.get_mut(&key) {
+            head.busy = true;
         }
     }
 
     /// A busy message came back unfinished: when no other is busy, the lowest of its key is the next.
     pub fn put_back(&mut self, key: KeyId, seq: Seq) -> Turn {
-        let Some(lane) = self.by_key.get_mut(&key) else { return Turn::default() };
-        if lane.head != seq {
-            lane.also_busy.retain(|&other| other != seq);
-        } else if let Some(other) = lane.also_busy.pop() {
-            lane.head = other;
+        let Some(head) = self.heads.get_mut(&key) else { return Turn::default() };
+        if head.seq != seq {
+            self.also_busy.remove(&(key, seq));
+        } else if let Some(other) = pop_first(&mut self.also_busy, key) {
+            head.seq = other;
         } else {
-            lane.busy = false;
-            if let Some(lowest) = lane.waiting.first().copied().filter(|&lowest| lowest < seq) {
-                lane.waiting.remove(&lowest);
-                lane.waiting.insert(seq);
-                lane.head = lowest;
+            head.busy = false;
+            let lowest = of(&self.waiting, key).next();
+            if let Some(lowest) = lowest.filter(|&lowest| lowest < seq) {
+                self.waiting.remove(&(key, lowest));
+                self.waiting.insert((key, seq));
+                head.seq = lowest;
             }
-            return Turn { ready: Some(lane.head), withheld: None };
+            return Turn { ready: Some(head.seq), withheld: None };
         }
-        lane.waiting.insert(seq);
-        self.withheld += 1;
+        self.waiting.insert((key, seq));
         Turn::default()
     }
 
     /// A message is finished. If nothing else of its key is busy, the lowest of it is the next.
     pub fn leave(&mut self, key: KeyId, seq: Seq) -> Turn {
-        let Entry::Occupied(mut entry) = self.by_key.entry(key) else { return Turn::default() };
-        let lane = entry.get_mut();
-        if lane.head != seq {
-            if lane.waiting.remove(&seq) {
-                self.withheld -= 1;
-            } else {
-                lane.also_busy.retain(|&other| other != seq);
+        let Some(head) = self.heads.get_mut(&key) else { return Turn::default() };
+        if head.seq != seq {
+            if !self.waiting.remove(&(key, seq)) && !self.also_busy.remove(&(key, seq)) {
+                self.change_shelf(key, |shelf| shelf.remove(seq));
             }
             return Turn::default();
         }
-        if let Some(other) = lane.also_busy.pop() {
-            lane.head = other;
+        if let Some(other) = pop_first(&mut self.also_busy, key) {
+            head.seq = other;
             return Turn::default();
         }
-        let Some(next) = lane.waiting.pop_first() else {
-            entry.remove();
+        let shelved = self.shelves.get(&key).and_then(SeqList::first);
+        let waiting = of(&self.waiting, key).next();
+        let Some(next) = shelved.into_iter().chain(waiting).min() else {
+            self.heads.remove(&key);
             return Turn::default();
         };
-        lane.head = next;
-        lane.busy = false;
-        self.withheld -= 1;
+        *head = Head { seq: next, busy: false };
+        if waiting == Some(next) {
+            self.waiting.remove(&(key, next));
+        } else {
+            self.change_shelf(key, SeqList::pop_first);
+        }
         Turn { ready: Some(next), withheld: None }
     }
+
+    fn change_shelf<T>(&mut self, key: KeyId, change: impl FnOnce(&mut SeqList) -> T) {
+        let mut entry = match self.shelves.entry(key) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => entry.insert_entry(SeqList::default()),
+        };
+        let shelf = entry.get_mut();
+        self.shelved -= shelf.len();
+        self.shelf_bytes -= shelf.bytes();
+        change(shelf);
+        self.shelved += shelf.len();
+        self.shelf_bytes += shelf.bytes();
+        if shelf.is_empty() {
+            entry.remove();
+        }
+    }
+}
+
+/// The seqs of one key, ascending.
+fn of(set: &BTreeSet<(KeyId, Seq)>, key: KeyId) -> impl DoubleEndedIterator<Item = Seq> {
+    set.range((key, Seq::MIN)..=(key, Seq::MAX)).map(|&(_, seq)| seq)
+}
+
+fn pop_first(set: &mut BTreeSet<(KeyId, Seq)>, key: KeyId) -> Option<Seq> {
+    let first = of(set, key).next()?;
+    set.remove(&(key, first));
+    Some(first)
 }
 
 #[cfg(test)]
@@ -178,6 +251,34 @@ mod tests {
         assert_eq!(lanes.withheld(), 0);
         assert_eq!(lanes.enter(7, 3), Turn::default());
         assert_eq!(lanes.leave(7, 1), ready(3));
+    }
+
+    #[test]
+    fn what_was_never_delivered_and_is_above_all_that_is_busy_is_shelved() {
+        let mut lanes = Lanes::default();
+        assert!(!lanes.shelve(7, 4), "it is the first");
+        lanes.enter_busy(7, 4);
+        lanes.enter_busy(7, 6);
+        assert!(!lanes.shelve(7, 3) && !lanes.shelve(7, 5), "it is below what is busy");
+        lanes.enter(7, 5);
+        assert!(lanes.shelve(7, 9) && lanes.shelve(7, 8) && lanes.shelve(7, 9));
+        assert_eq!((lanes.shelved(), lanes.withheld()), (2, 3));
+        assert!(lanes.is_shelved(7, 8) && !lanes.is_shelved(7, 5) && !lanes.is_shelved(8, 8));
+        assert_eq!(lanes.leave(7, 4), Turn::default(), "6 is busy");
+        assert_eq!(lanes.leave(7, 6), ready(5));
+        assert_eq!(lanes.leave(7, 9), Turn::default());
+        assert_eq!(lanes.leave(7, 5), ready(8));
+        assert_eq!((lanes.withheld(), lanes.shelves().count()), (0, 0));
+    }
+
+    #[test]
+    fn an_idle_head_that_is_overtaken_can_be_shelved() {
+        let mut lanes = Lanes::default();
+        lanes.enter(7, 5);
+        assert_eq!(lanes.enter(7, 4), Turn { ready: Some(4), withheld: Some(5) });
+        assert!(lanes.shelve(7, 5));
+        assert_eq!((lanes.shelved(), lanes.withheld()), (1, 1));
+        assert_eq!(lanes.leave(7, 4), ready(5));
     }
 
     #[test]

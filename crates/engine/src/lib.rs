@@ -22,6 +22,7 @@ pub mod lanes;
 pub mod pending;
 pub mod ranges;
 pub mod router;
+pub mod seq_list;
 pub mod settings;
 pub mod stream;
 pub mod tail;

@@ -31,6 +31,29 @@ impl RangeSet {
         Self::default()
     }
 
+    /// The set without these ranges, which ascend and don't overlap: in one pass over both.
+    pub fn without(&self, ranges: impl Iterator<Item = (Seq, Seq)>) -> Self {
+        let mut ranges = ranges.peekable();
+        let mut rest = self.iter();
+        let mut cut = None;
+        let pieces = std::iter::from_fn(|| {
+            loop {
+                let (lo, hi) = cut.take().or_else(|| rest.next())?;
+                while ranges.next_if(|&(_, end)| end < lo).is_some() {}
+                match ranges.peek() {
+                    Some(&(start, end)) if start <= hi => {
+                        cut = (end < hi).then(|| (end + 1, hi));
+                        if lo < start {
+                            return Some((lo, start - 1));
+                        }
+                    }
+                    _ => return Some((lo, hi)),
+                }
+            }
+        });
+        Self { ranges: pieces.collect() }
+    }
+
     /// Adds one seq.
     pub fn insert(&mut self, seq: Seq) {
         self.insert_range(seq, seq);

@@ -77,11 +77,14 @@ impl Stream {
         settings: Settings,
         from: ConsumerState,
     ) {
+        let mut consumer = Consumer::restore(settings, from);
+        if let Some(old) = self.consumer(id) {
+            consumer.budget = old.budget;
+        }
         self.remove(id);
         for filter in &filters {
             self.router.insert(filter, id.unsigned_abs());
         }
-        let consumer = Consumer::restore(settings, from);
         self.members.insert(id, Member { consumer, filters, attached: false, reading: false });
         self.settling.insert(id);
         self.settle(id);
@@ -206,11 +209,11 @@ impl Stream {
         given
     }
 
-    /// True for a message that can be redelivered, if it exists and matches: one that is finished.
-    pub fn seen(&self, id: ConsumerId, seq: Seq) -> bool {
+    /// True for a message of this key that can be redelivered, if it exists and matches: one that is finished.
+    pub fn seen(&self, id: ConsumerId, seq: Seq, key: KeyId) -> bool {
         let Some(member) = self.members.get(&id) else { return false };
         let is_past = seq <= member.cursor(&self.tail) && !self.tail.is_hole(seq);
-        (is_past || member.consumer.done.contains(seq)) && !member.consumer.is_unfinished(seq)
+        (is_past || member.consumer.done.contains(seq)) && !member.consumer.is_unfinished(seq, key)
     }
 
     fn route(&mut self, row: &Row, given: &mut BTreeSet<ConsumerId>) {

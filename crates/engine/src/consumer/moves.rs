@@ -11,13 +11,16 @@ impl Consumer {
     /// A message that nobody holds. Ignored if it is known.
     pub(crate) fn enter(&mut self, seq: Seq, key: KeyId, deliveries: u32) {
         let Entry::Vacant(place) = self.messages.entry(seq) else { return };
+        if self.settings.ordered && deliveries == 0 && self.lanes.shelve(key, seq) {
+            return;
+        }
         place.insert(Message { key, deliveries, state: State::Withheld });
         let turn = if self.settings.ordered {
             self.lanes.enter(key, seq)
         } else {
             Turn { ready: Some(seq), withheld: None }
         };
-        self.apply(turn);
+        self.apply(key, turn);
     }
 
     /// A message that was in flight waits.
@@ -49,7 +52,7 @@ impl Consumer {
         }
         if self.settings.ordered {
             let turn = self.lanes.enter_busy(key, seq);
-            self.apply(turn);
+            self.apply(key, turn);
         }
     }
 
@@ -63,7 +66,7 @@ impl Consumer {
             true => self.lanes.put_back(key, seq),
             false => Turn { ready: Some(seq), withheld: None },
         };
-        self.apply(turn);
+        self.apply(key, turn);
     }
 
     /// Forgets a message: it is finished.
@@ -75,7 +78,7 @@ impl Consumer {
         }
         if self.settings.ordered {
             let turn = self.lanes.leave(message.key, seq);
-            self.apply(turn);
+            self.apply(message.key, turn);
         }
     }
 
@@ -106,15 +109,21 @@ impl Consumer {
         }
     }
 
-    fn apply(&mut self, turn: Turn) {
+    /// Carries out what has become of the head of this key's lane.
+    fn apply(&mut self, key: KeyId, turn: Turn) {
         if let Some(seq) = turn.withheld {
             self.clear_state(seq);
-            if let Some(message) = self.messages.get_mut(&seq) {
-                message.state = State::Withheld;
+            if let Entry::Occupied(mut entry) = self.messages.entry(seq) {
+                if entry.get().deliveries == 0 && self.lanes.shelve(key, seq) {
+                    entry.remove();
+                } else {
+                    entry.get_mut().state = State::Withheld;
+                }
             }
         }
         let Some(seq) = turn.ready else { return };
-        let Some(message) = self.messages.get_mut(&seq) else { return };
+        let shelved = Message { key, deliveries: 0, state: State::Withheld };
+        let message = self.messages.entry(seq).or_insert(shelved);
         message.state = State::Ready;
         let set = if message.deliveries > 0 { &mut self.again } else { &mut self.fresh };
         set.insert(seq);

@@ -1,6 +1,7 @@
 //! The rules one by one. What they do to each other is the model's business.
 
 mod transactions;
+mod withheld;
 
 use super::*;
 use crate::event::Change;

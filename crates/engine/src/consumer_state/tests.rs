@@ -103,8 +103,8 @@ fn an_ack_that_comes_before_its_message_is_loaded_again_counts() {
     life.consumer = Consumer::restore(Settings::default(), life.state());
     assert!(life.consumer.finish(granted[1].1));
     (1..=CURSOR).for_each(|seq| life.consumer.offer(seq, 1 + (seq as u64 - 1) % 3));
-    assert!(!life.consumer.is_unfinished(2));
-    assert!(life.consumer.is_unfinished(5));
+    assert!(!life.consumer.is_unfinished(2, 2));
+    assert!(life.consumer.is_unfinished(5, 2));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn an_ack_whose_delivery_was_lost_counts() {
     state.replay(Change::Finished { seqs: vec![2] });
     let mut consumer = Consumer::restore(Settings::default(), state);
     (1..=3).for_each(|seq| consumer.offer(seq, 7));
-    assert!(!consumer.is_unfinished(2));
+    assert!(!consumer.is_unfinished(2, 7));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use super::interface::Shared;
 use super::{Dispatcher, Step};
-use crate::consumer::{Consumer, DEFAULT_BUDGET};
+use crate::consumer::{Consumer, USUAL_BUDGET};
 use crate::settings::Micros;
 use crate::stream::ConsumerId;
 use std::collections::BTreeSet;
@@ -53,7 +53,7 @@ impl Memory {
     /// What a consumer may take that takes this much.
     fn share(&self, own: usize) -> usize {
         let left = self.budget.saturating_sub(self.taken);
-        own.saturating_add(left / SHARE).min(DEFAULT_BUDGET)
+        own.saturating_add(left / SHARE).min(USUAL_BUDGET)
     }
 
     fn is_over(&self) -> bool {

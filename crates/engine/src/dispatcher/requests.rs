@@ -4,7 +4,7 @@ use super::interface::{Answer, Asked, Outcome, Request, RequestId, SessionId, Sh
 use super::loading::Loaded;
 use super::waiters::Waiter;
 use super::{Dispatcher, Step};
-use crate::consumer::{Consumer, Delivery, LOOK_AHEAD, Lease, StepContext};
+use crate::consumer::{Consumer, Delivery, Lease, StepContext};
 use crate::key::{KeyId, Seq};
 use crate::pending::{Consumers, Operation};
 use crate::stream::ConsumerId;
@@ -198,8 +198,8 @@ impl Dispatcher {
     ) {
         // What open transactions want counts: each call, and each transaction, is of any number of requests.
         let pending: usize = self.sessions.iter().map(|s| s.pending.to_redeliver(id)).sum();
-        let unfinished = self.at(id, s).map_or(0, |(consumer, _)| consumer.unfinished());
-        if unfinished + pending + messages.len() > 2 * LOOK_AHEAD {
+        let more = pending + messages.len();
+        if self.at(id, s).is_some_and(|(consumer, _)| !consumer.has_room_to_redeliver(more)) {
             s.shared.answer(session, request_id, &Answer::TooMany, false);
             return;
         }
@@ -208,7 +208,7 @@ impl Dispatcher {
             return;
         };
         let messages: Vec<(Seq, KeyId)> =
-            messages.into_iter().filter(|&(seq, _)| stream.seen(id, seq)).collect();
+            messages.into_iter().filter(|&(seq, key)| stream.seen(id, seq, key)).collect();
         let (ack_row_id, generation) = (self.ids.take(1), self.generation(id));
         let deliveries =
             messages.iter().map(|&(seq, _)| Delivery { ack_id: 0, seq, deliveries: 0 }).collect();

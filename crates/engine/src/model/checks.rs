@@ -2,7 +2,7 @@
 
 use super::Checked;
 use super::run::Run;
-use crate::consumer::{Consumer, Delivery, State};
+use crate::consumer::{Consumer, Delivery, Message, State};
 use crate::event::Change;
 use crate::key::{KeyId, Seq, key_id};
 use crate::settings::Micros;
@@ -26,6 +26,13 @@ impl Run {
         let turn = ConsumerId::try_from(self.step / CHECK_EVERY % 6).unwrap_or(0) + 1;
         if self.step.is_multiple_of(CHECK_EVERY) && self.dispatcher.loaded.contains_key(&turn) {
             self.check(turn)?;
+            let consumer = self.dispatcher.consumer(turn)?;
+            let (is_full, has_shelved) = (consumer.is_full(), consumer.lanes.shelved() > 0);
+            let is_above = consumer.memory() >= consumer.budget && !is_full;
+            self.reached.shelved += usize::from(has_shelved);
+            self.reached.full += usize::from(is_full);
+            self.reached.full_and_shelved += usize::from(is_full && has_shelved);
+            self.reached.above_budget += usize::from(is_above);
         }
         Ok(())
     }
@@ -124,7 +131,8 @@ impl Run {
             }
             // Whoever published the later one could know of the earlier.
             let is_after = self.ended.get(earlier).is_some_and(|&ended| ended < message.begun);
-            let is_loaded = self.dispatcher.consumer(id)?.is_unfinished(*earlier);
+            let is_loaded =
+                self.dispatcher.consumer(id)?.is_unfinished(*earlier, key_id(other.key));
             if is_after && config.matches(other.key) || is_loaded {
                 prop_assert!(reference.is_finished(*earlier), "{} overtakes {}", seq, earlier);
             }
@@ -136,7 +144,7 @@ impl Run {
     pub fn check(&self, id: ConsumerId) -> Checked {
         let consumer = self.dispatcher.consumer(id)?;
         let reference = &self.watched[&id].reference;
-        for (&seq, message) in &consumer.messages {
+        for (&seq, message) in &unfinished(consumer)? {
             let Some(published) = self.world.now.messages.get(&seq) else {
                 return Err(TestCaseError::fail(format!("{seq} loaded, which never committed")));
             };
@@ -170,7 +178,10 @@ impl Run {
         let cursor = stream.cursor(id).unwrap_or_default();
         let will_be_offered = seq > cursor || stream.tail().is_hole(seq);
         let is_new = seq > consumer.base && !consumer.done.contains(seq);
-        Ok(consumer.is_unfinished(seq) || will_be_offered && is_new)
+        let published = self.world.now.messages.get(&seq);
+        let is_unfinished =
+            published.is_some_and(|message| consumer.is_unfinished(seq, key_id(message.key)));
+        Ok(is_unfinished || will_be_offered && is_new)
     }
 
     /// Each message that matches is wanted or finished.
@@ -184,7 +195,8 @@ impl Run {
                 let is_finished = watched.reference.is_finished(seq);
                 prop_assert_eq!(!self.wants(id, seq)?, is_finished, "{} of {}", seq, id);
             } else {
-                prop_assert!(!consumer.is_unfinished(seq), "{} doesn't match {}", seq, id);
+                let is_unfinished = consumer.is_unfinished(seq, key_id(message.key));
+                prop_assert!(!is_unfinished, "{} doesn't match {}", seq, id);
             }
         }
         Ok(())
@@ -214,28 +226,50 @@ fn check_choice(consumer: &Consumer, deliveries: &[Delivery], batch: usize) -> C
     Ok(())
 }
 
+/// All that is unfinished. What is shelved is above the head of its lane, and known nowhere else.
+fn unfinished(consumer: &Consumer) -> Checked<BTreeMap<Seq, Message>> {
+    let mut all = consumer.messages.clone();
+    for (key, shelf) in consumer.lanes.shelves() {
+        prop_assert!(!shelf.is_empty());
+        for seq in shelf.runs_from(Seq::MIN).flat_map(|(lo, hi)| lo..=hi) {
+            let is_before = |m: &Message| m.key == key && m.state != State::Withheld;
+            let mut below = consumer.messages.range(..seq);
+            let above = consumer.messages.range(seq..);
+            prop_assert!(below.any(|(_, m)| is_before(m)), "{} is shelved too low", seq);
+            prop_assert!(!above.into_iter().any(|(_, m)| is_before(m)), "{} is below a head", seq);
+            let withheld = Message { key, deliveries: 0, state: State::Withheld };
+            prop_assert!(all.insert(seq, withheld).is_none(), "{} is there twice", seq);
+        }
+    }
+    prop_assert_eq!(consumer.unfinished(), all.len());
+    prop_assert_eq!(consumer.first_unfinished(), all.keys().next().copied());
+    Ok(all)
+}
+
 /// A consumer's indexes, made again from its messages.
 fn check_states(consumer: &Consumer) -> Checked {
     let counts = consumer.counts();
-    let of =
-        |state: fn(&State) -> bool| consumer.messages.values().filter(|m| state(&m.state)).count();
+    let messages = unfinished(consumer)?;
+    let of = |state: fn(&State) -> bool| messages.values().filter(|m| state(&m.state)).count();
     prop_assert_eq!(counts.ready, of(|s| matches!(s, State::Ready)));
     prop_assert_eq!(counts.withheld, of(|s| matches!(s, State::Withheld)));
     prop_assert_eq!(counts.in_flight, of(|s| matches!(s, State::InFlight(_))));
     prop_assert_eq!(counts.delayed, of(|s| matches!(s, State::Delayed { .. })));
-    let due = consumer.messages.values().filter_map(|message| match message.state {
+    let due = messages.values().filter_map(|message| match message.state {
         State::InFlight(lease) => Some(lease.due).filter(|_| !lease.pinned),
         State::Delayed { until } => Some(until),
         _ => None,
     });
     prop_assert_eq!(consumer.next_due(), due.min());
+    let is_idle = counts.ready + counts.in_flight + counts.delayed == 0;
+    prop_assert!(!consumer.is_full() || !is_idle && !consumer.wants_more(), "full for ever");
     if !consumer.settings().ordered {
         prop_assert_eq!(counts.withheld, 0);
         return Ok(());
     }
     // Of each key: the lowest of the idle is ready unless one is busy.
     let mut keys: BTreeMap<KeyId, (bool, Vec<State>)> = BTreeMap::new();
-    for message in consumer.messages.values() {
+    for message in messages.values() {
         let (is_busy, idle) = keys.entry(message.key).or_default();
         match message.state {
             State::Ready | State::Withheld => idle.push(message.state),

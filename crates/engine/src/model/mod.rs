@@ -20,7 +20,7 @@ use op::{Op, op};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestError, TestRunner};
-use run::Run;
+use run::{Reached, Run};
 use std::cell::Cell;
 
 /// What a check returns.
@@ -32,12 +32,14 @@ const RUNS: u32 = 512;
 /// Operations of one run. From none, so that those of a run that fails can be left out one by one.
 const OPS: std::ops::RangeInclusive<usize> = 0..=1000;
 
-fn run(ops: &[Op], done: &Cell<usize>) -> Checked {
+fn run(ops: &[Op], done: &Cell<usize>, reached: &Cell<Reached>) -> Checked {
     let mut run = Run::new();
+    run.reached = reached.get();
     for op in ops {
         run.op(*op)?;
         done.set(done.get() + 1);
     }
+    reached.set(run.reached);
     run.drain()
 }
 
@@ -49,12 +51,15 @@ fn whatever_happens_each_message_is_delivered_in_order_until_it_is_acked() {
         max_shrink_iters: 20_000,
         ..ProptestConfig::default()
     };
-    let done = Cell::new(0);
-    let result = TestRunner::new(config).run(&vec(op(), OPS), |ops| run(&ops, &done));
+    let (done, reached) = (Cell::new(0), Cell::new(Reached::default()));
+    let result = TestRunner::new(config).run(&vec(op(), OPS), |ops| run(&ops, &done, &reached));
     if let Err(TestError::Fail(reason, ops)) = &result {
         let ops: Vec<String> = ops.iter().map(|op| format!("    Op::{op:?},\n")).collect();
         panic!("{reason}, after\n{}", ops.concat());
     }
     result.unwrap();
     assert!(done.get() >= 100_000, "only {} operations", done.get());
+    let Reached { shelved, full, full_and_shelved, above_budget } = reached.get();
+    let rarest = [shelved, full, full_and_shelved, above_budget].into_iter().min();
+    assert!(rarest >= Some(200), "not often enough: {:?}", reached.get());
 }

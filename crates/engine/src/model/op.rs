@@ -98,6 +98,11 @@ pub enum Op {
         consumer: u8,
         to: u16,
     },
+    /// Another share of the memory.
+    Budget {
+        consumer: u8,
+        share: u8,
+    },
     /// Removes the oldest messages of the table.
     Retain {
         count: u8,
@@ -128,8 +133,8 @@ pub enum Alter {
 type Kind = (u32, fn(&mut Numbers) -> Op);
 
 #[rustfmt::skip]
-const KINDS: [Kind; 21] = [
-    (14, |n| Op::Publish { session: n.byte(), count: n.below(5), keys: n.below(u16::MAX) }),
+const KINDS: [Kind; 22] = [
+    (14, |n| Op::Publish { session: n.byte(), count: n.below(5), keys: n.keys() }),
     (18, |n| Op::Receive { session: n.byte(), consumer: n.byte(), batch: n.below(12), lease: n.byte() }),
     (14, |n| Op::Finish { session: n.byte(), which: n.byte(), count: n.below(10), rejected: n.one_in(6) }),
     (5, |n| Op::Nack { session: n.byte(), which: n.byte(), count: n.below(5), delay: n.maybe() }),
@@ -149,6 +154,7 @@ const KINDS: [Kind; 21] = [
     (2, |n| Op::Restart { how: n.restart() }),
     (2, |n| Op::Alter { consumer: n.byte(), what: n.alter(), value: n.byte(), anew: n.one_in(2) }),
     (1, |n| Op::Rewind { consumer: n.byte(), to: n.below(u16::MAX) }),
+    (4, |n| Op::Budget { consumer: n.byte(), share: n.byte() }),
     (1, |n| Op::Retain { count: 1 + n.below(3) }),
 ];
 
@@ -173,6 +179,11 @@ impl Numbers {
 
     fn maybe(&mut self) -> Option<u8> {
         self.one_in(2).then(|| self.byte())
+    }
+
+    /// Now and then all the same: so many wait behind one that is busy.
+    fn keys(&mut self) -> u16 {
+        if self.one_in(3) { 0 } else { self.below(u16::MAX) }
     }
 
     fn restart(&mut self) -> Restart {

@@ -85,7 +85,7 @@ impl Run {
                 continue;
             }
             let stream = self.dispatcher.stream()?;
-            let seen = stream.seen(id, seq);
+            let seen = stream.seen(id, seq, key_id(message.key));
             if !stream.tail().is_hole(seq) {
                 prop_assert_eq!(seen, watched.reference.is_finished(seq), "{} seen by {}", seq, id);
             }

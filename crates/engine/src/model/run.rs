@@ -45,6 +45,17 @@ pub struct Run {
     /// The latest time of a tick.
     pub ticked: Micros,
     pub step: u64,
+    pub reached: Reached,
+}
+
+/// How often a consumer was compared in a state that is to be reached.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reached {
+    pub shelved: usize,
+    pub full: usize,
+    pub full_and_shelved: usize,
+    /// Takes more than its budget and isn't full, as too many of its messages are withheld.
+    pub above_budget: usize,
 }
 
 fn consumers() -> [Config; 6] {
@@ -82,6 +93,7 @@ impl Run {
             now: 1000 * HOUR,
             ticked: 0,
             step: 0,
+            reached: Reached::default(),
         }
     }
 
@@ -138,6 +150,13 @@ impl Run {
                 self.alter(consumer(c), what, value.into(), anew)?;
             }
             Op::Rewind { consumer: c, to } => self.rewind(consumer(c), to.into())?,
+            Op::Budget { consumer: c, share } => {
+                // For messages of some 215 bytes: none, 2, 5, and as many as usual.
+                let bytes = [0, 500, 1000, 7000][usize::from(share % 4)];
+                let stream = self.dispatcher.streams.0.as_mut();
+                let consumer = stream.and_then(|stream| stream.consumer_mut(consumer(c)));
+                consumer.into_iter().for_each(|consumer| consumer.set_budget(bytes));
+            }
             Op::Retain { count } => self.retain(count.into()),
         }
         self.after_step()

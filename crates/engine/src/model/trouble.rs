@@ -8,7 +8,7 @@ use super::run::{Run, Watched};
 use super::world::{Config, Record};
 use crate::consumer::State;
 use crate::consumer_state::ConsumerState;
-use crate::key::Seq;
+use crate::key::{Seq, key_id};
 use crate::stream::ConsumerId;
 use proptest::prelude::*;
 
@@ -150,7 +150,7 @@ impl Run {
                 checkpoint.is_some_and(|saved| seq <= saved.floor || saved.done.contains(seq));
             let is_offered = is_past || is_saved || consumer.done.contains(seq);
             if old.matches(message.key) != new.matches(message.key)
-                && (is_offered || consumer.is_unfinished(seq))
+                && (is_offered || consumer.is_unfinished(seq, key_id(message.key)))
             {
                 open.push(seq);
             }

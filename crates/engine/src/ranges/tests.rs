@@ -120,3 +120,22 @@ proptest! {
         prop_assert_eq!(RangeSet::from_pairs(&ranges.to_pairs()), Ok(ranges));
     }
 }
+
+proptest! {
+    #[test]
+    fn what_is_taken_away_in_one_pass_is_gone(kept in prop::collection::vec((0..90_i64, 0..9_i64), 0..20),
+                                              taken in prop::collection::vec((0..90_i64, 0..4_i64), 0..20)) {
+        let of = |runs: Vec<(Seq, Seq)>| {
+            let mut ranges = RangeSet::new();
+            runs.into_iter().for_each(|(lo, len)| ranges.insert_range(lo, lo + len));
+            ranges
+        };
+        let (kept, taken) = (of(kept), of(taken));
+        let mut expected = kept.clone();
+        taken.iter().for_each(|(lo, hi)| expected.remove_range(lo, hi));
+        prop_assert_eq!(kept.without(taken.iter()), expected);
+        // Also if those that are taken away touch.
+        let singles = taken.iter().flat_map(|(lo, hi)| lo..=hi).map(|seq| (seq, seq));
+        prop_assert_eq!(kept.without(singles), kept.without(taken.iter()));
+    }
+}

@@ -153,16 +153,49 @@ fn a_full_consumer_detaches_and_the_others_go_on() {
     bed.put(1, ">", start(0));
     bed.put(2, ">", start(0));
     let all = LOOK_AHEAD + 10;
-    bed.commit(1, &vec!["a"; LOOK_AHEAD]);
+    let keys: Vec<&'static str> = (0..all).map(|n| &*format!("k.{n}").leak()).collect();
+    let (first, more) = keys.split_at(LOOK_AHEAD);
+    bed.commit(1, first);
     bed.look();
     assert_eq!(bed.take(2).len(), LOOK_AHEAD);
-    bed.commit(LOOK_AHEAD as Seq + 1, &["a"; 10]);
+    bed.commit(LOOK_AHEAD as Seq + 1, more);
     bed.look();
     assert_eq!(bed.take(2).len(), 10);
     assert_eq!(bed.stream.cursor(1), Some(LOOK_AHEAD as Seq));
     assert_eq!(bed.stream.behind(1), None, "it is full");
     assert_eq!(bed.take(1).len(), LOOK_AHEAD);
     assert_eq!(bed.stream.behind(1), Some((LOOK_AHEAD as Seq, all as Seq)));
+}
+
+#[test]
+fn a_key_with_any_number_of_withheld_messages_stops_no_other_key() {
+    let mut bed = Bed::new(0, &[]);
+    bed.put(1, ">", start(0));
+    bed.stream.consumer_mut(1).unwrap().set_budget(0);
+    let hot = 100 * LOOK_AHEAD;
+    bed.commit(1, &vec!["hot"; hot]);
+    while bed.stream.tail().pos() < hot as Seq {
+        bed.look();
+    }
+    let [(1, ack_id)] = bed.grant(1, 10)[..] else { panic!("the head of one key") };
+    bed.commit(hot as Seq + 1, &["a", "hot", "b"]);
+    bed.look();
+    let granted: Vec<Seq> = bed.grant(1, 10).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(granted, [hot as Seq + 1, hot as Seq + 3]);
+    assert_eq!(bed.stream.floor(1), Some(0));
+    bed.ack(1, [ack_id]);
+    assert_eq!(bed.take(1).len(), hot);
+}
+
+#[test]
+fn a_consumer_that_is_put_elsewhere_keeps_its_budget() {
+    let mut bed = Bed::new(0, &[]);
+    bed.put(1, ">", start(0));
+    bed.stream.consumer_mut(1).unwrap().set_budget(0);
+    bed.put(1, ">", start(0));
+    bed.commit(1, &["a", "b", "c", "d"]);
+    bed.look();
+    assert!(bed.stream.consumer(1).unwrap().is_full());
 }
 
 #[test]
@@ -277,6 +310,7 @@ fn only_finished_messages_can_be_redelivered() {
     bed.look();
     let [(2, acked), (3, _)] = bed.grant(1, 10)[..] else { panic!("two messages") };
     bed.ack(1, [acked]);
-    let seen: Vec<bool> = (1..=4).map(|seq| bed.stream.seen(1, seq)).collect();
+    let key = |seq| key_id(if seq == 3 { "b" } else { "a" });
+    let seen: Vec<bool> = (1..=4).map(|seq| bed.stream.seen(1, seq, key(seq))).collect();
     assert_eq!(seen, [false, true, false, false], "a hole, finished, in flight, not there yet");
 }

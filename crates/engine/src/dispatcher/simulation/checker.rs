@@ -5,7 +5,7 @@ use super::server::{Given, Worker};
 use super::world::{Database, World};
 use super::{Checked, fail};
 use crate::consumer::{Delivery, State};
-use crate::key::Seq;
+use crate::key::{Seq, key_id};
 use crate::settings::Micros;
 use crate::stream::ConsumerId;
 use std::collections::{BTreeMap, HashSet};
@@ -184,6 +184,7 @@ impl World {
             let is_busy = match state.messages.get(&seq).map(|message| message.state) {
                 Some(State::Ready) => false,
                 Some(_) => true,
+                None if state.is_unfinished(seq, key_id(message.key)) => true,
                 // It died, and no table says so yet.
                 None => worker.rules.dead_letters(id).any(|item| item.seq == seq),
             };

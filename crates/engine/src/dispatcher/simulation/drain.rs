@@ -3,6 +3,7 @@
 use super::world::{Numbers, SECOND, SESSIONS, World};
 use super::{Checked, Op, fail};
 use crate::entry::Mailbox;
+use crate::key::key_id;
 use crate::stream::ConsumerId;
 
 /// More than any run needs.
@@ -156,7 +157,7 @@ impl World {
                     && seq > consumer.config.start_after
                     && !consumer.done.contains(&seq)
                     && !consumer.open.contains(&seq);
-                let is_known = state.is_unfinished(seq)
+                let is_known = state.is_unfinished(seq, key_id(message.key))
                     || worker.rules.dead_letters(id).any(|item| item.seq == seq);
                 if is_new && !is_known {
                     return fail(format!("{seq} is there, and who waits for {id} is left waiting"));
