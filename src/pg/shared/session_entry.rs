@@ -38,6 +38,10 @@ struct Inner {
     entry: Entry,
 }
 
+/// There is one for each process that the server can have.
+const MAX_SIZE: usize = 6 << 10;
+const _: () = assert!(size_of::<SessionEntry>() <= MAX_SIZE);
+
 /// One transaction that has published, as `sequin.stream_stats` shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenPublisher {
@@ -112,10 +116,9 @@ impl SessionEntry {
         self.with(Entry::disown);
     }
 
-    /// Posts a request and returns its id.
-    pub(in crate::pg) fn post(&self, request: &Request) -> RequestId {
-        let words = request.encode();
-        self.with(|entry| entry.post(&words))
+    /// Posts a request and returns its id; `None` if it is too long.
+    pub(in crate::pg) fn post(&self, request: &Request) -> Option<RequestId> {
+        self.with(|entry| entry.post(request))
     }
 
     /// Finishes deliveries of the answer to a request without asking, and returns the id of that; `None` if the dispatcher
@@ -204,19 +207,16 @@ impl SessionEntry {
     }
 
     /// Answers a request, with the right to finish the deliveries without asking, if `fast_path`. False if it has been
-    /// withdrawn meanwhile.
+    /// withdrawn meanwhile, or the answer is too long, which the session is told.
     pub fn answer(&self, request: RequestId, answer: &Answer, fast_path: bool) -> bool {
-        let words = answer.encode();
         let reign = database::own_reign();
-        if !self.with(|entry| entry.answer(request, &words, fast_path, reign)) {
-            return false;
-        }
+        let is_taken = self.with(|entry| entry.answer(request, answer, fast_path, reign));
         let latch = self.latch.load(Ordering::Acquire);
-        if !latch.is_null() {
+        if self.is_answered.load(Ordering::Acquire) && !latch.is_null() {
             // SAFETY: latches of processes stay allocated; one that has changed hands is woken for nothing.
             unsafe { pg_sys::SetLatch(latch) };
         }
-        true
+        is_taken
     }
 
     /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them.
