@@ -270,24 +270,36 @@ impl Publishers {
 
 /// The publishers to a stream.
 pub fn publishers(database: &Database, stream: pg_sys::Oid) -> Publishers {
-    let oid = stream.to_u32();
-    let bound_of = |(index, entry): (usize, &SessionEntry)| {
-        let inner = entry.inner.lock();
-        let bound = inner.publishing.bound_on(oid)?;
-        let Publishing { transaction, xid, .. } = inner.publishing;
-        Some((Publisher { session: u32::try_from(index).ok()?, transaction, bound }, xid))
-    };
-    Publishers(database.publishing().filter_map(bound_of).collect())
+    Publishers(publishing_to(database, stream, |publisher, inner| {
+        (publisher, inner.publishing.xid)
+    }))
 }
 
 /// The same transactions, for people.
 pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPublisher> {
-    let entries = segment().map_or(&[][..], Segment::sessions);
-    let to_open = |publisher: Publisher| {
-        let inner = entries.get(publisher.session as usize)?.inner.lock();
-        Some(OpenPublisher { pid: inner.entry.pid(), since: inner.publishing.since })
+    publishing_to(database, stream, |_, inner| OpenPublisher {
+        pid: inner.entry.pid(),
+        since: inner.publishing.since,
+    })
+}
+
+/// Something of each entry whose transaction has published to a stream. An entry that is marked in the database's map may
+/// be one of another database by now, and that one's tables may have the same OIDs.
+fn publishing_to<T>(
+    database: &Database,
+    stream: pg_sys::Oid,
+    of: impl Fn(Publisher, &Inner) -> T,
+) -> Vec<T> {
+    let of_entry = |(index, entry): (usize, &SessionEntry)| {
+        let inner = entry.inner.lock();
+        if !inner.entry.is_of(database.oid().to_u32()) {
+            return None;
+        }
+        let bound = inner.publishing.bound_on(stream.to_u32())?;
+        let transaction = inner.publishing.transaction;
+        Some(of(Publisher { session: u32::try_from(index).ok()?, transaction, bound }, &inner))
     };
-    publishers(database, stream).all().into_iter().filter_map(to_open).collect()
+    database.publishing().filter_map(of_entry).collect()
 }
 
 /// True while some process keeps the workers of a database away.
