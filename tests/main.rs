@@ -9,6 +9,7 @@ mod others;
 mod seed;
 
 mod backup_role;
+mod batches;
 mod crash;
 mod damaged;
 mod databases;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         order_and_loss::tests(),
         leases::tests(),
         fast_path::tests(),
+        batches::tests(),
         per_key::tests(),
         snapshots::tests(),
         transactions::tests(),

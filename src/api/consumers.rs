@@ -5,7 +5,7 @@ use super::rights::{self, readable, selectable};
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{RegProc, RegRole};
 use crate::pg::exec::{catalog, role, sequence};
-use crate::pg::session::call::call;
+use crate::pg::session::call::call_in_parts;
 use crate::pg::session::current;
 use crate::pg::shared::session_entry;
 use crate::store::acks::{self, Kind};
@@ -16,7 +16,7 @@ use pgrx::prelude::*;
 use sequin_engine::consumer::LOOK_AHEAD;
 use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::filter::Filter;
-use sequin_engine::key::{Seq, key_id};
+use sequin_engine::key::{KeyId, Seq, key_id};
 use sequin_engine::wire::MAX_BATCH;
 use std::rc::Rc;
 
@@ -169,21 +169,27 @@ pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> 
     let mut wanted = Vec::new();
     for chunk in seqs.chunks(MAX_BATCH) {
         let rows = messages::keys(table, chunk)?;
-        let messages = (rows.iter())
+        let messages: Vec<(Seq, KeyId)> = (rows.iter())
             .filter(|row| !filtered || filters.iter().any(|filter| filter.matches(&row.key)))
-            .map(|row| (row.seq, key_id(&row.key)));
-        let request = Request::Redeliver { consumer: consumer.id, messages: messages.collect() };
-        match call(&request, Some(table))? {
-            Answer::Deliveries { ack_row_id, generation, deliveries } => {
-                let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
-                if !seqs.is_empty() {
-                    acks::insert(consumer.id, ack_row_id, generation, Kind::Redelivered, &seqs)?;
+            .map(|row| (row.seq, key_id(&row.key)))
+            .collect();
+        let request =
+            |part: &[_]| Request::Redeliver { consumer: consumer.id, messages: part.to_vec() };
+        call_in_parts(&messages, Some(table), request, |answer| {
+            let (ack_row_id, generation, deliveries) = match answer {
+                Answer::Deliveries { ack_row_id, generation, deliveries } => {
+                    (ack_row_id, generation, deliveries)
                 }
-                wanted.extend(seqs);
+                Answer::TooMany => return Err(Error::TooManyRedelivered(2 * LOOK_AHEAD)),
+                other => return Err(unexpected(consumer, &other)),
+            };
+            let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
+            if !seqs.is_empty() {
+                acks::insert(consumer.id, ack_row_id, generation, Kind::Redelivered, &seqs)?;
             }
-            Answer::TooMany => return Err(Error::TooManyRedelivered(2 * LOOK_AHEAD)),
-            other => return Err(unexpected(consumer, &other)),
-        }
+            wanted.extend(seqs);
+            Ok(())
+        })?;
     }
     Ok(wanted)
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::pg::exec::catalog;
 use crate::pg::exec::datum::{Jsonb, Text, Timestamptz};
 use crate::pg::process;
-use crate::pg::session::call::call;
+use crate::pg::session::call::{call, call_in_parts};
 use crate::pg::session::caller::Reader;
 use crate::pg::session::received::{self, Finished};
 use crate::store::acks::{self, Kind};
@@ -66,18 +66,23 @@ fn receive(
 /// Asks for messages until there are some, or the time is over.
 fn deliver(
     consumer: &Consumer,
-    batch: usize,
+    mut batch: usize,
     until: Micros,
     ack_wait: Option<Micros>,
     reader: Option<Reader>,
 ) -> Result<Vec<Message>> {
     let table = readable(&consumer.stream)?;
-    let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
     loop {
+        let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
         let deliveries = match call(&request, Some(table))? {
             Answer::Deliveries { ack_row_id, generation, deliveries } => {
                 received::remember(consumer.id, ack_row_id, generation, &deliveries);
                 deliveries
+            }
+            // Only if the tables know of fewer redeliveries than there were.
+            Answer::TooLong if batch > 1 => {
+                batch /= 2;
+                continue;
             }
             other => return Err(unexpected(consumer, &other)),
         };
@@ -95,7 +100,9 @@ fn deliver(
         let (messages, gone) = join(&deliveries, payloads);
         if !gone.is_empty() {
             // Somebody has deleted them from the table: nobody needs to ack them.
-            call(&Request::Gone { consumer: consumer.id, ack_ids: gone }, Some(table))?;
+            let request =
+                |part: &[i64]| Request::Gone { consumer: consumer.id, ack_ids: part.to_vec() };
+            call_in_parts(&gone, Some(table), request, |_| Ok(()))?;
         }
         if !messages.is_empty() {
             return Ok(messages);
@@ -130,7 +137,7 @@ fn join(deliveries: &[Delivery], payloads: Vec<Payload>) -> (Vec<Message>, Vec<i
 fn ack(consumer: Option<&str>, ack_ids: Option<Vec<Option<i64>>>) -> Result<i32, ErrorReport> {
     let consumer = mine(consumer, "consumer")?;
     let mut count = 0;
-    for ack_ids in chunks(ack_ids)? {
+    for ack_ids in given(ack_ids)?.chunks(MAX_BATCH) {
         count += finish(&consumer, ack_ids, Kind::Acked)?.len();
     }
     Ok(to_count(count))
@@ -145,13 +152,15 @@ fn nack(
     let consumer = mine(consumer, "consumer")?;
     let delay = delay.map(|wait| self::delay(wait, "delay")).transpose()?;
     let mut count = 0;
-    for ack_ids in chunks(ack_ids)? {
-        let request = Request::Nack { consumer: consumer.id, delay, ack_ids };
-        match call(&request, table_of(&consumer))? {
-            Answer::Deliveries { deliveries, .. } => count += deliveries.len(),
-            other => return Err(unexpected(&consumer, &other).into()),
+    let request =
+        |part: &[i64]| Request::Nack { consumer: consumer.id, delay, ack_ids: part.to_vec() };
+    call_in_parts(&given(ack_ids)?, table_of(&consumer), request, |answer| match answer {
+        Answer::Deliveries { deliveries, .. } => {
+            count += deliveries.len();
+            Ok(())
         }
-    }
+        other => Err(unexpected(&consumer, &other)),
+    })?;
     Ok(to_count(count))
 }
 
@@ -164,13 +173,15 @@ fn extend(
     let consumer = mine(consumer, "consumer")?;
     let ack_wait = ack_wait.map(check::ack_wait).transpose()?;
     let mut count = 0;
-    for ack_ids in chunks(ack_ids)? {
-        let request = Request::Extend { consumer: consumer.id, ack_wait, ack_ids };
-        match call(&request, table_of(&consumer))? {
-            Answer::Count(n) => count += usize::try_from(n).unwrap_or(0),
-            other => return Err(unexpected(&consumer, &other).into()),
+    let request =
+        |part: &[i64]| Request::Extend { consumer: consumer.id, ack_wait, ack_ids: part.to_vec() };
+    call_in_parts(&given(ack_ids)?, table_of(&consumer), request, |answer| match answer {
+        Answer::Count(n) => {
+            count += usize::try_from(n).unwrap_or(0);
+            Ok(())
         }
-    }
+        other => Err(unexpected(&consumer, &other)),
+    })?;
     Ok(to_count(count))
 }
 
@@ -184,7 +195,7 @@ fn reject(
     // Their payloads are copied to where members of the consumer's owner can read them.
     readable(&consumer.stream)?;
     let mut count = 0;
-    for ack_ids in chunks(ack_ids)? {
+    for ack_ids in given(ack_ids)?.chunks(MAX_BATCH) {
         let finished = finish(&consumer, ack_ids, Kind::Rejected)?;
         let items: Vec<Item> = finished
             .iter()
@@ -199,15 +210,36 @@ fn reject(
 }
 
 /// Finishes the deliveries that are live, when this transaction commits.
-fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Delivery>> {
+fn finish(consumer: &Consumer, ack_ids: &[i64], kind: Kind) -> Result<Vec<Delivery>> {
     let fast_path = match kind {
-        Kind::Acked => received::finish(consumer.id, &ack_ids)?,
+        Kind::Acked => received::finish(consumer.id, ack_ids)?,
         _ => None,
     };
-    let Finished { ack_row_id, generation, deliveries } = match fast_path {
-        Some(finished) => finished,
-        None => ask_to_finish(consumer, ack_ids, kind)?,
-    };
+    match fast_path {
+        Some(finished) => note_finished(consumer, kind, finished),
+        None => ask_to_finish(consumer, ack_ids, kind),
+    }
+}
+
+fn ask_to_finish(consumer: &Consumer, ack_ids: &[i64], kind: Kind) -> Result<Vec<Delivery>> {
+    let rejected = kind == Kind::Rejected;
+    let request =
+        |part: &[i64]| Request::Finish { consumer: consumer.id, rejected, ack_ids: part.to_vec() };
+    let mut all = Vec::new();
+    call_in_parts(ack_ids, table_of(consumer), request, |answer| match answer {
+        Answer::Deliveries { ack_row_id, generation, deliveries } => {
+            let finished = Finished { ack_row_id, generation, deliveries };
+            all.append(&mut note_finished(consumer, kind, finished)?);
+            Ok(())
+        }
+        other => Err(unexpected(consumer, &other)),
+    })?;
+    Ok(all)
+}
+
+/// Writes the row that says so.
+fn note_finished(consumer: &Consumer, kind: Kind, finished: Finished) -> Result<Vec<Delivery>> {
+    let Finished { ack_row_id, generation, deliveries } = finished;
     if !deliveries.is_empty() {
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
         acks::insert(consumer.id, ack_row_id, generation, kind, &seqs)?;
@@ -215,25 +247,13 @@ fn finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Vec<Deli
     Ok(deliveries)
 }
 
-fn ask_to_finish(consumer: &Consumer, ack_ids: Vec<i64>, kind: Kind) -> Result<Finished> {
-    let rejected = kind == Kind::Rejected;
-    let request = Request::Finish { consumer: consumer.id, rejected, ack_ids };
-    match call(&request, table_of(consumer))? {
-        Answer::Deliveries { ack_row_id, generation, deliveries } => {
-            Ok(Finished { ack_row_id, generation, deliveries })
-        }
-        other => Err(unexpected(consumer, &other)),
-    }
-}
-
 fn table_of(consumer: &Consumer) -> Option<pg_sys::Oid> {
     catalog::stream_table(&consumer.stream)
 }
 
-/// The ack_ids in parts that one exchange carries. A NULL among them names no delivery.
-fn chunks(ack_ids: Option<Vec<Option<i64>>>) -> Result<Vec<Vec<i64>>> {
-    let ack_ids: Vec<i64> = required(ack_ids, "ack_ids")?.into_iter().flatten().collect();
-    Ok(ack_ids.chunks(MAX_BATCH).map(<[i64]>::to_vec).collect())
+/// The ack_ids. A NULL among them names no delivery.
+fn given(ack_ids: Option<Vec<Option<i64>>>) -> Result<Vec<i64>> {
+    Ok(required(ack_ids, "ack_ids")?.into_iter().flatten().collect())
 }
 
 fn to_count(n: usize) -> i32 {

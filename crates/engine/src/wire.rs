@@ -1,223 +1,301 @@
-//! Requests and answers as words, the way they lie in a session's entry.
+//! Requests and answers as bytes, the way they lie in a session's entry. What has no room there is told from what has
+//! while it is written, and then goes in parts.
+//!
+//! Of a list each number is written as its distance from the one before it: seqs ascend, and ack_ids are mostly
+//! neighbours. A thousand deliveries take one to four kilobytes.
+
+mod bytes;
+mod room;
+#[cfg(test)]
+mod tests;
 
 use super::consumer::{Counts, Delivery, Lease};
 use super::dispatcher::{Answer, ConsumerStats, Request};
-use super::stream::ConsumerId;
+use super::key::{KeyId, Seq};
+use bytes::{Reader, Writer};
+pub(crate) use room::fitting;
+pub use room::{LEASES_PER_ANSWER, MAX_BATCH, MAX_BYTES, STATS_PER_ANSWER, in_parts};
 
-/// Messages, or ack_ids, that one exchange carries; longer lists go in several.
-pub const MAX_BATCH: usize = 1000;
+/// What a list of numbers is written as, and read from.
+#[derive(Default)]
+struct Distance(i64);
 
-/// Words of the longest request or answer: three for each message, and a few that lead them.
-pub const MAX_WORDS: usize = 3 * MAX_BATCH + 8;
+impl Distance {
+    fn write(&mut self, w: &mut Writer, number: i64) {
+        w.signed(number.wrapping_sub(self.0));
+        self.0 = number;
+    }
 
-const NONE: i64 = i64::MIN;
+    fn read(&mut self, r: &mut Reader) -> Option<i64> {
+        self.0 = self.0.wrapping_add(r.signed()?);
+        Some(self.0)
+    }
 
-fn option(value: Option<i64>) -> i64 {
-    value.unwrap_or(NONE)
+    fn next(&mut self) -> i64 {
+        self.0 = self.0.wrapping_add(1);
+        self.0
+    }
 }
 
-fn to_option(word: i64) -> Option<i64> {
-    (word != NONE).then_some(word)
+fn write_ids(w: &mut Writer, ids: &[i64]) {
+    w.count(ids.len());
+    let mut distance = Distance::default();
+    ids.iter().for_each(|&id| distance.write(w, id));
 }
 
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+fn read_ids(r: &mut Reader) -> Option<Vec<i64>> {
+    let mut distance = Distance::default();
+    r.list(|r| distance.read(r))
 }
 
-fn to_count(word: i64) -> usize {
-    usize::try_from(word).unwrap_or(0)
+/// Keys are hashes: there is nothing to be saved.
+fn write_messages(w: &mut Writer, messages: &[(Seq, KeyId)]) {
+    w.count(messages.len());
+    let mut distance = Distance::default();
+    for &(seq, key) in messages {
+        distance.write(w, seq);
+        key.to_le_bytes().into_iter().for_each(|byte| w.byte(byte));
+    }
 }
 
-fn id(word: i64) -> ConsumerId {
-    ConsumerId::try_from(word).unwrap_or(0)
+fn read_messages(r: &mut Reader) -> Option<Vec<(Seq, KeyId)>> {
+    let mut distance = Distance::default();
+    r.list(|r| Some((distance.read(r)?, KeyId::from_le_bytes(r.array()?))))
+}
+
+fn write_head(w: &mut Writer, kind: u8, id: i32) {
+    w.byte(kind);
+    w.signed(id.into());
 }
 
 impl Request {
-    pub fn encode(&self) -> Vec<i64> {
-        let with = |head: [i64; 3], ids: &[i64]| [&head[..], ids].concat();
+    /// Writes it, and says how many bytes it takes; `None` if there is no room for it.
+    pub fn encode(&self, bytes: &mut [u8]) -> Option<usize> {
+        let w = &mut Writer::new(bytes);
         match self {
             &Request::Receive { consumer, batch, ack_wait, until } => {
-                vec![1, consumer.into(), option(ack_wait), count(batch), until]
+                write_head(w, 1, consumer);
+                w.option(ack_wait);
+                w.count(batch);
+                w.signed(until);
             }
             Request::Finish { consumer, rejected, ack_ids } => {
-                with([2, (*consumer).into(), (*rejected).into()], ack_ids)
+                write_head(w, 2, *consumer);
+                w.byte((*rejected).into());
+                write_ids(w, ack_ids);
             }
             Request::Nack { consumer, delay, ack_ids } => {
-                with([3, (*consumer).into(), option(*delay)], ack_ids)
+                write_head(w, 3, *consumer);
+                w.option(*delay);
+                write_ids(w, ack_ids);
             }
             Request::Redeliver { consumer, messages } => {
-                let words: Vec<i64> =
-                    messages.iter().flat_map(|&(seq, key)| [seq, key.cast_signed()]).collect();
-                with([4, (*consumer).into(), 0], &words)
+                write_head(w, 4, *consumer);
+                write_messages(w, messages);
             }
             Request::Extend { consumer, ack_wait, ack_ids } => {
-                with([5, (*consumer).into(), option(*ack_wait)], ack_ids)
+                write_head(w, 5, *consumer);
+                w.option(*ack_wait);
+                write_ids(w, ack_ids);
             }
-            Request::Gone { consumer, ack_ids } => with([6, (*consumer).into(), 0], ack_ids),
-            &Request::Stats { after } => vec![7, after.into(), 0],
-            &Request::InFlight { consumer, after } => vec![8, consumer.into(), after],
-            &Request::LastError { consumer } => vec![9, consumer.into(), 0],
+            Request::Gone { consumer, ack_ids } => {
+                write_head(w, 6, *consumer);
+                write_ids(w, ack_ids);
+            }
+            &Request::Stats { after } => write_head(w, 7, after),
+            &Request::InFlight { consumer, after } => {
+                write_head(w, 8, consumer);
+                w.signed(after);
+            }
+            &Request::LastError { consumer } => write_head(w, 9, consumer),
         }
+        w.finish()
     }
 
-    pub fn decode(words: &[i64]) -> Option<Request> {
-        let [kind, consumer, arg, rest @ ..] = words else { return None };
-        let consumer = id(*consumer);
-        let ack_ids = || rest.to_vec();
-        Some(match kind {
+    pub fn decode(bytes: &[u8]) -> Option<Request> {
+        let r = &mut Reader(bytes);
+        let (kind, consumer) = (r.byte()?, r.small()?);
+        let request = match kind {
             1 => Request::Receive {
                 consumer,
-                ack_wait: to_option(*arg),
-                batch: to_count(*rest.first()?),
-                until: *rest.get(1)?,
+                ack_wait: r.option()?,
+                batch: r.count()?,
+                until: r.signed()?,
             },
-            2 => Request::Finish { consumer, rejected: *arg != 0, ack_ids: ack_ids() },
-            3 => Request::Nack { consumer, delay: to_option(*arg), ack_ids: ack_ids() },
-            4 => Request::Redeliver {
-                consumer,
-                messages: rest.as_chunks().0.iter().map(|&[s, k]| (s, k.cast_unsigned())).collect(),
-            },
-            5 => Request::Extend { consumer, ack_wait: to_option(*arg), ack_ids: ack_ids() },
-            6 => Request::Gone { consumer, ack_ids: ack_ids() },
+            2 => Request::Finish { consumer, rejected: r.flag()?, ack_ids: read_ids(r)? },
+            3 => Request::Nack { consumer, delay: r.option()?, ack_ids: read_ids(r)? },
+            4 => Request::Redeliver { consumer, messages: read_messages(r)? },
+            5 => Request::Extend { consumer, ack_wait: r.option()?, ack_ids: read_ids(r)? },
+            6 => Request::Gone { consumer, ack_ids: read_ids(r)? },
             7 => Request::Stats { after: consumer },
-            8 => Request::InFlight { consumer, after: *arg },
+            8 => Request::InFlight { consumer, after: r.signed()? },
             9 => Request::LastError { consumer },
             _ => return None,
-        })
+        };
+        r.is_at_end().then_some(request)
     }
 }
 
-/// Bytes of a text in an answer, one to a word: it is rare.
+/// Bytes of a text in an answer.
 const MAX_TEXT: usize = 1000;
 
-fn text_words(kind: i64, text: &str) -> Vec<i64> {
-    let bytes = &text.as_bytes()[..text.len().min(MAX_TEXT)];
-    [kind, count(bytes.len())].into_iter().chain(bytes.iter().map(|&b| b.into())).collect()
+fn write_text(w: &mut Writer, text: &str) {
+    w.text(&text.as_bytes()[..text.len().min(MAX_TEXT)]);
 }
 
-fn text(words: &[i64]) -> String {
-    let bytes: Vec<u8> = words.iter().map(|&word| word as u8).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
+/// What need not be said of each delivery.
+const NEIGHBOURS: u8 = 1;
+const ALL_FIRST: u8 = 2;
 
-/// Words that [`ConsumerStats`] takes.
-const STATS_WORDS: usize = 15;
-
-/// Consumers whose state fits into one answer.
-pub const STATS_PER_ANSWER: usize = 3 * MAX_BATCH / STATS_WORDS;
-
-/// Leases that fit into one answer.
-pub const LEASES_PER_ANSWER: usize = 3 * MAX_BATCH / LEASE_WORDS;
-const LEASE_WORDS: usize = 6;
-
-impl ConsumerStats {
-    fn words(&self) -> [i64; STATS_WORDS] {
-        let c = &self.counts;
-        [
-            self.consumer.into(),
-            count(c.ready),
-            count(c.in_flight),
-            count(c.delayed),
-            count(c.withheld),
-            c.acked_total,
-            c.redelivered_total,
-            c.dead_total,
-            self.floor,
-            self.cursor,
-            self.first_unfinished,
-            self.waiting,
-            self.has_error.into(),
-            self.is_damaged.into(),
-            self.is_loaded.into(),
-        ]
+/// Of a grant the ack_ids are neighbours, and mostly it is the first delivery of each message: then only seqs are left.
+fn write_deliveries(w: &mut Writer, deliveries: &[Delivery]) {
+    let before = deliveries.first().map_or(0, |first| first.ack_id.wrapping_sub(1));
+    let (mut ack_id, mut are_neighbours, mut are_first) = (Distance(before), true, true);
+    for delivery in deliveries {
+        are_neighbours &= delivery.ack_id == ack_id.next();
+        are_first &= delivery.deliveries == 1;
     }
-
-    fn from_words(w: &[i64; STATS_WORDS]) -> ConsumerStats {
-        ConsumerStats {
-            consumer: id(w[0]),
-            counts: Counts {
-                ready: to_count(w[1]),
-                in_flight: to_count(w[2]),
-                delayed: to_count(w[3]),
-                withheld: to_count(w[4]),
-                acked_total: w[5],
-                redelivered_total: w[6],
-                dead_total: w[7],
-            },
-            floor: w[8],
-            cursor: w[9],
-            first_unfinished: w[10],
-            waiting: w[11],
-            has_error: w[12] != 0,
-            is_damaged: w[13] != 0,
-            is_loaded: w[14] != 0,
+    w.byte(if are_neighbours { NEIGHBOURS } else { 0 } | if are_first { ALL_FIRST } else { 0 });
+    w.count(deliveries.len());
+    w.signed(before);
+    let (mut ack_id, mut seq) = (Distance(before), Distance::default());
+    for delivery in deliveries {
+        seq.write(w, delivery.seq);
+        if !are_neighbours {
+            ack_id.write(w, delivery.ack_id);
+        }
+        if !are_first {
+            w.unsigned(delivery.deliveries.into());
         }
     }
+}
+
+fn read_deliveries(r: &mut Reader) -> Option<Vec<Delivery>> {
+    let flags = r.byte()?;
+    let (count, before) = (r.count()?, r.signed()?);
+    let (mut ack_id, mut seq) = (Distance(before), Distance::default());
+    r.items(count, |r| {
+        let seq = seq.read(r)?;
+        let ack_id = match flags & NEIGHBOURS {
+            0 => ack_id.read(r)?,
+            _ => ack_id.next(),
+        };
+        let deliveries = match flags & ALL_FIRST {
+            0 => u32::try_from(r.unsigned()?).ok()?,
+            _ => 1,
+        };
+        Some(Delivery { ack_id, seq, deliveries })
+    })
+}
+
+fn write_stats(w: &mut Writer, stats: &ConsumerStats) {
+    let ConsumerStats { consumer, counts: c, .. } = *stats;
+    w.signed(consumer.into());
+    [c.ready, c.in_flight, c.delayed, c.withheld].into_iter().for_each(|count| w.count(count));
+    let ConsumerStats { floor, cursor, first_unfinished, waiting, .. } = *stats;
+    [c.acked_total, c.redelivered_total, c.dead_total, floor, cursor, first_unfinished, waiting]
+        .into_iter()
+        .for_each(|number| w.signed(number));
+    [stats.has_error, stats.is_damaged, stats.is_loaded]
+        .into_iter()
+        .for_each(|flag| w.byte(flag.into()));
+}
+
+fn read_stats(r: &mut Reader) -> Option<ConsumerStats> {
+    Some(ConsumerStats {
+        consumer: r.small()?,
+        counts: Counts {
+            ready: r.count()?,
+            in_flight: r.count()?,
+            delayed: r.count()?,
+            withheld: r.count()?,
+            acked_total: r.signed()?,
+            redelivered_total: r.signed()?,
+            dead_total: r.signed()?,
+        },
+        floor: r.signed()?,
+        cursor: r.signed()?,
+        first_unfinished: r.signed()?,
+        waiting: r.signed()?,
+        has_error: r.flag()?,
+        is_damaged: r.flag()?,
+        is_loaded: r.flag()?,
+    })
+}
+
+fn write_lease(w: &mut Writer, &(lease, seq, deliveries): &(Lease, Seq, u32)) {
+    let Lease { ack_id, due, holder, pinned } = lease;
+    [ack_id, due, holder.into(), seq].into_iter().for_each(|number| w.signed(number));
+    w.byte(pinned.into());
+    w.unsigned(deliveries.into());
+}
+
+fn read_lease(r: &mut Reader) -> Option<(Lease, Seq, u32)> {
+    let (ack_id, due, holder, seq) = (r.signed()?, r.signed()?, r.small()?, r.signed()?);
+    let lease = Lease { ack_id, due, holder, pinned: r.flag()? };
+    Some((lease, seq, u32::try_from(r.unsigned()?).ok()?))
 }
 
 impl Answer {
-    pub fn encode(&self) -> Vec<i64> {
+    /// Writes it, and says how many bytes it takes; `None` if there is no room for it.
+    pub fn encode(&self, bytes: &mut [u8]) -> Option<usize> {
+        let w = &mut Writer::new(bytes);
         match self {
             Answer::Deliveries { ack_row_id, generation, deliveries } => {
-                let mut words = Vec::with_capacity(3 + 3 * deliveries.len());
-                words.extend([1, *ack_row_id, (*generation).into()]);
-                for d in deliveries {
-                    words.extend([d.ack_id, d.seq, d.deliveries.into()]);
-                }
-                words
+                w.byte(1);
+                w.signed(*ack_row_id);
+                w.signed((*generation).into());
+                write_deliveries(w, deliveries);
             }
-            Answer::Count(n) => vec![2, *n],
+            Answer::Count(n) => {
+                w.byte(2);
+                w.signed(*n);
+            }
             Answer::Stats(stats) => {
-                [3, 0].into_iter().chain(stats.iter().flat_map(ConsumerStats::words)).collect()
+                w.byte(3);
+                w.count(stats.len());
+                stats.iter().for_each(|stats| write_stats(w, stats));
             }
             Answer::InFlight(leases) => {
-                let words = leases.iter().flat_map(|(lease, seq, deliveries)| {
-                    let Lease { ack_id, due, holder, pinned } = *lease;
-                    [ack_id, due, holder.into(), pinned.into(), *seq, (*deliveries).into()]
-                });
-                [4, 0].into_iter().chain(words).collect()
+                w.byte(4);
+                w.count(leases.len());
+                leases.iter().for_each(|lease| write_lease(w, lease));
             }
-            Answer::Text(text) => text_words(8, text),
-            Answer::Damaged(text) => text_words(9, text),
-            Answer::NoConsumer => vec![5, 0],
-            Answer::TooMany => vec![6, 0],
-            Answer::NotNow => vec![7, 0],
+            Answer::NoConsumer => w.byte(5),
+            Answer::TooMany => w.byte(6),
+            Answer::NotNow => w.byte(7),
+            Answer::Text(text) => {
+                w.byte(8);
+                write_text(w, text);
+            }
+            Answer::Damaged(text) => {
+                w.byte(9);
+                write_text(w, text);
+            }
+            Answer::TooLong => w.byte(10),
         }
+        w.finish()
     }
 
-    pub fn decode(words: &[i64]) -> Option<Answer> {
-        let [kind, arg, rest @ ..] = words else { return None };
-        let number = |word: i64| u32::try_from(word).unwrap_or(u32::MAX);
-        Some(match kind {
-            1 => {
-                let (&generation, rest) = rest.split_first()?;
-                Answer::Deliveries {
-                    ack_row_id: *arg,
-                    generation: id(generation),
-                    deliveries: (rest.as_chunks().0.iter())
-                        .map(|&[ack_id, seq, n]| Delivery { ack_id, seq, deliveries: number(n) })
-                        .collect(),
-                }
-            }
-            2 => Answer::Count(*arg),
-            3 => Answer::Stats(rest.as_chunks().0.iter().map(ConsumerStats::from_words).collect()),
-            4 => Answer::InFlight(
-                (rest.as_chunks::<LEASE_WORDS>().0.iter())
-                    .map(|&[ack_id, due, holder, pinned, seq, n]| {
-                        let holder = i32::try_from(holder).unwrap_or(0);
-                        (Lease { ack_id, due, holder, pinned: pinned != 0 }, seq, number(n))
-                    })
-                    .collect(),
-            ),
+    pub fn decode(bytes: &[u8]) -> Option<Answer> {
+        let r = &mut Reader(bytes);
+        let answer = match r.byte()? {
+            1 => Answer::Deliveries {
+                ack_row_id: r.signed()?,
+                generation: r.small()?,
+                deliveries: read_deliveries(r)?,
+            },
+            2 => Answer::Count(r.signed()?),
+            3 => Answer::Stats(r.list(read_stats)?),
+            4 => Answer::InFlight(r.list(read_lease)?),
             5 => Answer::NoConsumer,
             6 => Answer::TooMany,
             7 => Answer::NotNow,
-            8 => Answer::Text(text(rest)),
-            9 => Answer::Damaged(text(rest)),
+            8 => Answer::Text(r.text()?),
+            9 => Answer::Damaged(r.text()?),
+            10 => Answer::TooLong,
             _ => return None,
-        })
+        };
+        r.is_at_end().then_some(answer)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -7,6 +7,7 @@ use crate::pg::process::{sleep, spin_wait};
 use crate::pg::shared::shmem::segment;
 use pgrx::pg_sys;
 use sequin_engine::dispatcher::{Answer, Request};
+use sequin_engine::wire;
 use std::time::{Duration, Instant};
 
 /// How long a call waits for a dispatcher to appear: it starts within milliseconds, unless something is
@@ -60,8 +61,20 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
     }
 }
 
+/// Asks about a list, in as many requests as it takes, and has each answer taken.
+pub fn call_in_parts<T>(
+    items: &[T],
+    table: Option<pg_sys::Oid>,
+    request: impl Fn(&[T]) -> Request,
+    take: impl FnMut(Answer) -> Result<()>,
+) -> Result<()> {
+    wire::in_parts(items, |part| call(&request(part), table), take)
+}
+
 fn ask(request: &Request) -> Result<Answer> {
-    current::post(request)?;
+    if !current::post(request)? {
+        return Ok(Answer::TooLong);
+    }
     if let Some(answer) = spin_wait(current::take_answer) {
         return Ok(answer);
     }

@@ -124,14 +124,14 @@ pub(in crate::pg) fn suspend(database: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
-/// Posts a request to this database's dispatcher and returns its number.
-pub(in crate::pg) fn post(request: &Request) -> Result<u64> {
+/// Posts a request to this database's dispatcher; false if it is too long.
+pub(in crate::pg) fn post(request: &Request) -> Result<bool> {
     let (index, entry) = entry()?;
     let database = database()?;
-    let request_id = entry.post(request);
+    let Some(request_id) = entry.post(request) else { return Ok(false) };
     note_asked(request_id);
     database.notify_request(index);
-    Ok(request_id)
+    Ok(true)
 }
 
 /// Finishes deliveries of the answer to `request` without asking; false if the dispatcher has to be asked.

@@ -38,6 +38,10 @@ struct Inner {
     entry: Entry,
 }
 
+/// There is one for each process that the server can have.
+const MAX_SIZE: usize = 6 << 10;
+const _: () = assert!(size_of::<SessionEntry>() <= MAX_SIZE);
+
 /// One transaction that has published, as `sequin.stream_stats` shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenPublisher {
@@ -112,10 +116,9 @@ impl SessionEntry {
         self.with(Entry::disown);
     }
 
-    /// Posts a request and returns its id.
-    pub(in crate::pg) fn post(&self, request: &Request) -> RequestId {
-        let words = request.encode();
-        self.with(|entry| entry.post(&words))
+    /// Posts a request and returns its id; `None` if it is too long.
+    pub(in crate::pg) fn post(&self, request: &Request) -> Option<RequestId> {
+        self.with(|entry| entry.post(request))
     }
 
     /// Finishes deliveries of the answer to a request without asking, and returns the id of that; `None` if the dispatcher
@@ -204,19 +207,16 @@ impl SessionEntry {
     }
 
     /// Answers a request, with the right to finish the deliveries without asking, if `fast_path`. False if it has been
-    /// withdrawn meanwhile.
+    /// withdrawn meanwhile, or the answer is too long, which the session is told.
     pub fn answer(&self, request: RequestId, answer: &Answer, fast_path: bool) -> bool {
-        let words = answer.encode();
         let reign = database::own_reign();
-        if !self.with(|entry| entry.answer(request, &words, fast_path, reign)) {
-            return false;
-        }
+        let is_taken = self.with(|entry| entry.answer(request, answer, fast_path, reign));
         let latch = self.latch.load(Ordering::Acquire);
-        if !latch.is_null() {
+        if self.is_answered.load(Ordering::Acquire) && !latch.is_null() {
             // SAFETY: latches of processes stay allocated; one that has changed hands is woken for nothing.
             unsafe { pg_sys::SetLatch(latch) };
         }
-        true
+        is_taken
     }
 
     /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them.
@@ -270,24 +270,36 @@ impl Publishers {
 
 /// The publishers to a stream.
 pub fn publishers(database: &Database, stream: pg_sys::Oid) -> Publishers {
-    let oid = stream.to_u32();
-    let bound_of = |(index, entry): (usize, &SessionEntry)| {
-        let inner = entry.inner.lock();
-        let bound = inner.publishing.bound_on(oid)?;
-        let Publishing { transaction, xid, .. } = inner.publishing;
-        Some((Publisher { session: u32::try_from(index).ok()?, transaction, bound }, xid))
-    };
-    Publishers(database.publishing().filter_map(bound_of).collect())
+    Publishers(publishing_to(database, stream, |publisher, inner| {
+        (publisher, inner.publishing.xid)
+    }))
 }
 
 /// The same transactions, for people.
 pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPublisher> {
-    let entries = segment().map_or(&[][..], Segment::sessions);
-    let to_open = |publisher: Publisher| {
-        let inner = entries.get(publisher.session as usize)?.inner.lock();
-        Some(OpenPublisher { pid: inner.entry.pid(), since: inner.publishing.since })
+    publishing_to(database, stream, |_, inner| OpenPublisher {
+        pid: inner.entry.pid(),
+        since: inner.publishing.since,
+    })
+}
+
+/// Something of each entry whose transaction has published to a stream. An entry that is marked in the database's map may
+/// be one of another database by now, and that one's tables may have the same OIDs.
+fn publishing_to<T>(
+    database: &Database,
+    stream: pg_sys::Oid,
+    of: impl Fn(Publisher, &Inner) -> T,
+) -> Vec<T> {
+    let of_entry = |(index, entry): (usize, &SessionEntry)| {
+        let inner = entry.inner.lock();
+        if !inner.entry.is_of(database.oid().to_u32()) {
+            return None;
+        }
+        let bound = inner.publishing.bound_on(stream.to_u32())?;
+        let transaction = inner.publishing.transaction;
+        Some(of(Publisher { session: u32::try_from(index).ok()?, transaction, bound }, &inner))
     };
-    publishers(database, stream).all().into_iter().filter_map(to_open).collect()
+    database.publishing().filter_map(of_entry).collect()
 }
 
 /// True while some process keeps the workers of a database away.

@@ -12,6 +12,7 @@ use super::{Dispatcher, Step};
 use crate::pending::{Consumers, Operation};
 use crate::settings::Micros;
 use crate::stream::ConsumerId;
+use crate::wire;
 
 /// Those who wait for a consumer are being served.
 #[derive(Debug, Clone, Copy)]
@@ -188,6 +189,7 @@ impl Dispatcher {
         let Some(consumer) = self.world.consumer(id) else { return Outcome::Nothing };
         let lease = ack_wait.unwrap_or(consumer.settings().ack_wait);
         let is_any = consumer.deliverable() > 0;
+        let batch = wire::fitting(batch, consumer);
         let deliveries = consumer.grant(batch, lease, pid, &mut context);
         let Some(first) = deliveries.first() else {
             return if is_any { Outcome::Died } else { nothing };

@@ -137,6 +137,8 @@ pub enum Answer {
     NotNow,
     /// Not all of the stream's messages can be found: why.
     Damaged(String),
+    /// The request, or the answer to it, has no room in a session's entry: ask in parts.
+    TooLong,
 }
 
 impl Answer {
@@ -380,7 +382,8 @@ pub trait Shared {
     fn publishers(&mut self, stream: StreamId) -> Vec<Publisher>;
     /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them.
     fn revoke(&mut self, session: SessionId, received_by: RequestId) -> Option<FastPathAck>;
-    /// Answers; with the right to finish the deliveries without asking, if `fast_path`. False: it was withdrawn.
+    /// Answers; with the right to finish the deliveries without asking, if `fast_path`. False: it was withdrawn, or the
+    /// answer is too long, which the session is told instead.
     fn answer(
         &mut self,
         session: SessionId,

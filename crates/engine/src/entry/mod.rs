@@ -10,7 +10,7 @@ mod outcome;
 use super::dispatcher::{
     Answer, Asked, FastPathAck, Outcome, Promise, Request, RequestId, SessionId,
 };
-use super::wire::MAX_WORDS;
+use super::wire::MAX_BYTES;
 use fast_path::FastPath;
 pub use outcome::Reigns;
 use outcome::XactOutcome;
@@ -41,7 +41,7 @@ pub struct Entry {
     outcome: XactOutcome,
     fast_path: FastPath,
     len: usize,
-    words: [i64; MAX_WORDS],
+    bytes: [u8; MAX_BYTES],
 }
 
 impl Entry {
@@ -57,7 +57,7 @@ impl Entry {
             outcome: XactOutcome::default(),
             fast_path: FastPath::default(),
             len: 0,
-            words: [0; MAX_WORDS],
+            bytes: [0; MAX_BYTES],
         }
     }
 
@@ -69,6 +69,11 @@ impl Entry {
 
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Its owner's process is one of this database, or the last owner's was.
+    pub fn is_of(&self, database: u32) -> bool {
+        self.database == database
     }
 
     pub fn mailbox(&self) -> Mailbox {
@@ -108,12 +113,12 @@ impl Entry {
         self.mailbox = Mailbox::Idle;
     }
 
-    /// Posts a request.
-    pub fn post(&mut self, words: &[i64]) -> RequestId {
-        self.put(words);
+    /// Posts a request; `None` if it is too long.
+    pub fn post(&mut self, request: &Request) -> Option<RequestId> {
+        self.len = request.encode(&mut self.bytes)?;
         self.last_request += 1;
         self.mailbox = Mailbox::Posted;
-        self.last_request
+        Some(self.last_request)
     }
 
     /// Finishes deliveries of the answer to a request, by their positions in it, without asking. `None` if the dispatcher
@@ -143,7 +148,7 @@ impl Entry {
             return None;
         }
         self.mailbox = Mailbox::Idle;
-        Answer::decode(&self.words[..self.len])
+        Answer::decode(self.content())
     }
 
     /// The transaction, or a part of it, rolled back all that it asked for from this request on. True if the dispatcher
@@ -181,7 +186,7 @@ impl Entry {
     /// What the entry has for the dispatcher of a database: what became of the session's transaction, and what it asks.
     pub fn collect(&mut self, session: SessionId, database: u32) -> (Outcome, Option<Asked>) {
         let mut outcome = Outcome { session, ..Outcome::default() };
-        if self.database != database {
+        if !self.is_of(database) {
             return (outcome, None);
         }
         outcome.pid = self.pid;
@@ -191,32 +196,37 @@ impl Entry {
             return (outcome, None);
         }
         self.mailbox = Mailbox::Taken;
-        let request = Request::decode(&self.words[..self.len]);
+        let request = Request::decode(self.content());
         self.promise = request.as_ref().map_or(Promise::None, Request::promise);
         let (request_id, pid) = (self.last_request, self.pid);
         (outcome, request.map(|request| Asked { session, request_id, pid, request }))
     }
 
     /// Answers a request, under the reign of the dispatcher that does; with the right to finish the deliveries without
-    /// asking, if `fast_path`. False if it has been withdrawn meanwhile.
+    /// asking, if `fast_path`. False if it has been withdrawn meanwhile, or if there is no room for the answer: then the
+    /// session is told that, and the dispatcher has to undo what it has done for it.
     pub fn answer(
         &mut self,
         request: RequestId,
-        words: &[i64],
+        answer: &Answer,
         fast_path: bool,
         reign: u64,
     ) -> bool {
         if self.last_request != request || self.mailbox != Mailbox::Taken {
             return false;
         }
-        self.put(words);
+        self.mailbox = Mailbox::Answered;
+        let Some(len) = answer.encode(&mut self.bytes) else {
+            self.len = Answer::TooLong.encode(&mut self.bytes).unwrap_or(0);
+            return false;
+        };
+        self.len = len;
         if fast_path {
             self.fast_path.grant(request, reign);
         }
         // In one with the answer: a dispatcher that starts after this has another reign, one that starts before it answers
         // itself.
         self.outcome.promise(self.promise, request, reign);
-        self.mailbox = Mailbox::Answered;
         true
     }
 
@@ -236,7 +246,7 @@ impl Entry {
     /// A dispatcher of a database starts, and knows nothing of what its predecessor promised: a request that it had taken
     /// is to be asked again, and the session may finish nothing without asking any more.
     pub fn reset(&mut self, database: u32) {
-        if self.database != database {
+        if !self.is_of(database) {
             return;
         }
         if self.mailbox == Mailbox::Taken {
@@ -248,11 +258,14 @@ impl Entry {
     /// True while a transaction commits that relies on the word of a dispatcher of this database: it has been found that
     /// it may, and others don't see it yet.
     pub fn is_committing(&self, database: u32) -> bool {
-        self.database == database && self.outcome.is_committing()
+        self.is_of(database) && self.outcome.is_committing()
     }
 
-    fn put(&mut self, words: &[i64]) {
-        self.len = words.len().min(MAX_WORDS);
-        self.words[..self.len].copy_from_slice(&words[..self.len]);
+    /// The request, or the answer.
+    fn content(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

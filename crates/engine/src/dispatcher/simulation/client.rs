@@ -182,7 +182,7 @@ impl World {
 
     pub fn post(&mut self, c: usize, request: Request) {
         let client = &mut self.clients[c];
-        let id = client.entry.post(&request.encode());
+        let id = client.entry.post(&request).unwrap();
         client.transaction.note_asked(id);
         client.waits = Some(request);
         let database = &mut self.databases[client.database];
@@ -304,6 +304,9 @@ impl World {
             return;
         };
         client.last_answer = Some(answer.clone());
+        if answer == Answer::TooLong {
+            return self.post(c, first_half(request));
+        }
         let Answer::Deliveries { ack_row_id, generation, deliveries } = answer else { return };
         let (level, reign) = (client.transaction.level, client.answered_under);
         let ack_ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.ack_id).collect();
@@ -559,4 +562,18 @@ impl Client {
     pub fn waits_for(&self, request: RequestId) -> Option<Request> {
         self.waits.clone().filter(|_| self.entry.last_request() == request)
     }
+}
+
+/// What a session asks first when it has to ask in parts.
+fn first_half(mut request: Request) -> Request {
+    let half = |n: usize| n.div_ceil(2);
+    match &mut request {
+        Request::Receive { batch, .. } => *batch = half(*batch),
+        Request::Finish { ack_ids, .. } | Request::Nack { ack_ids, .. } => {
+            ack_ids.truncate(half(ack_ids.len()));
+        }
+        Request::Redeliver { messages, .. } => messages.truncate(half(messages.len())),
+        _ => {}
+    }
+    request
 }

@@ -1,0 +1,151 @@
+//! Numbers as bytes: seven bits to a byte, the lowest first (LEB128). Of a number that may be below 0 the sign comes
+//! last (zigzag), so that it is short if it is near 0.
+
+/// Writes into a piece of memory. What has no room is counted and left out.
+pub(super) struct Writer<'a> {
+    bytes: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(bytes: &'a mut [u8]) -> Writer<'a> {
+        Writer { bytes, len: 0 }
+    }
+
+    /// How many bytes were written; `None` if there was no room for all.
+    pub fn finish(&self) -> Option<usize> {
+        (self.len <= self.bytes.len()).then_some(self.len)
+    }
+
+    pub fn byte(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+        }
+        self.len += 1;
+    }
+
+    pub fn unsigned(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.byte(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.byte(number as u8);
+    }
+
+    pub fn signed(&mut self, number: i64) {
+        self.unsigned((number << 1 ^ number >> 63).cast_unsigned());
+    }
+
+    pub fn option(&mut self, number: Option<i64>) {
+        self.byte(number.is_some().into());
+        if let Some(number) = number {
+            self.signed(number);
+        }
+    }
+
+    pub fn count(&mut self, count: usize) {
+        self.unsigned(count as u64);
+    }
+
+    pub fn text(&mut self, text: &[u8]) {
+        self.count(text.len());
+        text.iter().for_each(|&byte| self.byte(byte));
+    }
+}
+
+/// Reads what a [`Writer`] has written. Of other bytes it makes something else, or `None`.
+pub(super) struct Reader<'a>(pub &'a [u8]);
+
+impl Reader<'_> {
+    pub fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(byte)
+    }
+
+    #[inline]
+    pub fn unsigned(&mut self) -> Option<u64> {
+        // Most are small.
+        if let [byte @ ..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Some(u64::from(*byte));
+        }
+        self.long()
+    }
+
+    fn long(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    pub fn signed(&mut self) -> Option<i64> {
+        let number = self.unsigned()?;
+        Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// A signed number of a smaller type.
+    pub fn small<T: TryFrom<i64>>(&mut self) -> Option<T> {
+        T::try_from(self.signed()?).ok()
+    }
+
+    pub fn option(&mut self) -> Option<Option<i64>> {
+        match self.byte()? {
+            0 => Some(None),
+            1 => Some(Some(self.signed()?)),
+            _ => None,
+        }
+    }
+
+    pub fn flag(&mut self) -> Option<bool> {
+        Some(self.byte()? != 0)
+    }
+
+    pub fn count(&mut self) -> Option<usize> {
+        usize::try_from(self.unsigned()?).ok()
+    }
+
+    /// As many items as are said to follow. Each takes a byte at least, so no more memory is asked for than they need.
+    pub fn list<T>(&mut self, item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.count()?;
+        self.items(count, item)
+    }
+
+    pub fn items<T>(
+        &mut self,
+        count: usize,
+        mut item: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if count > self.0.len() {
+            return None;
+        }
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Some(items)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    pub fn text(&mut self) -> Option<String> {
+        let len = self.count()?;
+        let (text, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+}
