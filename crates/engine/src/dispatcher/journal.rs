@@ -204,16 +204,6 @@ impl Dispatcher {
         self.unwritten.remove(&id);
     }
 
-    /// Events that the consumer itself has no more.
-    pub(super) fn keep_events(&mut self, id: ConsumerId, events: Vec<Event>) {
-        if let Some(entry) = self.world.consumers.get_mut(&id)
-            && !events.is_empty()
-        {
-            entry.unwritten.extend(events);
-            self.unwritten.insert(id);
-        }
-    }
-
     /// Has the next consumer's state written, in place of all that the tables have of it: events that are not written yet
     /// are part of it too, and need not be.
     fn write_next_checkpoint<S: Shared>(&mut self, s: &mut Step<S>) {

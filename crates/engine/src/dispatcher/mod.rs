@@ -28,6 +28,7 @@ mod waiters;
 pub use interface::*;
 pub use journal::MAX_DELIVER_REACHED;
 
+use crate::changes::Changes;
 use crate::consumer::{Consumer, StepContext};
 use crate::event::Event;
 use crate::fault::{Fault, Known};
@@ -37,6 +38,7 @@ use crate::pending::Consumers;
 use crate::settings::Micros;
 use crate::stream::{ConsumerId, Stream};
 use crate::tail::{Publisher, ReadPlan};
+use config::Named;
 use filling::Fill;
 use journal::CheckpointOut;
 use recovery::Recovered;
@@ -116,17 +118,23 @@ struct LastCheckpoint {
 struct World {
     streams: BTreeMap<StreamId, StreamEntry>,
     consumers: BTreeMap<ConsumerId, ConsumerEntry>,
+    names: BTreeMap<String, Named>,
     /// Consumers that something has happened to, and of which no account has been taken yet.
     touched: BTreeSet<ConsumerId>,
 }
 
 impl World {
+    /// A consumer's stream.
+    fn stream_id(&self, id: ConsumerId) -> Option<StreamId> {
+        self.consumers.get(&id)?.stream
+    }
+
     fn entry_of(&self, id: ConsumerId) -> Option<&StreamEntry> {
-        self.streams.get(&self.consumers.get(&id)?.stream?)
+        self.streams.get(&self.stream_id(id)?)
     }
 
     fn entry_of_mut(&mut self, id: ConsumerId) -> Option<&mut StreamEntry> {
-        self.streams.get_mut(&self.consumers.get(&id)?.stream?)
+        self.streams.get_mut(&self.stream_id(id)?)
     }
 
     fn stream_of(&self, id: ConsumerId) -> Option<&Stream> {
@@ -260,9 +268,10 @@ impl Dispatcher {
         match input {
             Input::ConfigChanged => {
                 self.revoke_all(s);
-                s.out.push(Effect::ReadConfig);
+                let changes = s.shared.take_changes();
+                self.read_config(changes, s);
             }
-            Input::Config(read) => self.configure(read, s),
+            Input::Config { changes, read } => self.configure(&changes, read, s),
             Input::Outcomes(outcomes) => {
                 // They were collected after ends of transactions had begun to wake this process.
                 self.look_again = false;
@@ -337,8 +346,7 @@ impl Dispatcher {
     /// All that has come in has its consequences: what is due ends, who waits is served, what happened is written.
     fn tick<S: Shared>(&mut self, s: &mut Step<S>) {
         if !self.config_read {
-            s.out.push(Effect::ReadConfig);
-            return;
+            return self.read_config(Changes::everything(), s);
         }
         self.end_due(s);
         self.fill_with_news(s);
