@@ -9,6 +9,7 @@ mod others;
 mod seed;
 
 mod backup_role;
+mod config;
 mod crash;
 mod damaged;
 mod databases;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         promotion::tests(),
         session_role::tests(),
         settings::tests(),
+        config::tests(),
         dooming::tests(),
         short_sessions::tests(),
         long_poll::tests(),
