@@ -191,9 +191,15 @@ CREATE FUNCTION sequin.on_config_change() RETURNS trigger
 
 REVOKE EXECUTE ON FUNCTION sequin.on_config_change() FROM PUBLIC;
 
-CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.streams
+-- Which rows have changed, for the dispatcher.
+CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE ON sequin.streams
+    FOR EACH ROW EXECUTE FUNCTION sequin.on_config_change();
+CREATE TRIGGER on_truncate AFTER TRUNCATE ON sequin.streams
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
-CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.consumers
+CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE ON sequin.consumers
+    FOR EACH ROW EXECUTE FUNCTION sequin.on_config_change();
+-- Owners are looked through: not for other settings.
+CREATE TRIGGER on_owner_change AFTER INSERT OR UPDATE OF owner OR DELETE OR TRUNCATE ON sequin.consumers
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sequin.sources
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();

@@ -127,4 +127,4 @@ SELECT w.process, w.database, w.pid, w.state, w.since, w.last_error
 FROM sequin._workers() w;
 
 -- Changes nothing, but runs the trigger: has the launcher start a dispatcher when CREATE EXTENSION commits.
-UPDATE sequin.streams SET name = name WHERE false;
+TRUNCATE sequin.streams;

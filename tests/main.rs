@@ -10,6 +10,7 @@ mod seed;
 
 mod backup_role;
 mod batches;
+mod config;
 mod crash;
 mod damaged;
 mod databases;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         promotion::tests(),
         session_role::tests(),
         settings::tests(),
+        config::tests(),
         dooming::tests(),
         short_sessions::tests(),
         long_poll::tests(),

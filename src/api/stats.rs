@@ -261,8 +261,10 @@ fn all_consumers() -> Result<Vec<Shown>> {
 
 /// Fills in what the tables say of the consumers that are not loaded.
 fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
-    let configs: HashMap<i32, ConsumerConfig> =
-        consumers::list()?.into_iter().map(|config| (config.id, config)).collect();
+    let unloaded = all.iter().filter(|shown| !shown.stats.is_loaded);
+    let ids = unloaded.map(|shown| shown.stats.consumer).collect();
+    let configs = consumers::list(Some(ids))?.into_iter().map(|config| (config.id, config));
+    let configs: HashMap<i32, ConsumerConfig> = configs.collect();
     let mut streams: HashMap<&str, Seq> = HashMap::new();
     for shown in all.iter_mut().filter(|shown| !shown.stats.is_loaded) {
         let Some(config) = configs.get(&shown.stats.consumer) else { continue };

@@ -1,6 +1,6 @@
 //! `sequin.consumers`: the settings of consumers.
 
-use super::{dead_letters, statement};
+use super::{dead_letters, list_some, statement};
 use crate::error::{Error, Result};
 use crate::pg::exec::owners::{self, Owned};
 use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, without_locks};
@@ -42,16 +42,18 @@ statement!(
      WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID]
 );
-statement!(
-    LIST,
-    "SELECT id, name, stream, generation, filters, \
-        (extract(epoch FROM ack_wait) * 1000000)::bigint, max_ack_pending, max_deliver, \
-        ARRAY(SELECT (extract(epoch FROM b) * 1000000)::bigint \
-              FROM unnest(backoff) WITH ORDINALITY u(b, n) ORDER BY n), \
-        ordered, paused, start_after, start_done, start_last \
-     FROM sequin.consumers ORDER BY id",
-    []
-);
+macro_rules! list {
+    () => {
+        "SELECT id, name, stream, generation, filters, \
+            (extract(epoch FROM ack_wait) * 1000000)::bigint, max_ack_pending, max_deliver, \
+            ARRAY(SELECT (extract(epoch FROM b) * 1000000)::bigint \
+                  FROM unnest(backoff) WITH ORDINALITY u(b, n) ORDER BY n), \
+            ordered, paused, start_after, start_done, start_last \
+         FROM sequin.consumers"
+    };
+}
+statement!(LIST, list!(), []);
+statement!(LIST_SOME, concat!(list!(), " WHERE id = ANY ($1)"), [INT4ARRAYOID]);
 statement!(
     INSERT,
     "INSERT INTO sequin.consumers \
@@ -183,8 +185,8 @@ pub fn starts_of(stream: &str) -> Result<Vec<(ConsumerId, Seq)>> {
     role::as_owner(|| STARTS.with(read))
 }
 
-/// All consumers that are committed by now: for the dispatcher.
-pub fn list() -> Result<Vec<ConsumerConfig>> {
+/// Those of these consumers, or of all, that are committed by now: for the dispatcher.
+pub fn list(these: Option<Vec<ConsumerId>>) -> Result<Vec<ConsumerConfig>> {
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
     let read = |row: Row| {
         Ok(ConsumerConfig {
@@ -206,7 +208,7 @@ pub fn list() -> Result<Vec<ConsumerConfig>> {
             start_last: row.need(14)?,
         })
     };
-    LIST.with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(read).collect()))
+    list_some(&LIST, &LIST_SOME, these, read)
 }
 
 /// Where a consumer starts.

@@ -25,8 +25,9 @@ pub mod tables;
 pub mod types;
 
 use crate::error::Result;
-use crate::pg::exec::spi::{Arg, Statement};
+use crate::pg::exec::spi::{Access, Arg, Row, Rows, Statement, arg};
 use crate::pg::exec::{catalog, insert};
+use pgrx::datum::IntoDatum;
 use std::ffi::CStr;
 use std::thread::LocalKey;
 
@@ -44,6 +45,24 @@ fn put<const N: usize>(
         return Ok(());
     }
     rows.iter().try_for_each(|row| statement.with(|s| s.execute(row)).map(drop))
+}
+
+/// The rows with these keys, which the second statement takes, or all: as far as they are committed by now.
+fn list_some<T, Key>(
+    all: &'static LocalKey<Statement>,
+    some: &'static LocalKey<Statement>,
+    these: Option<Vec<Key>>,
+    read: impl Fn(Row) -> Result<T>,
+) -> Result<Vec<T>>
+where
+    Vec<Key>: IntoDatum,
+{
+    let (statement, args) = match these {
+        Some(keys) => (some, vec![arg(keys)]),
+        None => (all, Vec::new()),
+    };
+    let read = |rows: &Rows| rows.iter().map(read).collect();
+    statement.with(|s| s.run(Access::Latest, &args, read))
 }
 
 /// Declares a statement that each session plans once.

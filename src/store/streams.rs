@@ -1,7 +1,7 @@
 //! `sequin.streams`, and the tables of streams.
 
 use super::messages::{self, Table};
-use super::statement;
+use super::{list_some, statement};
 use crate::error::{Error, Result};
 use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
 use crate::pg::exec::stream_table::{self, Found};
@@ -28,13 +28,15 @@ statement!(
     "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1 FOR KEY SHARE",
     [TEXTOID]
 );
-statement!(
-    LIST,
-    "SELECT s.name, c.oid, s.repairs FROM sequin.streams s \
-     LEFT JOIN pg_class c ON c.relname = s.name AND c.relkind = 'r' AND c.relnamespace = \
-        (SELECT oid FROM pg_namespace WHERE nspname = 'sequin_stream')",
-    []
-);
+macro_rules! list {
+    () => {
+        "SELECT s.name, c.oid, s.repairs FROM sequin.streams s \
+         JOIN pg_class c ON c.relname = s.name AND c.relkind = 'r' AND c.relnamespace = \
+            (SELECT oid FROM pg_namespace WHERE nspname = 'sequin_stream')"
+    };
+}
+statement!(LIST, list!(), []);
+statement!(LIST_SOME, concat!(list!(), " WHERE c.oid = ANY ($1)"), [OIDARRAYOID]);
 
 thread_local! {
     /// Tables that are those of streams, as of a generation of what is cached of relations.
@@ -115,16 +117,18 @@ pub fn has_table(stream: &str) -> Result<bool> {
     HAS_TABLE.with(|s| s.run(Access::Latest, &[arg(stream)], |rows| Ok(rows.len() > 0)))
 }
 
-/// All streams that are committed by now, with their tables as far as they are there: for the dispatcher. By SQL,
+/// Those of these streams, or of all, that are committed by now and have a table: for the dispatcher. By SQL,
 /// since a commit is seen by a snapshot before the catalog caches hear of it (CommitTransaction tells
 /// callbacks before it sends invalidations).
-pub fn list() -> Result<Vec<StreamConfig>> {
+pub fn list(these: Option<Vec<StreamId>>) -> Result<Vec<StreamConfig>> {
     let read = |row: Row| {
-        let table: Option<pg_sys::Oid> = row.get(2)?;
-        let id = table.map(|table| StreamId(table.to_u32()));
+        let id = StreamId(row.need::<pg_sys::Oid>(2)?.to_u32());
         Ok(StreamConfig { name: row.need(1)?, id, repairs: row.need(3)? })
     };
-    LIST.with(|s| s.run(Access::Latest, &[], |rows| rows.iter().map(read).collect()))
+    let tables = |ids: Vec<StreamId>| -> Vec<pg_sys::Oid> {
+        ids.into_iter().map(|StreamId(table)| table.into()).collect()
+    };
+    list_some(&LIST, &LIST_SOME, these.map(tables), read)
 }
 
 /// A stream's table and the last value of its sequence, as a dispatcher finds them.

@@ -138,6 +138,24 @@ pub(in crate::pg) fn is_stream_table(table: pg_sys::Oid) -> bool {
     }
 }
 
+/// The table itself, or the one that an index or an identity sequence is of.
+pub(in crate::pg) fn table_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: looks the relation up in the catalog cache, and what it depends on in pg_depend.
+    unsafe {
+        match pg_sys::get_rel_relkind(relation).cast_unsigned() {
+            pg_sys::RELKIND_RELATION => Some(relation),
+            pg_sys::RELKIND_INDEX => valid(pg_sys::IndexGetRelation(relation, true)),
+            pg_sys::RELKIND_SEQUENCE => {
+                let (mut table, mut column) = (pg_sys::InvalidOid, 0);
+                let kind = b'i'.cast_signed(); // DEPENDENCY_INTERNAL
+                let is_owned = pg_sys::sequenceIsOwned(relation, kind, &mut table, &mut column);
+                valid(table).filter(|_| is_owned)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The size of a table with its indexes and TOAST, in bytes.
 pub fn table_bytes(table: pg_sys::Oid) -> i64 {
     // SAFETY: the argument is that of pg_total_relation_size(regclass).

@@ -10,6 +10,7 @@ use crate::pg::shared::database::Database;
 use crate::pg::shared::session_entry::SessionEntry;
 use crate::pg::shared::shmem::segment;
 use pgrx::pg_sys;
+use sequin_engine::changes::Changes;
 use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::key::Seq;
 use std::cell::RefCell;
@@ -20,7 +21,8 @@ struct Transaction {
     /// Where each level of savepoints began to ask the dispatcher: (nest level, request number), ascending.
     asked: Vec<(i32, u64)>,
     published: Vec<pg_sys::Oid>,
-    changed_config: bool,
+    /// What it has changed of the configuration, if it has.
+    changed: Option<Changes>,
     /// It has made a replication slot, which stays when it is rolled back.
     made_slot: bool,
     suspends: bool,
@@ -91,22 +93,22 @@ pub(in crate::pg) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<(
     Ok(())
 }
 
-/// Tells the dispatcher and the launcher, at commit, that the configuration has changed.
-pub fn note_config_changed() -> Result<()> {
+/// Tells the dispatcher and the launcher, at commit, that the configuration has changed: these streams and consumers, and
+/// what else there is of it, such as sources, in any case.
+pub fn note_changes(these: &Changes) -> Result<()> {
     entry()?;
-    if with(|t| t.changed_config) {
-        return Ok(());
+    if with(|t| t.changed.is_none()) {
+        // SAFETY: a plain value of this process.
+        wanted(Database::find_or_add_for_change(unsafe { pg_sys::MyDatabaseId }))?;
     }
-    // SAFETY: a plain value of this process.
-    wanted(Database::find_or_add_for_change(unsafe { pg_sys::MyDatabaseId }))?;
-    with(|t| t.changed_config = true);
+    with(|t| t.changed.get_or_insert_default().add(these));
     Ok(())
 }
 
-/// Like [`note_config_changed`], and also if it is rolled back: a replication slot was made, which a rollback does
+/// Like [`note_changes`], and also if it is rolled back: a replication slot was made, which a rollback does
 /// not undo.
 pub fn note_slot_made() -> Result<()> {
-    note_config_changed()?;
+    note_changes(&Changes::default())?;
     with(|t| t.made_slot = true);
     Ok(())
 }
@@ -193,8 +195,9 @@ fn before_commit() {
 
 fn refuse_prepare() {
     // Whoever commits it later, in whatever process, would tell nobody.
-    let is_involved =
-        with(|t| !t.asked.is_empty() || !t.published.is_empty() || t.changed_config || t.suspends);
+    let is_involved = with(|t| {
+        !t.asked.is_empty() || !t.published.is_empty() || t.changed.is_some() || t.suspends
+    });
     if is_involved {
         Error::CannotPrepare.raise();
     }
@@ -203,9 +206,8 @@ fn refuse_prepare() {
 /// The transaction is over, and its commit, if it is one, visible to others (CallXactCallbacks comes after
 /// ProcArrayEndTransaction): only now may the entry let go of its bounds.
 fn end(committed: bool) {
-    let Transaction { asked, published, changed_config, made_slot, suspends } =
-        with(std::mem::take);
-    if asked.is_empty() && published.is_empty() && !changed_config && !suspends {
+    let Transaction { asked, published, changed, made_slot, suspends } = with(std::mem::take);
+    if asked.is_empty() && published.is_empty() && changed.is_none() && !suspends {
         return;
     }
     let Some((index, entry)) = SessionEntry::mine() else { return };
@@ -230,9 +232,10 @@ fn end(committed: bool) {
         database.set_publishing(index, false);
         published.iter().for_each(|&stream| database.notify_published(stream));
     }
-    if changed_config {
-        database.tell_change(committed || made_slot);
-        if committed || made_slot {
+    if let Some(changes) = &changed {
+        let must_tell = committed || made_slot;
+        database.tell_change(must_tell.then_some(changes));
+        if must_tell {
             capturers::notify_config(database.oid());
             if let Some(segment) = segment() {
                 segment.launcher.wake();

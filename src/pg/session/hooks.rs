@@ -9,6 +9,7 @@ use crate::pg::exec::role;
 use crate::pg::shared::capturers;
 use crate::pg::shared::database::Database;
 use pgrx::pg_sys;
+use sequin_engine::changes::Changes;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -230,15 +231,19 @@ unsafe extern "C-unwind" fn access(
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn before_drop(class: pg_sys::Oid, object: pg_sys::Oid) {
-    let concerns_us = match class {
-        pg_sys::RelationRelationId => catalog::is_stream_table(object),
+    // To note a change fails only where no database can have a dispatcher, and so nobody is to be told.
+    let _ = match class {
+        pg_sys::RelationRelationId if catalog::is_stream_table(object) => {
+            stream_commands::note_change(object);
+            Ok(())
+        }
         // A source may use it.
-        pg_sys::PublicationRelationId => Database::here().is_some(),
-        pg_sys::ExtensionRelationId => catalog::extension() == Some(object),
-        _ => false,
+        pg_sys::PublicationRelationId if Database::here().is_some() => {
+            current::note_changes(&Changes::default())
+        }
+        pg_sys::ExtensionRelationId if catalog::extension() == Some(object) => {
+            current::note_changes(&Changes::everything())
+        }
+        _ => Ok(()),
     };
-    if concerns_us {
-        // Fails only where no database can have a dispatcher, and so nobody is to be told.
-        let _ = current::note_config_changed();
-    }
 }

@@ -5,7 +5,11 @@ use super::current;
 use crate::error::{Error, Result};
 use crate::pg::exec::owners::{self, Owned};
 use crate::pg::exec::{catalog, sequence};
+use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
+use sequin_engine::changes::{Change, Changes};
+use sequin_engine::dispatcher::StreamId;
+use std::ffi::CStr;
 
 /// Notes that this transaction publishes to the stream; costs next to nothing after the first time.
 pub fn announce(table: pg_sys::Oid) -> Result<()> {
@@ -20,7 +24,7 @@ pub fn announce(table: pg_sys::Oid) -> Result<()> {
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn sequin_on_publish(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    raise(trigger_table(fcinfo).map_or(Ok(()), on_publish));
+    raise(trigger(fcinfo).map_or(Ok(()), |trigger| on_publish(table_of(trigger))));
     pg_sys::Datum::null()
 }
 
@@ -36,25 +40,68 @@ fn foreign(table: pg_sys::Oid, function: &'static str) -> Error {
     Error::ForeignTrigger { table: catalog::relation_name(table), function }
 }
 
-/// `sequin.on_config_change()`, AFTER any change of sequin.streams or sequin.consumers, FOR EACH STATEMENT:
-/// has sessions forget what they have cached, and the dispatcher read the tables again, at commit.
+/// `sequin.on_config_change()`, AFTER any change of sequin.streams or sequin.consumers FOR EACH ROW, and of these and others
+/// FOR EACH STATEMENT that may concern more than rows: has sessions forget what they have cached, and the dispatcher read
+/// what has changed, at commit.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn sequin_on_config_change(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    raise(trigger_table(fcinfo).map_or(Ok(()), on_config_change));
+    raise(trigger(fcinfo).map_or(Ok(()), on_config_change));
     pg_sys::Datum::null()
 }
 
-fn on_config_change(table: pg_sys::Oid) -> Result<()> {
+fn on_config_change(trigger: &pg_sys::TriggerData) -> Result<()> {
+    let table = table_of(trigger);
     let of_config = [c"streams", c"consumers", c"sources", c"backfills"];
     if !of_config.iter().any(|name| catalog::own_table(name) == Some(table)) {
         return Err(foreign(table, "on_config_change"));
     }
     crate::pg::exec::relcache::invalidate(table);
-    current::note_config_changed()?;
+    if trigger.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0 {
+        let rows = [trigger.tg_trigtuple, trigger.tg_newtuple];
+        let rows = rows.into_iter().filter(|row| !row.is_null());
+        return rows
+            .map(|row| change_of(trigger, row))
+            .try_for_each(|it| current::note_changes(&it));
+    }
+    let is_truncate =
+        trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE;
+    let changes = if is_truncate { Changes::everything() } else { Changes::default() };
+    current::note_changes(&changes)?;
     Owned::of(table).map_or(Ok(()), owners::sync)
+}
+
+/// What a row of sequin.consumers or sequin.streams is about. A stream without a table can't be named: it may be about to
+/// get one.
+fn change_of(trigger: &pg_sys::TriggerData, row: pg_sys::HeapTuple) -> Changes {
+    if let Some(id) = column::<i32>(trigger, row, c"id") {
+        return Change::Consumer(id).into();
+    }
+    let table =
+        column::<String>(trigger, row, c"name").and_then(|name| catalog::stream_table(&name));
+    let stream = |table: pg_sys::Oid| Change::Stream(StreamId(table.to_u32())).into();
+    table.map_or_else(Changes::everything, stream)
+}
+
+/// A column of a row, if the table has it.
+fn column<T: FromDatum>(
+    trigger: &pg_sys::TriggerData,
+    row: pg_sys::HeapTuple,
+    name: &CStr,
+) -> Option<T> {
+    // SAFETY: the row is of the trigger's table, which is open; the column is of type T, as the extension has made it.
+    unsafe {
+        let columns = (*trigger.tg_relation).rd_att;
+        let number = pg_sys::SPI_fnumber(columns, name.as_ptr());
+        if number <= 0 {
+            return None;
+        }
+        let mut is_null = false;
+        let value = pg_sys::SPI_getbinval(row, columns, number, &mut is_null);
+        T::from_datum(value, is_null)
+    }
 }
 
 fn raise(result: Result<()>) {
@@ -63,18 +110,22 @@ fn raise(result: Result<()>) {
     }
 }
 
-/// The table whose trigger is running; `None` if the function was called in another way.
-fn trigger_table(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Oid> {
-    // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData (CALLED_AS_TRIGGER), whose
-    // table is open for as long as the trigger runs.
+/// The trigger that is running; `None` if the function was called in another way.
+fn trigger<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Option<&'a pg_sys::TriggerData> {
+    // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData (CALLED_AS_TRIGGER), which is
+    // there for as long as the trigger runs.
     unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
             return None;
         }
-        let trigger = context.cast::<pg_sys::TriggerData>();
-        Some((*(*trigger).tg_relation).rd_id)
+        Some(&*context.cast::<pg_sys::TriggerData>())
     }
+}
+
+fn table_of(trigger: &pg_sys::TriggerData) -> pg_sys::Oid {
+    // SAFETY: the table is open for as long as the trigger runs.
+    unsafe { (*trigger.tg_relation).rd_id }
 }
 
 macro_rules! finfo {

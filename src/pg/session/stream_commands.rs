@@ -7,6 +7,8 @@ use crate::error::Error;
 use crate::pg::exec::catalog;
 use crate::pg::shared::database::Database;
 use pgrx::pg_sys;
+use sequin_engine::changes::{Change, Changes};
+use sequin_engine::dispatcher::StreamId;
 use std::ffi::CStr;
 
 /// Called before each utility command.
@@ -29,9 +31,16 @@ pub(in crate::pg) unsafe fn before(command: *mut pg_sys::Node) {
         if restarts {
             Error::Restart(catalog::relation_name(oid)).raise();
         }
-        // Fails only where no database can have a dispatcher, and so nobody is to be told.
-        let _ = current::note_config_changed();
+        note_change(oid);
     }
+}
+
+/// Something is done to a relation in the schema of the streams' tables: a table, or an index or sequence of one.
+pub(super) fn note_change(relation: pg_sys::Oid) {
+    let stream = |table: pg_sys::Oid| Change::Stream(StreamId(table.to_u32())).into();
+    let changes = catalog::table_of(relation).map_or_else(Changes::everything, stream);
+    // Fails only where no database can have a dispatcher, and so nobody is to be told.
+    let _ = current::note_changes(&changes);
 }
 
 /// The relations that a command changes, and whether it restarts their sequences, if it is one of these commands.

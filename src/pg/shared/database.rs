@@ -1,9 +1,11 @@
 //! A database that has the extension: its dispatcher, and the signals from its sessions to it.
 
+use super::lwlock::Lock;
 use super::session_entry::SessionEntry;
 use super::shmem::{Segment, segment};
 use super::status::Status;
 use pgrx::pg_sys;
+use sequin_engine::changes::Changes;
 use sequin_engine::entry::Reigns;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -24,6 +26,8 @@ pub struct Database {
     is_waited_for: AtomicBool,
     /// Streams, consumers, or the extension itself have changed.
     config_changed: AtomicBool,
+    /// What of it.
+    changes: Lock<Changes>,
     /// Transactions that will say so when they commit.
     changing: AtomicU32,
     /// The number of the dispatcher, which no other has; 0 while there is none to rely on.
@@ -73,6 +77,7 @@ const PUBLISHERS: usize = 1;
 
 impl Database {
     pub(in crate::pg) fn initialise(&self, tranche: i32) {
+        self.changes.initialise(tranche);
         self.dispatcher.initialise(tranche);
     }
 
@@ -140,7 +145,7 @@ impl Database {
     }
 
     fn take(&self, oid: pg_sys::Oid) {
-        self.config_changed.store(false, Ordering::Relaxed);
+        self.take_changes();
         self.changing.store(0, Ordering::Relaxed);
         self.is_waited_for.store(false, Ordering::Relaxed);
         self.reign.store(0, Ordering::Relaxed);
@@ -194,10 +199,13 @@ impl Database {
         self.wanted.store(wanted, Ordering::Release);
     }
 
-    /// A transaction is over that was to change streams or consumers; it has if it `is_committed`.
-    pub(in crate::pg) fn tell_change(&self, is_committed: bool) {
-        if is_committed {
+    /// A transaction is over that was to change streams or consumers: what it has changed, if it has committed.
+    pub(in crate::pg) fn tell_change(&self, committed: Option<&Changes>) {
+        if let Some(committed) = committed {
+            let mut changes = self.changes.lock();
+            changes.add(committed);
             self.config_changed.store(true, Ordering::SeqCst);
+            drop(changes);
             // A dispatcher that was started before this commit may have found no extension.
             self.want(true);
             self.dispatcher.wake();
@@ -210,9 +218,11 @@ impl Database {
         self.config_changed.load(Ordering::SeqCst)
     }
 
-    /// True once for each time, or several, that the configuration has changed.
-    pub fn take_config_changed(&self) -> bool {
-        self.config_changed.swap(false, Ordering::SeqCst)
+    /// What has changed since this was last called: committed, and so seen by whatever is read from now on.
+    pub fn take_changes(&self) -> Changes {
+        let mut changes = self.changes.lock();
+        self.config_changed.store(false, Ordering::SeqCst);
+        std::mem::take(&mut *changes)
     }
 
     /// The entry has a request for the dispatcher.

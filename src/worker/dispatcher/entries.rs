@@ -5,6 +5,7 @@ use crate::pg::process;
 use crate::pg::shared::database::Database;
 use crate::pg::shared::session_entry::{self, SessionEntry};
 use crate::pg::shared::shmem::{Segment, segment};
+use sequin_engine::changes::Changes;
 use sequin_engine::dispatcher::{
     Answer, Asked, FastPathAck, Outcome, RequestId, SessionId, Shared, StreamId,
 };
@@ -15,6 +16,10 @@ use std::time::{Duration, Instant};
 pub(super) struct Entries(pub &'static Database);
 
 impl Shared for Entries {
+    fn take_changes(&mut self) -> Changes {
+        self.0.take_changes()
+    }
+
     fn publishers(&mut self, stream: StreamId) -> Vec<Publisher> {
         session_entry::publishers(self.0, super::table_of(stream)).all()
     }

@@ -70,7 +70,8 @@ fn leave_for_good(database: &Database) {
     sources::clear_out(database);
     database.want(false);
     // The extension may have been created just now; whoever commits that says so before wanting a dispatcher.
-    if database.take_config_changed() {
+    if database.has_config_changed() {
+        database.take_changes();
         database.want(true);
     }
     entries::refuse_all(database);
@@ -167,9 +168,7 @@ impl Worker {
         if !self.database.has_config_changed() {
             return Ok(());
         }
-        self.rule(Input::ConfigChanged);
-        self.database.take_config_changed();
-        self.carry_out()
+        self.hand_in(Input::ConfigChanged)
     }
 
     fn hand_in(&mut self, input: Input) -> Result<(), End> {
@@ -188,7 +187,10 @@ impl Worker {
     fn carry_out(&mut self) -> Result<(), End> {
         while let Some(effect) = self.effects.pop_front() {
             let input = match effect {
-                Effect::ReadConfig => Input::Config(self.read_config()),
+                Effect::ReadConfig(changes) => {
+                    let read = self.read_config(&changes);
+                    Input::Config { changes, read }
+                }
                 Effect::Open { stream, known } => {
                     Input::Opened { stream, read: self.open(stream, known) }
                 }

@@ -8,6 +8,7 @@ use crate::pg::shared::session_entry;
 use crate::store::messages::{self, Table};
 use crate::store::streams::{self, Tail};
 use crate::store::{consumers, journal, sources};
+use sequin_engine::changes::Changes;
 use sequin_engine::dispatcher::{Config, Failure, Journal, Look, StreamId};
 use sequin_engine::fault::Known;
 use sequin_engine::key::Seq;
@@ -18,13 +19,15 @@ use sequin_engine::stream::{ConsumerId, Found};
 const READ_ROWS: usize = 2048;
 
 impl Worker {
-    /// All streams and consumers, and the sources, which are no matter of the rules. `None`: the extension is gone.
-    pub(super) fn read_config(&mut self) -> Result<Option<Config>, String> {
+    /// The streams and consumers that have changed, and the sources, which are no matter of the rules. `None`: the
+    /// extension is gone.
+    pub(super) fn read_config(&mut self, changes: &Changes) -> Result<Option<Config>, String> {
         let read = process::transaction(|| {
             if catalog::extension().is_none() {
                 return Ok(None);
             }
-            Ok(Some((streams::list()?, consumers::list()?, sources::list()?)))
+            let streams = streams::list(changes.streams())?;
+            Ok(Some((streams, consumers::list(changes.consumers())?, sources::list()?)))
         })?;
         Ok(read.map(|(streams, consumers, sources)| {
             self.apply_sources(&sources);

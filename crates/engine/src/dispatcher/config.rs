@@ -1,31 +1,69 @@
 //! Streams and consumers as they are configured: what has changed is applied to what is in memory.
+//!
+//! A consumer refers to its stream by name. So a stream that comes or goes takes the consumers of its name along.
 
 use super::interface::{
     Answer, Config, ConsumerConfig, Effect, End, Shared, StreamConfig, StreamId,
 };
 use super::loading::parse;
 use super::waiters::Waiters;
-use super::{ConsumerEntry, Dispatcher, LastCheckpoint, Step, StreamEntry};
+use super::{ConsumerEntry, Dispatcher, LastCheckpoint, Step, StreamEntry, World};
+use crate::changes::Changes;
 use crate::fault::Known;
 use crate::settings::Settings;
 use crate::stream::{ConsumerId, Stream};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// What goes by the name of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// `None` while it has no table.
+    stream: Option<StreamId>,
+    consumers: BTreeSet<ConsumerId>,
+}
+
+impl World {
+    fn stream_named(&self, name: &str) -> Option<StreamId> {
+        self.names.get(name)?.stream
+    }
+
+    fn at_name<R>(&mut self, name: &str, change: impl FnOnce(&mut Named) -> R) {
+        let named = self.names.entry(name.into()).or_default();
+        change(named);
+        if named.stream.is_none() && named.consumers.is_empty() {
+            self.names.remove(name);
+        }
+    }
+}
 
 impl Dispatcher {
+    /// Has read what has changed; everything, as long as nothing is known.
+    pub(super) fn read_config<S: Shared>(&mut self, changes: Changes, s: &mut Step<S>) {
+        let changes = if self.config_read { changes } else { Changes::everything() };
+        s.out.push(Effect::ReadConfig(Box::new(changes)));
+    }
+
     /// Applies what has been read.
     pub(super) fn configure<S: Shared>(
         &mut self,
+        changes: &Changes,
         read: Result<Option<Config>, String>,
         s: &mut Step<S>,
     ) {
         match read {
             Ok(Some(Config { streams, consumers })) => {
-                self.config_read = true;
-                let ids = self.apply_streams(streams, s);
-                self.apply_consumers(consumers, &ids, s);
+                self.config_read |= *changes == Changes::everything();
+                let mut changed = self.apply_streams(changes, streams, s);
+                let read = self.apply_consumers(changes, consumers, s);
+                changed.extend(&read);
+                changed.iter().for_each(|&id| self.move_to_stream(id, s));
+                let is_orphan = |&id: &ConsumerId| self.world.stream_id(id).is_none();
+                if *changes != Changes::everything() && read.iter().any(is_orphan) {
+                    // Its stream's table may have come in a way that nobody tells, such as CREATE TABLE.
+                    self.read_config(Changes::everything(), s);
+                }
                 // Tables come and go, and are altered: those are looked at again that somebody waits for.
-                self.world.streams.values_mut().for_each(|entry| entry.caught_up = false);
-                self.has_more.extend(&self.waited_for);
+                self.has_more.extend(changed.intersection(&self.waited_for));
             }
             Ok(None) => s.out.push(Effect::End(End::NoExtension)),
             Err(error) => {
@@ -35,40 +73,54 @@ impl Dispatcher {
         }
     }
 
-    /// Forgets the streams that are not among these, and returns the others by name.
+    /// Forgets the streams that have changed and are not among these. Returns the consumers of all that have changed.
     fn apply_streams<S: Shared>(
         &mut self,
+        changes: &Changes,
         streams: Vec<StreamConfig>,
         s: &mut Step<S>,
-    ) -> BTreeMap<String, StreamId> {
-        let ids: BTreeMap<String, StreamId> =
-            (streams.iter()).filter_map(|stream| Some((stream.name.clone(), stream.id?))).collect();
-        let is_there = |id: &StreamId| streams.iter().any(|stream| stream.id == Some(*id));
-        let gone: Vec<StreamId> =
-            self.world.streams.keys().copied().filter(|id| !is_there(id)).collect();
-        for id in gone {
-            self.forget_stream(id, s);
+    ) -> BTreeSet<ConsumerId> {
+        let changed =
+            changes.streams().unwrap_or_else(|| self.world.streams.keys().copied().collect());
+        let read: BTreeSet<StreamId> = streams.iter().map(|stream| stream.id).collect();
+        let mut names = BTreeSet::new();
+        for id in changed.into_iter().filter(|id| !read.contains(id)) {
+            names.extend(self.forget_stream(id, s));
         }
-        for StreamConfig { name, id, repairs } in streams {
-            let Some(id) = id else { continue };
-            let entry = self
-                .world
-                .streams
-                .entry(id)
-                .or_insert_with(|| StreamEntry { repairs, ..StreamEntry::default() });
-            entry.name = name;
-            if std::mem::replace(&mut entry.repairs, repairs) != repairs {
-                entry.known = Known::default();
-                // Up to where it has been read is known of its consumers only.
-                entry.stream.take_if(|stream| stream.is_empty());
+        for stream in streams {
+            // One that was renamed is another one, as is one that was made anew under the same name.
+            let (id, before) = (stream.id, self.world.stream_named(&stream.name));
+            if before != Some(id) {
+                let others = [Some(id), before].into_iter().flatten();
+                names.extend(others.filter_map(|id| self.forget_stream(id, s)));
             }
+            names.insert(stream.name.clone());
+            self.apply_stream(stream);
         }
-        ids
+        let named = names.iter().filter_map(|name| self.world.names.get(name));
+        named.flat_map(|named| &named.consumers).copied().collect()
     }
 
-    fn forget_stream<S: Shared>(&mut self, id: StreamId, s: &mut Step<S>) {
+    fn apply_stream(&mut self, StreamConfig { name, id, repairs }: StreamConfig) {
+        self.world.at_name(&name, |named| named.stream = Some(id));
+        let entry = self.world.streams.entry(id).or_insert_with(|| StreamEntry {
+            name,
+            repairs,
+            ..StreamEntry::default()
+        });
+        entry.caught_up = false;
+        if std::mem::replace(&mut entry.repairs, repairs) != repairs {
+            entry.known = Known::default();
+            // Up to where it has been read is known of its consumers only.
+            entry.stream.take_if(|stream| stream.is_empty());
+        }
+    }
+
+    /// Returns the name it had, if it was known.
+    fn forget_stream<S: Shared>(&mut self, id: StreamId, s: &mut Step<S>) -> Option<String> {
+        let entry = self.world.streams.remove(&id)?;
         self.listening.remove(&id);
-        let Some(entry) = self.world.streams.remove(&id) else { return };
+        self.world.at_name(&entry.name, |named| named.stream.take_if(|named| *named == id));
         let to_check = entry.to_check.into_iter().map(|(consumer, _)| consumer);
         for consumer in entry.to_restore.into_iter().chain(to_check) {
             self.refuse_load(consumer, &Answer::NoConsumer, s);
@@ -76,66 +128,73 @@ impl Dispatcher {
         for consumer in entry.readers {
             self.resume(consumer, true);
         }
+        Some(entry.name)
     }
 
+    /// Forgets the consumers that have changed and are not among these, and returns the others.
     fn apply_consumers<S: Shared>(
         &mut self,
+        changes: &Changes,
         configs: Vec<ConsumerConfig>,
-        streams: &BTreeMap<String, StreamId>,
         s: &mut Step<S>,
-    ) {
-        let mut configs: BTreeMap<ConsumerId, ConsumerConfig> =
-            configs.into_iter().map(|config| (config.id, config)).collect();
-        let gone: Vec<ConsumerId> =
-            self.world.consumers.keys().filter(|id| !configs.contains_key(id)).copied().collect();
+    ) -> BTreeSet<ConsumerId> {
+        let changed =
+            changes.consumers().unwrap_or_else(|| self.world.consumers.keys().copied().collect());
+        let read: BTreeSet<ConsumerId> = configs.iter().map(|config| config.id).collect();
+        let is_gone = |id: &ConsumerId| !read.contains(id) && self.world.consumers.contains_key(id);
+        let gone: Vec<ConsumerId> = changed.into_iter().filter(is_gone).collect();
         gone.iter().for_each(|&id| self.forget(id, s));
         if !gone.is_empty() {
             s.out.push(Effect::Forget(gone));
         }
-        while let Some((id, config)) = configs.pop_first() {
-            let stream = streams.get(&config.stream).copied();
-            self.reconfigure(id, config, s);
-            self.move_to(id, stream, s);
-        }
+        configs.into_iter().for_each(|config| self.reconfigure(config, s));
+        read
     }
 
-    fn reconfigure<S: Shared>(&mut self, id: ConsumerId, config: ConsumerConfig, s: &mut Step<S>) {
+    fn reconfigure<S: Shared>(&mut self, config: ConsumerConfig, s: &mut Step<S>) {
+        let id = config.id;
         let Some(entry) = self.world.consumers.get_mut(&id) else {
+            self.world.at_name(&config.stream, |named| named.consumers.insert(id));
             self.world.consumers.insert(id, ConsumerEntry::new(config));
             return;
         };
         if entry.config == config {
             return;
         }
-        let is_rewound = entry.config.generation != config.generation;
-        let old = std::mem::replace(&mut entry.config, config);
+        let old = std::mem::replace(&mut entry.config, config.clone());
+        if old.stream != config.stream {
+            self.world.at_name(&old.stream, |named| named.consumers.remove(&id));
+            self.world.at_name(&config.stream, |named| named.consumers.insert(id));
+        }
+        let is_rewound = old.generation != config.generation;
         if is_rewound {
             // It is of another generation, and would be written as if it were of this one.
             self.forget_unwritten(id);
         }
-        let Some(entry) = self.world.consumers.get(&id).filter(|entry| entry.loaded) else {
+        if !self.world.consumers.get(&id).is_some_and(|entry| entry.loaded) {
             return;
-        };
-        let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
-        let start = entry.config.start().unwrap_or_default();
-        let has_same_filters = old.filters == entry.config.filters;
+        }
+        self.world.touched.insert(id);
+        let start = config.start().unwrap_or_default();
+        let (filters, settings) = (parse(&config.filters), config.settings);
         let Some(stream) = self.world.stream_of_mut(id) else { return };
         if is_rewound {
             let totals = stream.state(id).unwrap_or_default();
             stream.put(id, filters, settings, start.with_totals(&totals));
             self.save_soon(id);
-        } else if has_same_filters && applies_in_place(stream, id, &settings) {
+        } else if old.filters == config.filters && applies_in_place(stream, id, &settings) {
             if let Some(consumer) = stream.consumer_mut(id) {
                 consumer.set(settings);
             }
         } else {
             self.put_again(id, s);
         }
-        self.world.touched.insert(id);
     }
 
     /// A stream that was made anew is read from the start when it is used; nobody waits for one whose table was dropped.
-    fn move_to<S: Shared>(&mut self, id: ConsumerId, stream: Option<StreamId>, s: &mut Step<S>) {
+    fn move_to_stream<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
+        let Some(entry) = self.world.consumers.get(&id) else { return };
+        let stream = self.world.stream_named(&entry.config.stream);
         let Some(entry) = self.world.consumers.get_mut(&id) else { return };
         entry.stream = stream;
         let is_there = stream
@@ -157,7 +216,9 @@ impl Dispatcher {
             stream.remove(id);
         }
         self.note_unloaded(id);
-        self.world.consumers.remove(&id);
+        if let Some(entry) = self.world.consumers.remove(&id) {
+            self.world.at_name(&entry.config.stream, |named| named.consumers.remove(&id));
+        }
         self.unsaved.remove(&id);
         self.unwritten.remove(&id);
         self.held_back.remove(&id);

@@ -90,9 +90,8 @@ impl Dispatcher {
             self.to_fill.extend(&self.waited_for);
             self.next_wait = None;
         } else if !self.published.is_empty() {
-            let consumers = &self.world.consumers;
             let has_news = |id: &&ConsumerId| {
-                let stream = consumers.get(id).and_then(|entry| entry.stream);
+                let stream = self.world.stream_id(**id);
                 stream.is_none_or(|stream| self.published.contains(&stream))
             };
             self.to_fill.extend(self.waited_for.iter().filter(has_news));
@@ -253,9 +252,7 @@ impl Dispatcher {
 
     /// Has publishers to this stream wake the dispatcher: before the look that finds nothing.
     fn listen_to<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
-        let Some(stream) = self.world.consumers.get(&id).and_then(|entry| entry.stream) else {
-            return;
-        };
+        let Some(stream) = self.world.stream_id(id) else { return };
         if self.listening.insert(stream) {
             s.shared.listen(&mut self.listening.iter().copied());
             // Who published just before has woken nobody.
@@ -273,7 +270,7 @@ impl Dispatcher {
             return;
         }
         let waited_for: Vec<StreamId> =
-            self.waited_for.iter().filter_map(|id| self.world.consumers.get(id)?.stream).collect();
+            self.waited_for.iter().filter_map(|&id| self.world.stream_id(id)).collect();
         let before = self.listening.len();
         self.listening.retain(|id| !published.contains(id) || waited_for.contains(id));
         if self.listening.len() != before {

@@ -1,5 +1,6 @@
 //! What goes in and out: inputs, effects, and what lies in memory that sessions share with the dispatcher.
 
+use crate::changes::Changes;
 use crate::consumer::{Counts, Delivery, Lease};
 use crate::consumer_state::ConsumerState;
 use crate::event::{Change, Event, Item};
@@ -35,12 +36,11 @@ impl Clock {
     }
 }
 
-/// A stream, as it is configured.
+/// A stream that has a table, as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamConfig {
     pub name: String,
-    /// `None` if its table was dropped.
-    pub id: Option<StreamId>,
+    pub id: StreamId,
     /// How often it has been repaired: then its sequence may have been altered.
     pub repairs: i32,
 }
@@ -60,7 +60,7 @@ pub struct ConsumerConfig {
     pub start_last: Seq,
 }
 
-/// All streams and consumers that are committed.
+/// Streams and consumers that are committed: all, or those of certain ids.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     pub streams: Vec<StreamConfig>,
@@ -269,8 +269,11 @@ impl fmt::Display for Failure {
 pub enum Input {
     /// Streams or consumers have changed: all that was said before is void.
     ConfigChanged,
-    /// For [`Effect::ReadConfig`]. `None`: the extension is gone.
-    Config(Result<Option<Config>, String>),
+    /// For [`Effect::ReadConfig`]: those of what it names that are there. `None`: the extension is gone.
+    Config {
+        changes: Box<Changes>,
+        read: Result<Option<Config>, String>,
+    },
     /// Ends of transactions: all that there are, before any request is handed in.
     Outcomes(Vec<Outcome>),
     Requests(Vec<Asked>),
@@ -324,8 +327,8 @@ pub struct Look {
 /// What is to be done, in this order, each before anything else is handed in.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Read all streams and consumers.
-    ReadConfig,
+    /// Read these streams and consumers.
+    ReadConfig(Box<Changes>),
     /// Read a stream's last value.
     Open {
         stream: StreamId,
@@ -378,6 +381,8 @@ pub enum End {
 
 /// Memory that sessions share with the dispatcher. Each call takes the lock of one entry, never two at a time.
 pub trait Shared {
+    /// Takes note of what has changed of the configuration: sessions may finish deliveries without asking again.
+    fn take_changes(&mut self) -> Changes;
     /// The transactions that have published to a stream, and whose end isn't known here yet.
     fn publishers(&mut self, stream: StreamId) -> Vec<Publisher>;
     /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them.

@@ -177,7 +177,7 @@ impl Dispatcher {
             }
             // What it has loaded and not delivered is forgotten.
             self.put_again(id, s);
-            self.take_account(s);
+            self.account(id, s);
         }
     }
 }

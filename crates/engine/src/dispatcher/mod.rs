@@ -30,6 +30,7 @@ pub use interface::*;
 pub use journal::MAX_DELIVER_REACHED;
 pub use recovery::unloaded_stats;
 
+use crate::changes::Changes;
 use crate::consumer::{Consumer, StepContext};
 use crate::event::Event;
 use crate::fault::{Fault, Known};
@@ -39,6 +40,7 @@ use crate::pending::Consumers;
 use crate::settings::Micros;
 use crate::stream::{ConsumerId, Stream};
 use crate::tail::{Publisher, ReadPlan};
+use config::Named;
 use filling::Fill;
 use journal::CheckpointOut;
 use loading::parse;
@@ -124,17 +126,23 @@ struct LastCheckpoint {
 struct World {
     streams: BTreeMap<StreamId, StreamEntry>,
     consumers: BTreeMap<ConsumerId, ConsumerEntry>,
+    names: BTreeMap<String, Named>,
     /// Consumers that something has happened to, and of which no account has been taken yet.
     touched: BTreeSet<ConsumerId>,
 }
 
 impl World {
+    /// A consumer's stream.
+    fn stream_id(&self, id: ConsumerId) -> Option<StreamId> {
+        self.consumers.get(&id)?.stream
+    }
+
     fn entry_of(&self, id: ConsumerId) -> Option<&StreamEntry> {
-        self.streams.get(&self.consumers.get(&id)?.stream?)
+        self.streams.get(&self.stream_id(id)?)
     }
 
     fn entry_of_mut(&mut self, id: ConsumerId) -> Option<&mut StreamEntry> {
-        self.streams.get_mut(&self.consumers.get(&id)?.stream?)
+        self.streams.get_mut(&self.stream_id(id)?)
     }
 
     fn stream_of(&self, id: ConsumerId) -> Option<&Stream> {
@@ -268,9 +276,10 @@ impl Dispatcher {
         match input {
             Input::ConfigChanged => {
                 self.revoke_all(s);
-                s.out.push(Effect::ReadConfig);
+                let changes = s.shared.take_changes();
+                self.read_config(changes, s);
             }
-            Input::Config(read) => self.configure(read, s),
+            Input::Config { changes, read } => self.configure(&changes, read, s),
             Input::Outcomes(outcomes) => {
                 // They were collected after ends of transactions had begun to wake this process.
                 self.look_again = false;
@@ -346,8 +355,7 @@ impl Dispatcher {
     /// All that has come in has its consequences: what is due ends, who waits is served, what happened is written.
     fn tick<S: Shared>(&mut self, s: &mut Step<S>) {
         if !self.config_read {
-            s.out.push(Effect::ReadConfig);
-            return;
+            return self.read_config(Changes::everything(), s);
         }
         self.end_due(s);
         self.limit_memory(s);
@@ -372,28 +380,32 @@ impl Dispatcher {
         }
     }
 
-    /// Takes account of what has happened to consumers: their events, and when something of theirs is due next.
+    /// Takes account of what has happened to consumers.
     fn take_account<S: Shared>(&mut self, s: &mut Step<S>) {
-        for id in std::mem::take(&mut self.world.touched) {
-            let Some(entry) = self.world.consumers.get_mut(&id) else { continue };
-            let stream = entry.stream.and_then(|stream| self.world.streams.get_mut(&stream));
-            let Some(stream) = stream.and_then(|stream| stream.stream.as_mut()) else { continue };
-            let Some(consumer) = stream.consumer_mut(id) else { continue };
-            let due = consumer.next_due();
-            if due != entry.due {
-                entry.due.map(|before| self.timers.remove(&(before, id)));
-                due.map(|due| self.timers.insert((due, id)));
-                entry.due = due;
-            }
-            self.memory.account(&mut entry.memory, consumer);
-            self.unsaved.insert(id);
-            let events = consumer.take_events();
-            if !events.is_empty() {
-                let since = *self.unwritten_since.get_or_insert(s.clock.mono);
-                entry.unwritten_since.get_or_insert(since);
-                entry.unwritten.extend(events);
-                self.unwritten.insert(id);
-            }
+        std::mem::take(&mut self.world.touched).into_iter().for_each(|id| self.account(id, s));
+    }
+
+    /// Takes account of what has happened to a consumer: its events, when something of it is due next, and how much memory
+    /// it takes.
+    fn account<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
+        let Some(entry) = self.world.consumers.get_mut(&id) else { return };
+        let stream = entry.stream.and_then(|stream| self.world.streams.get_mut(&stream));
+        let Some(stream) = stream.and_then(|stream| stream.stream.as_mut()) else { return };
+        let Some(consumer) = stream.consumer_mut(id) else { return };
+        let due = consumer.next_due();
+        if due != entry.due {
+            entry.due.map(|before| self.timers.remove(&(before, id)));
+            due.map(|due| self.timers.insert((due, id)));
+            entry.due = due;
+        }
+        self.memory.account(&mut entry.memory, consumer);
+        self.unsaved.insert(id);
+        let events = consumer.take_events();
+        if !events.is_empty() {
+            let since = *self.unwritten_since.get_or_insert(s.clock.mono);
+            entry.unwritten_since.get_or_insert(since);
+            entry.unwritten.extend(events);
+            self.unwritten.insert(id);
         }
     }
 
@@ -401,8 +413,7 @@ impl Dispatcher {
     /// order that it has now.
     fn put_again<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         // Events are the consumer's, which is made anew.
-        self.world.touched.insert(id);
-        self.take_account(s);
+        self.account(id, s);
         let Some(entry) = self.world.consumers.get(&id) else { return };
         let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
         let Some(stream) = self.world.stream_of_mut(id) else { return };

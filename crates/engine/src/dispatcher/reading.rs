@@ -85,9 +85,7 @@ impl Dispatcher {
     /// Whether messages may have become visible that are earlier than some that have been read: nothing of the stream is
     /// to be given out before they have been looked for.
     pub(super) fn has_late<S: Shared>(&self, id: ConsumerId, s: &mut Step<S>) -> bool {
-        let Some(stream) = self.world.consumers.get(&id).and_then(|entry| entry.stream) else {
-            return false;
-        };
+        let Some(stream) = self.world.stream_id(id) else { return false };
         let Some(tail) = self.world.stream_of(id).map(|stream| stream.tail()) else { return false };
         // Mostly there are no holes, and no entries to be looked through for their sake.
         tail.lowest_hole().is_some() && tail.is_outdated(s.shared.publishers(stream))
@@ -183,12 +181,12 @@ impl Dispatcher {
                 if let Some(stream) = self.world.stream_of_mut(id) {
                     stream.catch_up(id, &found, upto);
                 }
-                if let Some(stream) = self.world.consumers.get(&id).and_then(|e| e.stream) {
+                if let Some(stream) = self.world.stream_id(id) {
                     self.read_well(stream);
                 }
             }
             Err(failure) => {
-                if let Some(stream) = self.world.consumers.get(&id).and_then(|e| e.stream) {
+                if let Some(stream) = self.world.stream_id(id) {
                     self.read_failed(stream, Some(id), failure, s);
                 }
             }
@@ -202,8 +200,7 @@ impl Dispatcher {
         let Some(entry) = self.world.streams.get_mut(&id) else { return };
         entry.failing_until = 0;
         if std::mem::take(&mut entry.retry_at) != 0 {
-            let consumers = &self.world.consumers;
-            let waits = |of: &&ConsumerId| consumers.get(of).is_some_and(|c| c.stream == Some(id));
+            let waits = |of: &&ConsumerId| self.world.stream_id(**of) == Some(id);
             self.to_fill.extend(self.waited_for.iter().filter(waits));
         }
     }

@@ -1,7 +1,9 @@
 //! The end of a run: everybody acks all that they get, and everything that matches must have come.
 
+use super::server::Worker;
 use super::world::{Numbers, SECOND, SESSIONS, World};
 use super::{Checked, Op, fail};
+use crate::changes::Change;
 use crate::entry::Mailbox;
 use crate::key::key_id;
 use crate::stream::ConsumerId;
@@ -15,13 +17,15 @@ impl World {
         self.is_calm = true;
         for db in 0..2 {
             self.unlock(db);
+            let tables = &self.databases[db].storage.now;
+            let paused = tables.consumers.values().filter(|of| of.config.settings.paused);
+            let paused: Vec<Change> = paused.map(|of| Change::Consumer(of.config.id)).collect();
             self.databases[db].storage.write(true, |tables| {
                 for consumer in tables.consumers.values_mut() {
                     consumer.config.settings.paused = false;
                 }
             });
-            self.databases[db].config_changed = true;
-            self.databases[db].is_woken = true;
+            self.note_changes(db, &paused);
         }
         for c in 0..SESSIONS {
             self.finish_commit(c, n);
@@ -73,6 +77,24 @@ impl World {
     fn settle(&mut self, db: usize, n: &mut Numbers) -> Checked {
         for _ in 0..20 {
             self.step(db, n)?;
+        }
+        self.check_config(db)
+    }
+
+    /// A dispatcher that has been told of no change knows the streams and consumers that there are, and no others.
+    pub fn check_config(&self, db: usize) -> Checked {
+        let database = &self.databases[db];
+        let is_current = |worker: &&Worker| worker.rules.is_ready() && !database.config_changed;
+        let Some(worker) = database.worker.as_ref().filter(is_current) else { return Ok(()) };
+        let tables = &database.storage.now;
+        let streams = tables.streams.iter().map(|(&id, stream)| (id, stream.name.as_str()));
+        if !worker.rules.known_streams().eq(streams) {
+            return fail(format!("it knows other streams than {:?}", tables.streams));
+        }
+        let consumers = (tables.consumers.values())
+            .map(|of| (&of.config, tables.stream_of(of).map(|(id, _)| id)));
+        if !worker.rules.known_consumers().eq(consumers) {
+            return fail(format!("it knows other consumers than {:?}", tables.consumers));
         }
         Ok(())
     }

@@ -1,11 +1,19 @@
 //! What a check may look at, beside what clients see.
 
-use super::super::{Asked, Dispatcher, SessionId};
+use super::super::{Asked, ConsumerConfig, Dispatcher, SessionId, StreamId};
 use crate::consumer::Consumer;
 use crate::settings::Micros;
 use crate::stream::ConsumerId;
 
 impl Dispatcher {
+    pub fn known_streams(&self) -> impl Iterator<Item = (StreamId, &str)> {
+        self.world.streams.iter().map(|(&id, entry)| (id, entry.name.as_str()))
+    }
+
+    pub fn known_consumers(&self) -> impl Iterator<Item = (&ConsumerConfig, Option<StreamId>)> {
+        self.world.consumers.values().map(|entry| (&entry.config, entry.stream))
+    }
+
     pub fn consumer_of(&self, id: ConsumerId) -> Option<&Consumer> {
         self.world.stream_of(id)?.consumer(id)
     }

@@ -27,6 +27,10 @@ pub enum Mistake {
     NoOpenAcks,
     /// A change of configuration is taken note of before the sessions are told that they have to ask.
     ChangeFirst,
+    /// Of what a transaction has changed, one thing is not told.
+    ChangeUntold,
+    /// What was asked for and isn't there any more is taken as not asked for.
+    DropForgotten,
     /// Publishers wake nobody.
     DeafToPublishers,
     /// Ends of transactions wake nobody.
@@ -45,7 +49,7 @@ pub enum Mistake {
     NoFlush,
 }
 
-const ALL: [Mistake; 17] = [
+const ALL: [Mistake; 19] = [
     Mistake::RequestsFirst,
     Mistake::NoReset,
     Mistake::NoWaitForCommits,
@@ -55,6 +59,8 @@ const ALL: [Mistake; 17] = [
     Mistake::JournalLost,
     Mistake::NoOpenAcks,
     Mistake::ChangeFirst,
+    Mistake::ChangeUntold,
+    Mistake::DropForgotten,
     Mistake::DeafToPublishers,
     Mistake::DeafToEnds,
     Mistake::AnyDispatcherBefore,

@@ -3,7 +3,9 @@
 use super::super::interface::{Answer, Request, StreamId};
 use super::Op;
 use super::client::Stage;
+use super::tables::Stream;
 use super::world::{Numbers, SECOND, STREAMS, World};
+use crate::changes::Change;
 use crate::consumer::Delivery;
 use crate::key::Seq;
 use crate::settings::Micros;
@@ -229,7 +231,7 @@ fn an_empty_answer_is_true_when_what_was_there_has_died() {
         let consumer = tables.consumers.get_mut(&1).unwrap();
         consumer.config.settings.max_deliver = Some(1);
     });
-    world.databases[0].config_changed = true;
+    world.note_changes(0, &[Change::Consumer(1)]);
     world.go();
     world.publish_and_commit(B, &["b.x"]);
     assert_eq!(world.receive_now(A, 1, 1), [2]);
@@ -247,6 +249,7 @@ fn events_are_forgotten_with_the_stream_that_they_are_of() {
     world.databases[0].storage.write(true, |tables| {
         tables.streams.remove(&S);
     });
+    world.note_changes(0, &[Change::Stream(S)]);
     world.create(0, n);
     world.now += SECOND;
     world.go();
@@ -411,5 +414,84 @@ fn a_consumer_that_is_trimmed_forgets_only_what_it_can_read_again() {
     assert_eq!(unfinished(&world), 2);
     world.wall_offset += 3600 * SECOND;
     assert_eq!(world.receive_now(B, 1, 9), [3, 4, 5]);
+    world.drain().unwrap();
+}
+
+impl World {
+    /// A stream's table is dropped, and another made under its name; its consumers start anew.
+    fn make_anew(&mut self, stream: StreamId) {
+        self.databases[0].storage.write(true, move |tables| {
+            let Some(dropped) = tables.streams.remove(&S) else { return };
+            tables.streams.insert(stream, Stream { name: dropped.name, ..Stream::default() });
+            for consumer in tables.consumers.values_mut().filter(|of| of.config.stream == "s") {
+                consumer.config.generation += 1;
+                consumer.done.clear();
+            }
+        });
+        (1..=4).for_each(|id| self.forget_promises(0, id));
+    }
+}
+
+/// The second of two transactions may be the first that tells what it has done.
+#[test]
+fn a_stream_that_was_made_anew_is_known_before_its_predecessor_is_forgotten() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x", "a.y"]);
+    assert_eq!(world.receive_now(A, 1, 2), [1, 2]);
+    world.commit_all(A);
+    let anew = StreamId(7);
+    world.make_anew(anew);
+    world.note_changes(0, &[Change::Stream(anew), Change::Consumer(1), Change::Consumer(2)]);
+    world.go();
+    world.publish_to(A, anew, "a.x");
+    world.commit_all(A);
+    assert_eq!(world.receive_now(A, 1, 2), [1]);
+    world.note_changes(0, &[Change::Stream(S), Change::Consumer(3), Change::Consumer(4)]);
+    world.go();
+    world.check_config(0).unwrap();
+    world.drain().unwrap();
+}
+
+/// Nobody tells of CREATE TABLE, as it is in a restore of one table.
+#[test]
+fn a_table_that_nobody_has_told_of_is_found_when_its_consumer_changes() {
+    let mut world = world();
+    let stream = StreamId(7);
+    world.make_anew(stream);
+    world.note_changes(0, &[Change::Stream(S)]);
+    world.go();
+    world.note_changes(0, &[Change::Consumer(1)]);
+    world.go();
+    world.publish_to(A, stream, "a.x");
+    world.commit_all(A);
+    assert_eq!(world.receive_now(A, 1, 2), [1]);
+    world.check_config(0).unwrap();
+    world.drain().unwrap();
+}
+
+/// Taking account of what had happened to one consumer, which was trimmed, another's end of a lease was forgotten: found by
+/// the simulation.
+#[test]
+fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
+    let mut world = world();
+    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(usize::MAX);
+    world.publish_to(A, STREAMS[1], "a.x");
+    world.publish_and_commit(A, &["a.x", "a.y", "b.x", "b.y"]);
+    assert_eq!(world.receive_now(A, 4, 1), [1]);
+    world.commit_all(A);
+    let (ack_wait, until) = (Some(3600 * SECOND), world.now);
+    world.post(C, Request::Receive { consumer: 1, batch: 1, ack_wait, until });
+    world.go();
+    assert_eq!(world.received(C), Some(vec![1]));
+    world.commit_all(C);
+    world.ask_to_receive(B, 4, 1, 3600 * SECOND);
+    world.go();
+    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(0);
+    // The lease ends, and then the delay.
+    world.now += 31 * SECOND;
+    world.go();
+    world.now += 2 * SECOND;
+    world.go();
+    assert_eq!(world.received(B), Some(vec![1]));
     world.drain().unwrap();
 }

@@ -10,8 +10,9 @@ use super::mistakes::Mistake;
 use super::tables::Tables;
 use super::world::{Numbers, SESSIONS, World};
 use super::{Checked, Op};
+use crate::changes::{Change, Changes};
 use crate::consumer::Delivery;
-use crate::event::Change;
+use crate::event;
 use crate::settings::Micros;
 use crate::stream::ConsumerId;
 use crate::tail::Publisher;
@@ -74,6 +75,12 @@ struct Memory<'a> {
 }
 
 impl Shared for Memory<'_> {
+    fn take_changes(&mut self) -> Changes {
+        let database = &mut self.world.databases[self.db];
+        database.config_changed = false;
+        std::mem::take(&mut database.changes)
+    }
+
     fn publishers(&mut self, stream: StreamId) -> Vec<Publisher> {
         self.world.publishers(self.db, stream, true)
     }
@@ -224,9 +231,7 @@ impl World {
             self.databases[db].config_changed = false;
             (0..SESSIONS).for_each(|c| self.client_op(Op::Finish, c, n));
         }
-        self.rule(db, worker, Input::ConfigChanged)?;
-        self.databases[db].config_changed = false;
-        self.carry_out(db, worker, n)
+        self.hand_in(db, worker, Input::ConfigChanged, n)
     }
 
     fn hand_in(
@@ -288,7 +293,7 @@ impl World {
             let is_locked = self.databases[db].journal_is_locked;
             let locked = || Failure::Error { text: "lock timeout".into(), is_lock: true };
             let input = match effect {
-                Effect::ReadConfig => Input::Config(Ok(Some(tables.config()))),
+                Effect::ReadConfig(changes) => self.read_config(db, changes, n),
                 Effect::Open { stream, known } => {
                     let read =
                         self.last(db, stream).map(|last| crate::fault::Known { last, ..known });
@@ -347,6 +352,22 @@ impl World {
             self.rule(db, worker, input)?;
         }
         Ok(())
+    }
+
+    fn read_config(&mut self, db: usize, mut changes: Box<Changes>, n: &mut Numbers) -> Input {
+        let is_unreadable = !self.is_calm && n.one_in(20);
+        let config = self.databases[db].storage.now.config(&changes);
+        if self.mistake == Some(Mistake::DropForgotten) && *changes != Changes::everything() {
+            // Just those are said to have been read that were found.
+            *changes = Changes::default();
+            config.streams.iter().for_each(|stream| changes.note(Change::Stream(stream.id)));
+            config
+                .consumers
+                .iter()
+                .for_each(|consumer| changes.note(Change::Consumer(consumer.id)));
+        }
+        let read = if is_unreadable { Err("out of memory".into()) } else { Ok(Some(config)) };
+        Input::Config { changes, read }
     }
 
     /// How many rows, and how many seqs, a read may take.
@@ -412,7 +433,7 @@ impl World {
             let Some(of) = tables.consumers.get_mut(&id) else { return };
             for event in &events {
                 of.outbox.insert(event.id, (generation, event.change.clone()));
-                if let Change::Dead { item } = event.change
+                if let event::Change::Dead { item } = event.change
                     && of.config.generation == generation
                 {
                     of.done.insert(item.seq);

@@ -3,6 +3,7 @@
 use super::super::interface::{
     AckRow, Checkpoint, Config, ConsumerConfig, Journal, StreamConfig, StreamId,
 };
+use crate::changes::Changes;
 use crate::event::{Change, Event};
 use crate::filter::Filter;
 use crate::key::Seq;
@@ -67,15 +68,24 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub fn config(&self) -> Config {
+    /// Of what has changed, what there is.
+    pub fn config(&self, changes: &Changes) -> Config {
+        let (streams, consumers) = (changes.streams(), changes.consumers());
         let stream = |(&id, stream): (&StreamId, &Stream)| StreamConfig {
             name: stream.name.clone(),
-            id: Some(id),
+            id,
             repairs: 0,
         };
+        let is_read = |(id, _): &(&StreamId, &Stream)| {
+            streams.as_ref().is_none_or(|these| these.contains(id))
+        };
+        let is_wanted = |(id, _): &(&ConsumerId, &Consumer)| {
+            consumers.as_ref().is_none_or(|these| these.contains(id))
+        };
+        let wanted = self.consumers.iter().filter(is_wanted);
         Config {
-            streams: self.streams.iter().map(stream).collect(),
-            consumers: self.consumers.values().map(|c| c.config.clone()).collect(),
+            streams: self.streams.iter().filter(is_read).map(stream).collect(),
+            consumers: wanted.map(|(_, consumer)| consumer.config.clone()).collect(),
         }
     }
 

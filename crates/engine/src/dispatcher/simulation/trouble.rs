@@ -1,8 +1,10 @@
 //! What changes the ground under the sessions: ends of dispatchers and of the server, locks, other settings, deletes.
 
 use super::super::interface::StreamId;
+use super::mistakes::Mistake;
 use super::tables::{Consumer, Stream};
 use super::world::{FILTERS, Numbers, SECOND, World};
+use crate::changes::{Change, Changes};
 use crate::key::Seq;
 use crate::stream::ConsumerId;
 
@@ -31,6 +33,7 @@ impl World {
             database.published.clear();
             database.listening.clear();
             (database.waited_for, database.config_changed) = (false, false);
+            database.changes = Changes::default();
             let tables = &database.storage.now;
             database.noticed = (tables.streams.iter())
                 .flat_map(|(&id, s)| s.messages.keys().map(move |&seq| ((id, seq), operations)))
@@ -53,9 +56,18 @@ impl World {
         self.databases[db].journal_is_locked = false;
     }
 
-    fn note_change(&mut self, db: usize) {
-        self.databases[db].config_changed = true;
-        self.databases[db].is_woken = true;
+    /// A transaction has committed that has changed these.
+    pub fn note_changes(&mut self, db: usize, these: &[Change]) {
+        let database = &mut self.databases[db];
+        let told = match self.mistake {
+            Some(Mistake::ChangeUntold) => these.get(1..).unwrap_or_default(),
+            _ => these,
+        };
+        let mut changes = Changes::default();
+        told.iter().for_each(|&change| changes.note(change));
+        database.changes.add(&changes);
+        database.config_changed = true;
+        database.is_woken = true;
     }
 
     fn some_consumer_of(&self, db: usize, n: &mut Numbers) -> Option<ConsumerId> {
@@ -91,7 +103,7 @@ impl World {
                 consumer.open.extend(messages);
             }
         });
-        self.note_change(db);
+        self.note_changes(db, &[Change::Consumer(id)]);
     }
 
     pub fn rewind(&mut self, db: usize, n: &mut Numbers) {
@@ -105,7 +117,7 @@ impl World {
             consumer.open.clear();
         });
         self.forget_promises(db, id);
-        self.note_change(db);
+        self.note_changes(db, &[Change::Consumer(id)]);
     }
 
     pub fn drop_something(&mut self, db: usize, n: &mut Numbers) {
@@ -117,14 +129,15 @@ impl World {
                 tables.streams.remove(&stream);
             });
             self.databases[db].locked.remove(&stream);
+            self.note_changes(db, &[Change::Stream(stream)]);
         } else {
             let Some(id) = self.some_consumer_of(db, n) else { return };
             self.databases[db].storage.write(true, move |tables| {
                 tables.consumers.remove(&id);
             });
             self.forget_promises(db, id);
+            self.note_changes(db, &[Change::Consumer(id)]);
         }
-        self.note_change(db);
     }
 
     /// A stream that was dropped is made anew, with its consumers rewound; or a consumer is made.
@@ -146,8 +159,14 @@ impl World {
                     consumer.open.clear();
                 }
             });
-            let of_it: Vec<ConsumerId> = database.storage.now.consumers.keys().copied().collect();
-            of_it.into_iter().for_each(|id| self.forget_promises(db, id));
+            let of_it: Vec<ConsumerId> = (database.storage.now.consumers.iter())
+                .filter(|(_, consumer)| consumer.config.stream == name)
+                .map(|(&id, _)| id)
+                .collect();
+            of_it.iter().for_each(|&id| self.forget_promises(db, id));
+            let rewound = of_it.into_iter().map(Change::Consumer);
+            let changes: Vec<Change> = rewound.chain([Change::Stream(id)]).collect();
+            self.note_changes(db, &changes);
         } else {
             let Some(from) = self.some_consumer_of(db, n) else { return };
             let database = &mut self.databases[db];
@@ -160,8 +179,8 @@ impl World {
                     tables.consumers.insert(id, Consumer::new(config));
                 }
             });
+            self.note_changes(db, &[Change::Consumer(id)]);
         }
-        self.note_change(db);
     }
 
     /// The oldest messages of a stream are deleted.

@@ -7,6 +7,7 @@ use super::mistakes::Mistake;
 use super::server::Worker;
 use super::tables::{Consumer, Storage, Stream};
 use super::{Checked, Op};
+use crate::changes::Changes;
 use crate::settings::{Micros, Settings};
 use crate::stream::ConsumerId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,8 @@ pub struct Database {
     /// That one's, or of the last that there was.
     pub last_reign: u64,
     pub config_changed: bool,
+    /// What of it, as long as that is so.
+    pub changes: Changes,
     /// Sessions that have something for the dispatcher.
     pub marked: BTreeSet<SessionId>,
     pub published: BTreeSet<StreamId>,
@@ -151,6 +154,7 @@ impl World {
             Op::Step => {
                 self.step(db, n)?;
                 self.check_wakefulness(db)?;
+                self.check_config(db)?;
             }
             Op::Wait => {
                 let waits = [1_000, 60_000, 150_000, SECOND, 10 * SECOND, 70 * SECOND];
