@@ -265,9 +265,15 @@ fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
     let ids = unloaded.map(|shown| shown.stats.consumer).collect();
     let configs = consumers::list(Some(ids))?.into_iter().map(|config| (config.id, config));
     let configs: HashMap<i32, ConsumerConfig> = configs.collect();
+    let is_locked = !journal::try_lock();
     let mut streams: HashMap<&str, Seq> = HashMap::new();
     for shown in all.iter_mut().filter(|shown| !shown.stats.is_loaded) {
         let Some(config) = configs.get(&shown.stats.consumer) else { continue };
+        if is_locked {
+            let error = || "cannot read its state: a table of sequin's is locked".into();
+            shown.error.get_or_insert_with(error);
+            continue;
+        }
         match unloaded_stats(config, journal::read(config.id, config.generation)?, pg::now()) {
             Ok((stats, seen)) => {
                 let ConsumerStats { waiting, has_error, is_damaged, .. } = shown.stats;

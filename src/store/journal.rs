@@ -2,8 +2,15 @@
 
 use super::{acks, checkpoints, outbox};
 use crate::error::Result;
+use crate::pg::exec::catalog;
 use sequin_engine::dispatcher::Journal;
 use sequin_engine::stream::ConsumerId;
+
+/// Locks the tables for reading, if nobody keeps one of them to himself.
+pub fn try_lock() -> bool {
+    let mut tables = [c"checkpoints", c"outbox", c"acks"].into_iter();
+    tables.all(|table| catalog::own_table(table).is_some_and(catalog::try_lock_for_reading))
+}
 
 /// Reads it, with the events of this generation.
 pub fn read(consumer: ConsumerId, generation: i32) -> Result<Journal> {

@@ -102,21 +102,33 @@ fn a_locked_table_of_acks_delays_no_consumer_that_is_in_use() {
     client.publish_numbers("t", 10, 10);
     assert_eq!(client.receive("d", 1, seconds(10)).len(), 1);
     lock(&mut locker, "sequin.acks");
-    let mut looking = database.connect();
-    thread::scope(|scope| {
-        let stats = "SELECT count(*) FROM sequin.consumer_stats";
-        let looking = scope.spawn(move || looking.number(stats));
+    let receivers: Vec<Client> = (0..CONSUMERS).map(|_| database.connect()).collect();
+    let received = thread::scope(|scope| {
+        let receive = |(n, mut client): (usize, Client)| {
+            client.batch_execute("SET statement_timeout = '60 s'").unwrap();
+            client.try_receive(&format!("c{n}"), 1, seconds(1))
+        };
+        let receiving: Vec<_> = (receivers.into_iter().enumerate())
+            .map(|receiver| scope.spawn(move || receive(receiver)))
+            .collect();
         let fails = "SELECT count(*) FROM sequin.workers
                      WHERE process = 'dispatcher' AND database = current_database()
                        AND last_error LIKE '%cannot read its state%'";
-        wait_until("it is to be read", DEADLINE, || client.number(fails) == 1);
+        wait_until("they are to be read", DEADLINE, || client.number(fails) == 1);
         client.batch_execute(&format!("SET statement_timeout = {}", SOON.as_millis())).unwrap();
         for _ in 0..5 {
             assert_eq!(client.receive("d", 1, seconds(10)).len(), 1);
         }
+        // Who looks doesn't wait either, and is told.
+        let told = "SELECT count(*) FROM sequin.consumer_stats WHERE ack_floor IS NULL
+                    AND last_error LIKE '%cannot read its state%'";
+        assert_eq!(client.number(told), CONSUMERS as i64);
         locker.batch_execute("COMMIT").unwrap();
-        assert_eq!(looking.join().unwrap(), CONSUMERS as i64 + 1);
+        receiving.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
+    assert!(received.into_iter().all(|got| got.unwrap().is_empty()));
+    let told = "SELECT count(*) FROM sequin.consumer_stats WHERE ack_floor IS NULL";
+    assert_eq!(client.number(told), 0);
 }
 
 /// If it ended, it would be started again later and later, and not be there at once when the lock is gone.
