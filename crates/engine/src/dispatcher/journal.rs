@@ -298,11 +298,12 @@ impl Dispatcher {
             || self.checkpoint_out.as_ref().is_some_and(|out| out.consumer == id)
     }
 
-    /// True if a checkpoint would say something new.
+    /// True if a checkpoint would say something new that is worth it: a cursor that has moved a little is not. Of ten
+    /// thousand consumers that are used once that would be as many rows.
     pub(super) fn has_changed(&self, id: ConsumerId) -> bool {
         let entry = self.world.consumers.get(&id);
         let is_wanted = entry.is_some_and(|entry| entry.checkpoint.at.is_none());
-        is_wanted || self.changes(id).is_some_and(|changes| changes != (0, 0))
+        is_wanted || self.changes(id).is_some_and(|(n, moved)| n > 0 || moved >= CURSOR_STEP)
     }
 
     fn is_due(&self, id: ConsumerId, now: Micros) -> bool {
