@@ -73,10 +73,12 @@ enum Op {
     Drop,
     Create,
     Retain,
+    /// A dispatcher's ids are nearly spent: it needs another epoch.
+    SpendIds,
 }
 
 /// How often each operation comes.
-const WEIGHTS: [(u32, Op); 28] = [
+const WEIGHTS: [(u32, Op); 29] = [
     (14, Op::Publish),
     (16, Op::Receive),
     (14, Op::Finish),
@@ -105,6 +107,7 @@ const WEIGHTS: [(u32, Op); 28] = [
     (1, Op::Drop),
     (1, Op::Create),
     (1, Op::Retain),
+    (1, Op::SpendIds),
 ];
 
 /// One operation; some come more often than usual.

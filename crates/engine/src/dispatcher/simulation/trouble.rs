@@ -16,6 +16,14 @@ impl World {
         self.doubt_leases(db);
     }
 
+    /// The dispatcher's ids are nearly spent: after its step it needs another epoch.
+    pub fn spend_ids(&mut self, db: usize) {
+        let Some(worker) = self.databases[db].worker.as_mut() else { return };
+        if !worker.rules.ids.nearly_spent() {
+            worker.rules.ids.take((1 << 40) - (1 << 23));
+        }
+    }
+
     /// The server's memory is gone, and part of what was not flushed to disk.
     pub fn cut_power(&mut self, n: &mut Numbers) {
         self.lose_sessions();

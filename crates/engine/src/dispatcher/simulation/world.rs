@@ -175,6 +175,7 @@ impl World {
             Op::Drop => self.drop_something(db, n),
             Op::Create => self.create(db, n),
             Op::Retain => self.retain(db, n),
+            Op::SpendIds => self.spend_ids(db),
             Op::Die => self.die(c, n),
             _ => self.client_op(op, c, n),
         }
