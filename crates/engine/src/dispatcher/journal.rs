@@ -292,12 +292,6 @@ impl Dispatcher {
         Some((changes, self.world.cursor(id)? - checkpoint.cursor))
     }
 
-    /// True while something of a consumer is on its way to the tables.
-    pub(super) fn is_being_written(&self, id: ConsumerId) -> bool {
-        self.unwritten.contains(&id)
-            || self.checkpoint_out.as_ref().is_some_and(|out| out.consumer == id)
-    }
-
     /// True if a checkpoint would say something new that is worth it: a cursor that has moved a little is not. Of ten
     /// thousand consumers that are used once that would be as many rows.
     pub(super) fn has_changed(&self, id: ConsumerId) -> bool {

@@ -143,7 +143,7 @@ impl Dispatcher {
     /// is wanted.
     fn may_unload(&mut self, id: ConsumerId) -> bool {
         let Some(entry) = self.world.consumers.get(&id) else { return false };
-        let is_busy = entry.due.is_some() || !entry.waiting.is_empty() || self.is_being_written(id);
+        let is_busy = entry.due.is_some() || !entry.waiting.is_empty();
         if is_busy || self.sessions.iter().any(|session| session.uses(id)) {
             return false;
         }

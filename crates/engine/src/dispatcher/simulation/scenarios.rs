@@ -381,6 +381,9 @@ fn a_consumer_stays_loaded_while_it_has_deliveries_or_somebody_waits() {
     assert_eq!(world.receive_now(A, 1, 1), [1]);
     world.commit_all(A);
     world.ask_to_receive(B, 4, 1, 3600 * SECOND);
+    // What a session may finish without asking, too, keeps a consumer loaded: that is another one's by now.
+    assert_eq!(world.receive_now(A, 2, 1), [1]);
+    world.commit_all(A);
     world.rest(20 * SECOND);
     assert!(world.is_loaded(1), "its message is leased");
     world.ask_to_finish(A, 1);
@@ -491,5 +494,28 @@ fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
     world.now += 2 * SECOND;
     world.go();
     assert_eq!(world.received(B), Some(vec![1]));
+    world.drain().unwrap();
+}
+
+#[test]
+fn a_dead_letter_is_written_though_its_consumer_is_trimmed() {
+    let mut world = world();
+    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(usize::MAX);
+    world.publish_to(A, STREAMS[1], "a.x");
+    world.publish_to(A, STREAMS[1], "b.x");
+    world.commit_all(A);
+    for delivery in 1..=3 {
+        assert_eq!(world.receive_now(A, 4, 1), [1], "delivery {delivery}");
+        world.commit_all(A);
+        if delivery == 3 {
+            world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(0);
+        }
+        // The lease ends, and then the delay.
+        world.now += 31 * SECOND;
+        world.go();
+        world.now += 2 * SECOND;
+        world.go();
+    }
+    assert!(world.is_done(4, 1));
     world.drain().unwrap();
 }
