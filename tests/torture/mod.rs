@@ -38,6 +38,9 @@ pub fn tests() -> Vec<Trial> {
     trials
 }
 
+/// Little memory for the dispatcher, so that consumers are trimmed all the time.
+const SERVER: &str = "max_prepared_transactions = 2\nsequin.dispatcher_memory = '1MB'";
+
 const PUBLISHERS: u64 = 8;
 const WORKERS_OF_A_CONSUMER: u64 = 8;
 /// Who changes the tables of a source.
@@ -96,8 +99,7 @@ fn histories_hold_whatever_the_server_suffers() {
     let duration = seconds_to_run();
     let seed = Seed::new();
     eprintln!("torture: {} s, SEED={}", duration.as_secs(), seed.number());
-    let cluster =
-        Cluster::start_with(&format!("{LOGICAL_DECODING}\nmax_prepared_transactions = 2"));
+    let cluster = Cluster::start_with(&format!("{LOGICAL_DECODING}\n{SERVER}"));
     let mut fixture = Fixture::on(&cluster, "torture", "");
     neighbour::make(&cluster);
     let tables = northwind::load(&mut fixture);
