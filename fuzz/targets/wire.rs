@@ -1,5 +1,5 @@
-//! Whatever lies in a session's entry is a request or an answer, or is none. What is one can be written again, in no more bytes,
-//! and is the same then.
+//! Whatever lies in a session's entry is a request or an answer, or is none. What is one can be written again, in hardly more
+//! bytes, and is the same then.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,10 +15,16 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let Some(answer) = Answer::decode(bytes) else { return };
     // A text may have been cut where it is none: each such byte becomes a sign of three.
-    let len = answer.encode(&mut again).expect("no longer than it was");
-    assert!(len <= bytes.len() || matches!(answer, Answer::Text(_) | Answer::Damaged(_)));
-    match &answer {
-        Answer::Text(_) | Answer::Damaged(_) => assert!(Answer::decode(&again[..len]).is_some()),
-        _ => assert_eq!(Answer::decode(&again[..len]), Some(answer)),
+    let is_text = matches!(answer, Answer::Text(_) | Answer::Damaged(_));
+    let Some(len) = answer.encode(&mut again) else {
+        return assert!(bytes.len() + SLACK > MAX_BYTES);
+    };
+    assert!(len <= bytes.len() + SLACK || is_text);
+    match Answer::decode(&again[..len]) {
+        Some(_) if is_text => {}
+        read => assert_eq!(read, Some(answer)),
     }
 });
+
+/// What the distance of the first ack_id is from is written as short as can be here, and may have been any number.
+const SLACK: usize = 20;
