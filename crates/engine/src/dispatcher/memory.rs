@@ -125,7 +125,7 @@ impl Dispatcher {
             let used_at = self.world.consumers.get(&id).map_or(0, |entry| entry.used_at);
             if used_at + IDLE_AFTER > at {
                 self.check_at(id, used_at + IDLE_AFTER);
-            } else if self.may_unload(id) {
+            } else if self.may_unload(id, s) {
                 self.unload(id);
             } else {
                 self.check_at(id, s.now() + RETRY_UNLOAD);
@@ -141,7 +141,8 @@ impl Dispatcher {
 
     /// Whether a consumer is of no use to anybody, and a checkpoint says all there is to know of it; if it doesn't, one
     /// is wanted.
-    fn may_unload(&mut self, id: ConsumerId) -> bool {
+    fn may_unload<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) -> bool {
+        self.account(id, s);
         let Some(entry) = self.world.consumers.get(&id) else { return false };
         let is_busy = entry.due.is_some() || !entry.waiting.is_empty();
         if is_busy || self.sessions.iter().any(|session| session.uses(id)) {

@@ -519,3 +519,24 @@ fn a_dead_letter_is_written_though_its_consumer_is_trimmed() {
     assert!(world.is_done(4, 1));
     world.drain().unwrap();
 }
+
+/// The nack was part of a transaction that had kept the consumer loaded, and ended in the step that unloaded it.
+#[test]
+fn a_consumer_is_not_unloaded_before_what_has_just_happened_to_it_is_taken_account_of() {
+    let mut world = world();
+    world.publish_and_commit(A, &["a.x"]);
+    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    world.commit_all(A);
+    let (_, ack_id, _) = world.databases[0].handed[0];
+    let delay = Some(3600 * SECOND);
+    world.post(B, Request::Nack { consumer: 1, delay, ack_ids: vec![ack_id] });
+    world.go();
+    world.answer(B).unwrap();
+    world.rest(20 * SECOND);
+    world.now += 2 * SECOND;
+    world.commit_all(B);
+    world.go();
+    world.rest(60 * SECOND);
+    assert_eq!(world.receive_now(A, 1, 1), [0; 0], "its delay is not over");
+    world.drain().unwrap();
+}
