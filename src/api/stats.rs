@@ -20,11 +20,11 @@ use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use sequin_engine::dispatcher::{Answer, ConsumerConfig, ConsumerStats, Request, unloaded_stats};
-use sequin_engine::fault::{Fault, Known};
+use sequin_engine::fault::Known;
 use sequin_engine::filter::{Filter, KeyRange};
 use sequin_engine::key::Seq;
 use sequin_engine::wire::LEASES_PER_ANSWER;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 #[pg_extern]
 fn messages(
@@ -286,23 +286,20 @@ fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
         *known = shown.seen.max(*known);
     }
     // Nobody has looked at their streams, perhaps.
-    let mut faults: HashMap<&str, Fault> = HashMap::new();
-    let mut missing: HashSet<&str> = HashSet::new();
-    for (stream, last) in streams {
-        match streams::tail(stream, Known { last, ..Known::default() }) {
-            Tail::Broken(fault) => drop(faults.insert(stream, fault)),
-            Tail::Missing => drop(missing.insert(stream)),
-            Tail::Locked(..) | Tail::Busy => {}
-        }
-    }
+    let tails: HashMap<&str, Tail> = (streams.into_iter())
+        .map(|(stream, last)| (stream, streams::tail(stream, Known { last, ..Known::default() })))
+        .collect();
     all.retain_mut(|shown| {
         let Some(config) = configs.get(&shown.stats.consumer) else { return shown.stats.is_loaded };
-        if let Some(fault) = faults.get(config.stream.as_str()) {
-            shown.stats.is_damaged = true;
-            let text = || format!("stream \"{}\" is damaged: {fault}", config.stream);
-            shown.error.get_or_insert_with(text);
+        match tails.get(config.stream.as_str()) {
+            Some(Tail::Missing) => return false,
+            Some(Tail::Broken(fault)) => {
+                shown.stats.is_damaged = true;
+                shown.error.get_or_insert_with(|| fault.of(&config.stream));
+            }
+            _ => {}
         }
-        !missing.contains(config.stream.as_str())
+        true
     });
     Ok(())
 }

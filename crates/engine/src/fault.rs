@@ -23,6 +23,13 @@ pub enum Fault {
     Another,
 }
 
+impl Fault {
+    /// What is wrong with a stream of this name.
+    pub fn of(self, stream: &str) -> String {
+        format!("stream \"{stream}\" is damaged: {self}")
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

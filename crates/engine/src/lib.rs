@@ -27,6 +27,7 @@ pub mod seq_list;
 pub mod settings;
 pub mod stream;
 pub mod tail;
+mod varint;
 pub mod wire;
 
 #[cfg(test)]

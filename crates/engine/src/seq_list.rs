@@ -5,6 +5,7 @@
 //! other change codes one block anew. Two runs may touch where one block ends and the next begins.
 
 use super::key::Seq;
+use super::varint;
 use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -229,16 +230,17 @@ impl Block {
         } else {
             self.coded.truncate(self.coded.len() - width(self.last_len));
             self.last_len += hi.wrapping_sub(self.last).cast_unsigned();
-            put(&mut self.coded, self.last_len);
+            varint::put(self.last_len, |byte| self.coded.push(byte));
         }
         self.last = hi;
     }
 
     /// Adds a run above all others, which touches none of them.
     fn code(&mut self, lo: Seq, hi: Seq) {
-        put(&mut self.coded, lo.wrapping_sub(self.last).wrapping_sub(2).cast_unsigned());
+        let gap = lo.wrapping_sub(self.last).wrapping_sub(2).cast_unsigned();
+        varint::put(gap, |byte| self.coded.push(byte));
         self.last_len = hi.wrapping_sub(lo).cast_unsigned();
-        put(&mut self.coded, self.last_len);
+        varint::put(self.last_len, |byte| self.coded.push(byte));
         self.last = hi;
     }
 
@@ -259,33 +261,12 @@ impl Block {
 
 /// Takes the next run, which is above `before`.
 fn take_run(coded: &mut &[u8], before: Seq) -> Option<(Seq, Seq)> {
-    let (gap, len) = (take(coded)?, take(coded)?);
+    let (gap, len) = (varint::take(coded)?, varint::take(coded)?);
     let lo = before.wrapping_add(2).wrapping_add_unsigned(gap);
     Some((lo, lo.wrapping_add_unsigned(len)))
 }
 
-fn put(coded: &mut Vec<u8>, mut value: u64) {
-    while value > 0x7f {
-        coded.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    coded.push(value as u8);
-}
-
-fn take(coded: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..u64::BITS).step_by(7) {
-        let (&byte, rest) = coded.split_first()?;
-        *coded = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-/// The bytes that `put` writes.
+/// The bytes that [`varint::put`] makes.
 fn width(value: u64) -> usize {
     (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
 }

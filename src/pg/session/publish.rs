@@ -2,13 +2,13 @@
 //! memory how low that can be. So the dispatcher knows which gaps may still fill.
 
 use super::current;
+use super::stream_commands::changes_of;
 use crate::error::{Error, Result};
 use crate::pg::exec::owners::{self, Owned};
 use crate::pg::exec::{catalog, sequence};
 use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
 use sequin_engine::changes::{Change, Changes};
-use sequin_engine::dispatcher::StreamId;
 use std::ffi::CStr;
 
 /// Notes that this transaction publishes to the stream; costs next to nothing after the first time.
@@ -79,10 +79,8 @@ fn change_of(trigger: &pg_sys::TriggerData, row: pg_sys::HeapTuple) -> Changes {
     if let Some(id) = column::<i32>(trigger, row, c"id") {
         return Change::Consumer(id).into();
     }
-    let table =
-        column::<String>(trigger, row, c"name").and_then(|name| catalog::stream_table(&name));
-    let stream = |table: pg_sys::Oid| Change::Stream(StreamId(table.to_u32())).into();
-    table.map_or_else(Changes::everything, stream)
+    let name = column::<String>(trigger, row, c"name");
+    changes_of(name.and_then(|name| catalog::stream_table(&name)))
 }
 
 /// A column of a row, if the table has it.

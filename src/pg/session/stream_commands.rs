@@ -37,10 +37,15 @@ pub(in crate::pg) unsafe fn before(command: *mut pg_sys::Node) {
 
 /// Something is done to a relation in the schema of the streams' tables: a table, or an index or sequence of one.
 pub(super) fn note_change(relation: pg_sys::Oid) {
-    let stream = |table: pg_sys::Oid| Change::Stream(StreamId(table.to_u32())).into();
-    let changes = catalog::table_of(relation).map_or_else(Changes::everything, stream);
+    let changes = changes_of(catalog::table_of(relation));
     // Fails only where no database can have a dispatcher, and so nobody is to be told.
     let _ = current::note_changes(&changes);
+}
+
+/// A stream has changed whose table is this one; whichever, if that can't be named.
+pub(super) fn changes_of(table: Option<pg_sys::Oid>) -> Changes {
+    let stream = |table: pg_sys::Oid| Change::Stream(StreamId(table.to_u32())).into();
+    table.map_or_else(Changes::everything, stream)
 }
 
 /// The relations that a command changes, and whether it restarts their sequences, if it is one of these commands.

@@ -5,13 +5,12 @@
 use super::interface::{
     Answer, Config, ConsumerConfig, Effect, End, Shared, StreamConfig, StreamId,
 };
-use super::loading::parse;
 use super::waiters::Waiters;
 use super::{ConsumerEntry, Dispatcher, LastCheckpoint, Step, StreamEntry, World};
 use crate::changes::Changes;
 use crate::fault::Known;
-use crate::settings::Settings;
-use crate::stream::{ConsumerId, Stream};
+use crate::pending::Consumers;
+use crate::stream::ConsumerId;
 use std::collections::BTreeSet;
 
 /// What goes by the name of a stream.
@@ -175,19 +174,17 @@ impl Dispatcher {
             return;
         }
         self.world.touched.insert(id);
-        let start = config.start().unwrap_or_default();
-        let (filters, settings) = (parse(&config.filters), config.settings);
-        let Some(stream) = self.world.stream_of_mut(id) else { return };
+        let is_same =
+            old.filters == config.filters && old.settings.ordered == config.settings.ordered;
         if is_rewound {
-            let totals = stream.state(id).unwrap_or_default();
-            stream.put(id, filters, settings, start.with_totals(&totals));
+            let stream = self.world.stream_of(id);
+            let totals = stream.and_then(|stream| stream.state(id)).unwrap_or_default();
+            self.put(id, config.start().unwrap_or_default().with_totals(&totals));
             self.save_soon(id);
-        } else if old.filters == config.filters && applies_in_place(stream, id, &settings) {
-            if let Some(consumer) = stream.consumer_mut(id) {
-                consumer.set(settings);
-            }
-        } else {
+        } else if !is_same {
             self.put_again(id, s);
+        } else if let Some(consumer) = self.world.consumer(id) {
+            consumer.set(config.settings);
         }
     }
 
@@ -248,9 +245,4 @@ impl ConsumerEntry {
             memory: 0,
         }
     }
-}
-
-/// True if the consumer can take the settings as it is.
-fn applies_in_place(stream: &Stream, id: ConsumerId, settings: &Settings) -> bool {
-    stream.consumer(id).is_some_and(|consumer| consumer.settings().ordered == settings.ordered)
 }

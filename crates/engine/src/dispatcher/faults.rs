@@ -18,7 +18,7 @@ impl Dispatcher {
             return;
         }
         entry.fault = fault;
-        let text = fault.map(|fault| format!("stream \"{}\" is damaged: {fault}", entry.name));
+        let text = fault.map(|fault| fault.of(&entry.name));
         for consumer in self.world.consumers.values_mut().filter(|c| c.stream == Some(id)) {
             consumer.last_error.clone_from(&text);
         }

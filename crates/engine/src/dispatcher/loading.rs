@@ -5,7 +5,6 @@ use super::reading::RETRY_LOCKED;
 use super::recovery::{Recovered, recover};
 use super::{Dispatcher, LastCheckpoint, Step};
 use crate::fault::{Fault, Known};
-use crate::filter::Filter;
 use crate::stream::{ConsumerId, Stream};
 
 /// Whether a consumer is in memory.
@@ -170,18 +169,14 @@ impl Dispatcher {
     }
 
     fn finish_load<S: Shared>(&mut self, id: ConsumerId, recovered: Recovered, s: &mut Step<S>) {
-        let Some(entry) = self.world.consumers.get(&id) else { return };
-        let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
-        let Some(stream) = self.world.stream_of_mut(id) else {
+        if !self.put(id, recovered.state) {
             return self.refuse_load(id, &Answer::NotNow, s);
-        };
-        stream.put(id, filters, settings, recovered.state);
-        let cursor = stream.cursor(id).unwrap_or(0);
+        }
+        let cursor = self.world.cursor(id).unwrap_or(0);
         let Some(entry) = self.world.consumers.get_mut(&id) else { return };
         entry.loaded = true;
         entry.checkpoint = LastCheckpoint { cursor, ..recovered.checkpoint };
         entry.applied = recovered.applied;
-        self.world.touched.insert(id);
         // Leases that ran out while nobody looked.
         if let Some(consumer) = self.world.stream_of_mut(id).and_then(|s| s.consumer_mut(id)) {
             consumer.tick(&mut Self::context(&mut self.ids, s.clock));
@@ -216,9 +211,4 @@ impl super::StreamEntry {
             s.out.push(Effect::Open { stream: id, known: self.known });
         }
     }
-}
-
-/// Filters were checked when they were set; one that a later version can't read matches nothing.
-pub(super) fn parse(filters: &[String]) -> Vec<Filter> {
-    filters.iter().filter_map(|filter| Filter::parse(filter).ok()).collect()
 }

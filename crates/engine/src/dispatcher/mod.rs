@@ -6,8 +6,8 @@
 //! run it against a simulated server, with whatever order of events it likes.
 //!
 //! `requests` serves sessions, `sessions` and `fast_path` know of their transactions, `filling` and `reading` give those
-//! who wait what there is, `loading` brings consumers in, `memory` lets them go, `config` applies settings, `journal` writes, `reports` tells
-//! the views.
+//! who wait what there is, `loading` brings consumers in, `memory` lets them go, `config` applies settings, `journal`
+//! writes, `reports` tells the views.
 
 mod config;
 mod fast_path;
@@ -32,8 +32,10 @@ pub use recovery::unloaded_stats;
 
 use crate::changes::Changes;
 use crate::consumer::{Consumer, StepContext};
+use crate::consumer_state::ConsumerState;
 use crate::event::Event;
 use crate::fault::{Fault, Known};
+use crate::filter::Filter;
 use crate::ids::Ids;
 use crate::key::Seq;
 use crate::pending::Consumers;
@@ -43,7 +45,6 @@ use crate::tail::{Publisher, ReadPlan};
 use config::Named;
 use filling::Fill;
 use journal::CheckpointOut;
-use loading::parse;
 use memory::Memory;
 use recovery::Recovered;
 use sessions::Sessions;
@@ -414,11 +415,23 @@ impl Dispatcher {
     fn put_again<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         // Events are the consumer's, which is made anew.
         self.account(id, s);
-        let Some(entry) = self.world.consumers.get(&id) else { return };
+        if let Some(state) = self.world.stream_of(id).and_then(|stream| stream.state(id)) {
+            self.put(id, state);
+        }
+    }
+
+    /// Puts a consumer into its stream in this state, as it is configured; false if there is no stream.
+    fn put(&mut self, id: ConsumerId, state: ConsumerState) -> bool {
+        let Some(entry) = self.world.consumers.get(&id) else { return false };
         let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
-        let Some(stream) = self.world.stream_of_mut(id) else { return };
-        let Some(state) = stream.state(id) else { return };
+        let Some(stream) = self.world.stream_of_mut(id) else { return false };
         stream.put(id, filters, settings, state);
         self.world.touched.insert(id);
+        true
     }
+}
+
+/// Filters were checked when they were set; one that a later version can't read matches nothing.
+fn parse(filters: &[String]) -> Vec<Filter> {
+    filters.iter().filter_map(|filter| Filter::parse(filter).ok()).collect()
 }

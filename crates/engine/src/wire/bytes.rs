@@ -1,5 +1,7 @@
-//! Numbers as bytes: seven bits to a byte, the lowest first (LEB128). Of a number that may be below 0 the sign comes
-//! last (zigzag), so that it is short if it is near 0.
+//! Requests and answers as bytes, item by item. Of a number that may be below 0 the sign comes last (zigzag), so that it is
+//! short if it is near 0.
+
+use crate::varint;
 
 /// Writes into a piece of memory. What has no room is counted and left out.
 pub(super) struct Writer<'a> {
@@ -24,12 +26,8 @@ impl<'a> Writer<'a> {
         self.len += 1;
     }
 
-    pub fn unsigned(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.byte(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.byte(number as u8);
+    pub fn unsigned(&mut self, number: u64) {
+        varint::put(number, |byte| self.byte(byte));
     }
 
     pub fn signed(&mut self, number: i64) {
@@ -74,19 +72,7 @@ impl Reader<'_> {
             self.0 = rest;
             return Some(u64::from(*byte));
         }
-        self.long()
-    }
-
-    fn long(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
+        varint::take(&mut self.0)
     }
 
     pub fn signed(&mut self) -> Option<i64> {

@@ -1,5 +1,6 @@
 //! Races that were mended once, as they were found: by readers, by torture, or by the simulation.
 
+use super::super::Dispatcher;
 use super::super::interface::{Answer, Request, StreamId};
 use super::Op;
 use super::client::Stage;
@@ -334,8 +335,20 @@ fn a_dispatcher_that_needs_an_epoch_writes_what_it_knows_before_it_ends() {
 }
 
 impl World {
+    fn rules(&mut self) -> &mut Dispatcher {
+        &mut self.databases[0].worker.as_mut().unwrap().rules
+    }
+
     fn is_loaded(&self, consumer: ConsumerId) -> bool {
         self.databases[0].worker.as_ref().unwrap().rules.consumer_of(consumer).is_some()
+    }
+
+    /// A lease of consumer 4 ends, and then the delay before its message comes again.
+    fn end_lease_and_delay(&mut self) {
+        for seconds in [31, 2] {
+            self.now += seconds * SECOND;
+            self.go();
+        }
     }
 
     /// Nothing happens for some time but what the dispatcher does by itself.
@@ -400,7 +413,7 @@ fn a_consumer_stays_loaded_while_it_has_deliveries_or_somebody_waits() {
 #[test]
 fn a_consumer_that_is_trimmed_forgets_only_what_it_can_read_again() {
     let mut world = world();
-    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(usize::MAX);
+    world.rules().set_memory_budget(usize::MAX);
     let keys = ["a.x", "a.y", "b.x", "b.y", "c"];
     world.publish_and_commit(A, &keys);
     assert_eq!(world.receive_now(A, 1, 2), [1, 2]);
@@ -410,7 +423,7 @@ fn a_consumer_that_is_trimmed_forgets_only_what_it_can_read_again() {
         worker.rules.consumer_of(1).unwrap().unfinished()
     };
     assert_eq!(unfinished(&world), 5);
-    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(0);
+    world.rules().set_memory_budget(0);
     world.rest(SECOND);
     assert_eq!(unfinished(&world), 2);
     world.wall_offset += 3600 * SECOND;
@@ -475,7 +488,7 @@ fn a_table_that_nobody_has_told_of_is_found_when_its_consumer_changes() {
 #[test]
 fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
     let mut world = world();
-    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(usize::MAX);
+    world.rules().set_memory_budget(usize::MAX);
     world.publish_to(A, STREAMS[1], "a.x");
     world.publish_and_commit(A, &["a.x", "a.y", "b.x", "b.y"]);
     assert_eq!(world.receive_now(A, 4, 1), [1]);
@@ -487,12 +500,8 @@ fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
     world.commit_all(C);
     world.ask_to_receive(B, 4, 1, 3600 * SECOND);
     world.go();
-    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(0);
-    // The lease ends, and then the delay.
-    world.now += 31 * SECOND;
-    world.go();
-    world.now += 2 * SECOND;
-    world.go();
+    world.rules().set_memory_budget(0);
+    world.end_lease_and_delay();
     assert_eq!(world.received(B), Some(vec![1]));
     world.drain().unwrap();
 }
@@ -500,7 +509,7 @@ fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
 #[test]
 fn a_dead_letter_is_written_though_its_consumer_is_trimmed() {
     let mut world = world();
-    world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(usize::MAX);
+    world.rules().set_memory_budget(usize::MAX);
     world.publish_to(A, STREAMS[1], "a.x");
     world.publish_to(A, STREAMS[1], "b.x");
     world.commit_all(A);
@@ -508,13 +517,9 @@ fn a_dead_letter_is_written_though_its_consumer_is_trimmed() {
         assert_eq!(world.receive_now(A, 4, 1), [1], "delivery {delivery}");
         world.commit_all(A);
         if delivery == 3 {
-            world.databases[0].worker.as_mut().unwrap().rules.set_memory_budget(0);
+            world.rules().set_memory_budget(0);
         }
-        // The lease ends, and then the delay.
-        world.now += 31 * SECOND;
-        world.go();
-        world.now += 2 * SECOND;
-        world.go();
+        world.end_lease_and_delay();
     }
     assert!(world.is_done(4, 1));
     world.drain().unwrap();
