@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sequin_engine::filter::{Filter, key_matches};
+use sequin_engine::ids::ConsumerId;
 use sequin_engine::key::check_key;
 use sequin_engine::router::{RouteScratch, Router};
 
@@ -21,17 +22,18 @@ fuzz_target!(|text: &str| {
     let mut router = Router::new();
     // Two filters for each consumer.
     for (n, filter) in filters.iter().enumerate() {
-        router.insert(&Filter::parse(filter).unwrap(), n as u32 / 2);
+        router.insert(&Filter::parse(filter).unwrap(), ConsumerId(n as i32 / 2));
     }
-    let mut wanted: Vec<u32> = (0..filters.len().div_ceil(2) as u32).collect();
+    let mut wanted: Vec<ConsumerId> =
+        (0..filters.len().div_ceil(2) as i32).map(ConsumerId).collect();
     while let Some(removed) = wanted.pop() {
         router.remove(removed);
         for key in keys() {
-            let by_definition = |n: &u32| {
-                let own = filters.chunks(2).nth(*n as usize).unwrap();
+            let by_definition = |id: &ConsumerId| {
+                let own = filters.chunks(2).nth(id.0 as usize).unwrap();
                 own.iter().any(|filter| matches(filter, key))
             };
-            let expected: Vec<u32> = wanted.iter().copied().filter(by_definition).collect();
+            let expected: Vec<ConsumerId> = wanted.iter().copied().filter(by_definition).collect();
             assert_eq!(route(&router, key), expected, "{key:?}");
         }
     }
@@ -42,8 +44,8 @@ fuzz_target!(|text: &str| {
     }
 });
 
-fn route(router: &Router, key: &str) -> Vec<u32> {
-    let mut out = vec![7];
+fn route(router: &Router, key: &str) -> Vec<ConsumerId> {
+    let mut out = vec![ConsumerId(7)];
     router.route(key, &mut RouteScratch::default(), &mut out);
     out.sort_unstable();
     out

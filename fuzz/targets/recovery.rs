@@ -11,7 +11,7 @@ use sequin_engine::consumer::StepContext;
 use sequin_engine::consumer_state::{ConsumerState, Hold};
 use sequin_engine::event::{Change, Item};
 use sequin_engine::filter::Filter;
-use sequin_engine::ids::Ids;
+use sequin_engine::ids::{AckId, ConsumerId, Ids};
 use sequin_engine::ranges::RangeSet;
 use sequin_engine::settings::Settings;
 use sequin_engine::stream::{Found, Row, Stream};
@@ -19,6 +19,8 @@ use sequin_engine::tail::Reached;
 
 /// Rows of the stream: seqs 1 to this.
 const LAST: i64 = 24;
+
+const ID: ConsumerId = ConsumerId(1);
 
 /// A number as a row may have it: mostly one that means something.
 #[derive(Arbitrary, Debug, Clone, Copy)]
@@ -55,6 +57,7 @@ impl Active {
         match i64::from(self.ack_id) {
             0 => Hold::Until(self.due.into()),
             ack_id => {
+                let ack_id = AckId(ack_id);
                 Hold::InFlight(Lease { ack_id, due: self.due.into(), holder: 0, pinned: false })
             }
         }
@@ -79,7 +82,7 @@ impl Entry {
                 let first = items.first()?;
                 let items = items.iter().map(Active::item).collect();
                 Change::Delivered {
-                    first_ack_id: first.ack_id.into(),
+                    first_ack_id: AckId(first.ack_id.into()),
                     due: first.due.into(),
                     items,
                 }
@@ -88,7 +91,7 @@ impl Entry {
                 Change::Returned { item: active.item(), until: active.due.into() }
             }
             Entry::Extended(active) => Change::Extended {
-                ack_id: active.ack_id.into(),
+                ack_id: AckId(active.ack_id.into()),
                 seq: active.seq.into(),
                 due: active.due.into(),
             },
@@ -136,7 +139,7 @@ fuzz_target!(|input: Input| {
         ..Settings::default()
     };
     let mut stream = Stream::new(LAST, &[]);
-    stream.put(1, vec![Filter::parse(">").unwrap()], settings, state);
+    stream.put(ID, vec![Filter::parse(">").unwrap()], settings, state);
     let given = deliver_all(&mut stream);
     let given_here: BTreeSet<i64> = given.range(1..=LAST).copied().collect();
     assert!(given_here.is_subset(&wanted), "finished, and given again: {given_here:?} {wanted:?}");
@@ -150,14 +153,14 @@ fn deliver_all(stream: &mut Stream) -> BTreeSet<i64> {
     let mut ids = Ids::new(1 << 22).unwrap();
     let mut given = BTreeSet::new();
     loop {
-        while let Some((after, upto)) = stream.behind(1) {
+        while let Some((after, upto)) = stream.behind(ID) {
             let from = after.saturating_add(1).max(1);
             let row = |seq: i64| Row { seq, key: format!("k{}", seq % 4) };
             let rows: Vec<Row> = (from..=upto.min(LAST)).map(row).collect();
-            stream.catch_up(1, &Found { rows, reached: Reached::End }, upto);
+            stream.catch_up(ID, &Found { rows, reached: Reached::End }, upto);
         }
-        stream.state(1).unwrap();
-        let consumer = stream.consumer_mut(1).unwrap();
+        stream.state(ID).unwrap();
+        let consumer = stream.consumer_mut(ID).unwrap();
         let mut moment = StepContext { now: i64::MAX, wall_offset: 0, ids: &mut ids };
         consumer.tick(&mut moment);
         let deliveries = consumer.grant(1000, 1, 7, &mut moment);

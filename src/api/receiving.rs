@@ -20,6 +20,7 @@ use pgrx::prelude::*;
 use sequin_engine::consumer::Delivery;
 use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::event::Item;
+use sequin_engine::ids::AckId;
 use sequin_engine::key::Seq;
 use sequin_engine::settings::Micros;
 use sequin_engine::wire::MAX_BATCH;
@@ -101,7 +102,7 @@ fn deliver(
         if !gone.is_empty() {
             // Somebody has deleted them from the table: nobody needs to ack them.
             let request =
-                |part: &[i64]| Request::Gone { consumer: consumer.id, ack_ids: part.to_vec() };
+                |part: &[AckId]| Request::Gone { consumer: consumer.id, ack_ids: part.to_vec() };
             call_in_parts(&gone, Some(table), request, |_| Ok(()))?;
         }
         if !messages.is_empty() {
@@ -111,7 +112,7 @@ fn deliver(
 }
 
 /// Deliveries with their payloads, both ascending by seq, and the ack_ids of those that have none.
-fn join(deliveries: &[Delivery], payloads: Vec<Payload>) -> (Vec<Message>, Vec<i64>) {
+fn join(deliveries: &[Delivery], payloads: Vec<Payload>) -> (Vec<Message>, Vec<AckId>) {
     let mut messages = Vec::with_capacity(payloads.len());
     let mut gone = Vec::new();
     let mut payloads = payloads.into_iter().peekable();
@@ -121,7 +122,7 @@ fn join(deliveries: &[Delivery], payloads: Vec<Payload>) -> (Vec<Message>, Vec<i
             continue;
         };
         messages.push((
-            delivery.ack_id,
+            delivery.ack_id.0,
             delivery.seq,
             found.key,
             found.data,
@@ -153,7 +154,7 @@ fn nack(
     let delay = delay.map(|wait| self::delay(wait, "delay")).transpose()?;
     let mut count = 0;
     let request =
-        |part: &[i64]| Request::Nack { consumer: consumer.id, delay, ack_ids: part.to_vec() };
+        |part: &[AckId]| Request::Nack { consumer: consumer.id, delay, ack_ids: part.to_vec() };
     call_in_parts(&given(ack_ids)?, table_of(&consumer), request, |answer| match answer {
         Answer::Deliveries { deliveries, .. } => {
             count += deliveries.len();
@@ -173,8 +174,11 @@ fn extend(
     let consumer = mine(consumer, "consumer")?;
     let ack_wait = ack_wait.map(check::ack_wait).transpose()?;
     let mut count = 0;
-    let request =
-        |part: &[i64]| Request::Extend { consumer: consumer.id, ack_wait, ack_ids: part.to_vec() };
+    let request = |part: &[AckId]| Request::Extend {
+        consumer: consumer.id,
+        ack_wait,
+        ack_ids: part.to_vec(),
+    };
     call_in_parts(&given(ack_ids)?, table_of(&consumer), request, |answer| match answer {
         Answer::Count(n) => {
             count += usize::try_from(n).unwrap_or(0);
@@ -210,7 +214,7 @@ fn reject(
 }
 
 /// Finishes the deliveries that are live, when this transaction commits.
-fn finish(consumer: &Consumer, ack_ids: &[i64], kind: Kind) -> Result<Vec<Delivery>> {
+fn finish(consumer: &Consumer, ack_ids: &[AckId], kind: Kind) -> Result<Vec<Delivery>> {
     let fast_path = match kind {
         Kind::Acked => received::finish(consumer.id, ack_ids)?,
         _ => None,
@@ -221,10 +225,13 @@ fn finish(consumer: &Consumer, ack_ids: &[i64], kind: Kind) -> Result<Vec<Delive
     }
 }
 
-fn ask_to_finish(consumer: &Consumer, ack_ids: &[i64], kind: Kind) -> Result<Vec<Delivery>> {
+fn ask_to_finish(consumer: &Consumer, ack_ids: &[AckId], kind: Kind) -> Result<Vec<Delivery>> {
     let rejected = kind == Kind::Rejected;
-    let request =
-        |part: &[i64]| Request::Finish { consumer: consumer.id, rejected, ack_ids: part.to_vec() };
+    let request = |part: &[AckId]| Request::Finish {
+        consumer: consumer.id,
+        rejected,
+        ack_ids: part.to_vec(),
+    };
     let mut all = Vec::new();
     call_in_parts(ack_ids, table_of(consumer), request, |answer| match answer {
         Answer::Deliveries { ack_row_id, generation, deliveries } => {
@@ -252,8 +259,8 @@ fn table_of(consumer: &Consumer) -> Option<pg_sys::Oid> {
 }
 
 /// The ack_ids. A NULL among them names no delivery.
-fn given(ack_ids: Option<Vec<Option<i64>>>) -> Result<Vec<i64>> {
-    Ok(required(ack_ids, "ack_ids")?.into_iter().flatten().collect())
+fn given(ack_ids: Option<Vec<Option<i64>>>) -> Result<Vec<AckId>> {
+    Ok(required(ack_ids, "ack_ids")?.into_iter().flatten().map(AckId).collect())
 }
 
 fn to_count(n: usize) -> i32 {

@@ -22,6 +22,7 @@ use pgrx::prelude::*;
 use sequin_engine::dispatcher::{Answer, ConsumerConfig, ConsumerStats, Request, unloaded_stats};
 use sequin_engine::fault::Known;
 use sequin_engine::filter::{Filter, KeyRange};
+use sequin_engine::ids::{AckId, ConsumerId};
 use sequin_engine::key::Seq;
 use sequin_engine::wire::LEASES_PER_ANSWER;
 use std::collections::HashMap;
@@ -86,7 +87,7 @@ fn in_flight(
     let table = streams::table(&consumer.stream)?;
     let shows_keys = rights::may_see_keys(table);
     let mut rows = Vec::new();
-    let mut after = 0;
+    let mut after = AckId(0);
     loop {
         let leases = match call(&Request::InFlight { consumer: consumer.id, after }, Some(table))? {
             Answer::InFlight(leases) => leases,
@@ -103,7 +104,7 @@ fn in_flight(
             let key = key.and_then(|n| keys.get(n)).map(|row| row.key.clone());
             let pid = Some(lease.holder).filter(|&pid| pid != 0);
             let due = Timestamptz::from(lease.due);
-            rows.push((lease.ack_id, seq, key, deliveries.cast_signed(), due, pid));
+            rows.push((lease.ack_id.0, seq, key, deliveries.cast_signed(), due, pid));
         }
         if is_last {
             return Ok(TableIterator::new(rows));
@@ -206,7 +207,7 @@ fn consumer_stats() -> Result<
     for Shown { stats, error, .. } in all_consumers()? {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         rows.push((
-            stats.consumer,
+            stats.consumer.0,
             count(stats.counts.ready),
             count(stats.counts.in_flight),
             count(stats.counts.delayed),
@@ -242,7 +243,7 @@ fn all_consumers() -> Result<Vec<Shown>> {
         return Ok(all);
     }
     loop {
-        let after = all.last().map_or(0, |shown| shown.stats.consumer);
+        let after = all.last().map_or(ConsumerId(0), |shown| shown.stats.consumer);
         match call(&Request::Stats { after }, None)? {
             Answer::Stats(page) if !page.is_empty() => {
                 for stats in page {
@@ -264,7 +265,7 @@ fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
     let unloaded = all.iter().filter(|shown| !shown.stats.is_loaded);
     let ids = unloaded.map(|shown| shown.stats.consumer).collect();
     let configs = consumers::list(Some(ids))?.into_iter().map(|config| (config.id, config));
-    let configs: HashMap<i32, ConsumerConfig> = configs.collect();
+    let configs: HashMap<ConsumerId, ConsumerConfig> = configs.collect();
     let is_locked = !journal::try_lock();
     let mut streams: HashMap<&str, Seq> = HashMap::new();
     for shown in all.iter_mut().filter(|shown| !shown.stats.is_loaded) {
@@ -314,7 +315,7 @@ pub(super) fn highest_seen(stream: &str) -> Result<Seq> {
     Ok(all_consumers()?.iter().filter_map(seen).max().unwrap_or(0))
 }
 
-fn last_error(consumer: i32) -> Result<Option<String>> {
+fn last_error(consumer: ConsumerId) -> Result<Option<String>> {
     match call(&Request::LastError { consumer }, None)? {
         Answer::Text(text) => Ok(Some(text)),
         _ => Ok(None),

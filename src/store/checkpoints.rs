@@ -8,10 +8,10 @@ use sequin_engine::consumer::Lease;
 use sequin_engine::consumer_state::{ConsumerState, Hold};
 use sequin_engine::dispatcher::Checkpoint;
 use sequin_engine::event::Item;
+use sequin_engine::ids::{AckId, AckRowId, ConsumerId, Generation};
 use sequin_engine::key::Seq;
 use sequin_engine::ranges::RangeSet;
 use sequin_engine::settings::Micros;
-use sequin_engine::stream::ConsumerId;
 
 statement!(
     INSERT,
@@ -56,16 +56,16 @@ pub fn insert(consumer: ConsumerId, checkpoint: &Checkpoint) -> Result<()> {
     let (mut ack_ids, mut due) = (Vec::new(), Vec::new());
     for (_, hold) in &active {
         let (ack_id, until) = match hold {
-            Hold::InFlight(lease) => (lease.ack_id, lease.due),
+            Hold::InFlight(lease) => (lease.ack_id.0, lease.due),
             Hold::Until(until) => (0, *until),
         };
         ack_ids.push(ack_id);
         due.push(until);
     }
     let args = [
-        arg(consumer),
+        arg(consumer.0),
         arg(id),
-        arg(generation),
+        arg(generation.0),
         arg(state.floor),
         arg(state.done.to_pairs()),
         arg(active.iter().map(|(item, _)| item.seq).collect::<Vec<Seq>>()),
@@ -76,7 +76,7 @@ pub fn insert(consumer: ConsumerId, checkpoint: &Checkpoint) -> Result<()> {
         arg(state.acked_total),
         arg(state.redelivered_total),
         arg(state.dead_total),
-        arg(open_acks.clone()),
+        arg(open_acks.iter().map(|row| row.0).collect::<Vec<i64>>()),
     ];
     INSERT.with(|s| s.execute(&args)).map(drop)
 }
@@ -84,7 +84,7 @@ pub fn insert(consumer: ConsumerId, checkpoint: &Checkpoint) -> Result<()> {
 /// The newest checkpoint of a consumer, of whatever generation.
 pub fn newest(consumer: ConsumerId) -> Result<Option<Checkpoint>> {
     NEWEST.with(|s| {
-        s.run(Access::Latest, &[arg(consumer)], |rows| {
+        s.run(Access::Latest, &[arg(consumer.0)], |rows| {
             rows.first().map(|row| read(&row)).transpose()
         })
     })
@@ -102,14 +102,15 @@ fn read(row: &Row) -> Result<Checkpoint> {
             let item = Item { seq, key: key.cast_unsigned(), deliveries: n.cast_unsigned() };
             let hold = match ack_id {
                 0 => Hold::Until(due),
-                _ => Hold::InFlight(Lease { ack_id, due, holder: 0, pinned: false }),
+                _ => Hold::InFlight(Lease { ack_id: AckId(ack_id), due, holder: 0, pinned: false }),
             };
             (seq, (item, hold))
         });
     let done: Vec<Seq> = row.need(4)?;
+    let open_acks: Vec<i64> = row.need(13)?;
     Ok(Checkpoint {
         id: row.need(1)?,
-        generation: row.need(2)?,
+        generation: Generation(row.need(2)?),
         state: ConsumerState {
             floor: row.need(3)?,
             done: ranges(&done)?,
@@ -118,7 +119,7 @@ fn read(row: &Row) -> Result<Checkpoint> {
             redelivered_total: row.need(11)?,
             dead_total: row.need(12)?,
         },
-        open_acks: row.need(13)?,
+        open_acks: open_acks.into_iter().map(AckRowId).collect(),
     })
 }
 
@@ -128,7 +129,7 @@ pub fn ranges(pairs: &[Seq]) -> Result<RangeSet> {
 }
 
 pub fn delete(consumer: ConsumerId, id: i64) -> Result<()> {
-    DELETE.with(|s| s.execute(&[arg(consumer), arg(id)])).map(drop)
+    DELETE.with(|s| s.execute(&[arg(consumer.0), arg(id)])).map(drop)
 }
 
 /// Deletes what the journals have of a consumer that was dropped. Rows without a consumer alone don't say that: they
@@ -139,5 +140,8 @@ pub fn forget(consumer: ConsumerId) -> Result<()> {
     delete(consumer, after)?;
     outbox::delete(consumer, after, i64::MAX)?;
     let open_acks = open_acks.into_iter().chain([acks::GONE]).map(|row| (row, row));
-    acks::delete(consumer, &open_acks.chain([(after + 1, i64::MAX)]).collect::<Vec<_>>())
+    acks::delete(
+        consumer,
+        &open_acks.chain([(AckRowId(after + 1), AckRowId(i64::MAX))]).collect::<Vec<_>>(),
+    )
 }

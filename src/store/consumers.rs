@@ -8,9 +8,9 @@ use crate::pg::exec::{relcache, role};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use sequin_engine::dispatcher::ConsumerConfig;
+use sequin_engine::ids::{ConsumerId, Generation};
 use sequin_engine::key::Seq;
 use sequin_engine::settings::{Micros, Settings};
-use sequin_engine::stream::ConsumerId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -152,7 +152,7 @@ pub fn exists(name: &str) -> Result<bool> {
 fn lookup(name: &str) -> Result<Option<Consumer>> {
     let read = |row: Row| {
         Ok(Consumer {
-            id: row.need(1)?,
+            id: ConsumerId(row.need(1)?),
             name: name.into(),
             stream: row.need(2)?,
             owner: row.need(3)?,
@@ -179,7 +179,7 @@ pub fn of_stream(stream: &str) -> Result<Vec<String>> {
 pub fn starts_of(stream: &str) -> Result<Vec<(ConsumerId, Seq)>> {
     let read = |s: &Statement| {
         s.run(Access::Latest, &[arg(stream)], |rows| {
-            rows.iter().map(|row| Ok((row.need(1)?, row.need(2)?))).collect()
+            rows.iter().map(|row| Ok((ConsumerId(row.need(1)?), row.need(2)?))).collect()
         })
     };
     role::as_owner(|| STARTS.with(read))
@@ -190,10 +190,10 @@ pub fn list(these: Option<Vec<ConsumerId>>) -> Result<Vec<ConsumerConfig>> {
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
     let read = |row: Row| {
         Ok(ConsumerConfig {
-            id: row.need(1)?,
+            id: ConsumerId(row.need(1)?),
             name: row.need(2)?,
             stream: row.need(3)?,
-            generation: row.need(4)?,
+            generation: Generation(row.need(4)?),
             filters: row.need(5)?,
             settings: Settings {
                 ack_wait: row.need::<Micros>(6)?,
@@ -208,6 +208,7 @@ pub fn list(these: Option<Vec<ConsumerId>>) -> Result<Vec<ConsumerConfig>> {
             start_last: row.need(14)?,
         })
     };
+    let these: Option<Vec<i32>> = these.map(|ids| ids.into_iter().map(|id| id.0).collect());
     list_some(&LIST, &LIST_SOME, these, read)
 }
 

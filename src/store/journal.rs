@@ -4,7 +4,7 @@ use super::{acks, checkpoints, outbox};
 use crate::error::Result;
 use crate::pg::exec::catalog;
 use sequin_engine::dispatcher::Journal;
-use sequin_engine::stream::ConsumerId;
+use sequin_engine::ids::{ConsumerId, Generation};
 
 /// Locks the tables for reading, if nobody keeps one of them to himself.
 pub fn try_lock() -> bool {
@@ -13,7 +13,7 @@ pub fn try_lock() -> bool {
 }
 
 /// Reads it, with the events of this generation.
-pub fn read(consumer: ConsumerId, generation: i32) -> Result<Journal> {
+pub fn read(consumer: ConsumerId, generation: Generation) -> Result<Journal> {
     let checkpoint = checkpoints::newest(consumer)?;
     let after = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.id);
     let open = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.open_acks);

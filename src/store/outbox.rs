@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::pg::exec::array;
 use crate::pg::exec::spi::{Access, Arg, Row, arg, letter, timestamp};
 use sequin_engine::event::{Change, Event, Item};
+use sequin_engine::ids::{AckId, ConsumerId, Generation};
 use sequin_engine::key::Seq;
-use sequin_engine::stream::ConsumerId;
 
 statement!(
     INSERT,
@@ -37,19 +37,19 @@ statement!(
 );
 
 /// Entries of the journal.
-pub fn insert(consumer: ConsumerId, generation: i32, events: &[Event]) -> Result<()> {
+pub fn insert(consumer: ConsumerId, generation: Generation, events: &[Event]) -> Result<()> {
     let rows: Vec<_> = events.iter().map(|event| row(consumer, generation, event)).collect();
     put(c"outbox", &rows, &INSERT)
 }
 
-fn row(consumer: ConsumerId, generation: i32, event: &Event) -> [Arg; 9] {
+fn row(consumer: ConsumerId, generation: Generation, event: &Event) -> [Arg; 9] {
     let (kind, ack_id, due, items): (u8, Option<i64>, Option<i64>, &[Item]) = match &event.change {
         Change::Delivered { first_ack_id, due, items } => {
-            (b'd', Some(*first_ack_id), Some(*due), items)
+            (b'd', Some(first_ack_id.0), Some(*due), items)
         }
         Change::Returned { item, until } => (b'r', None, Some(*until), std::slice::from_ref(item)),
         Change::Dead { item } => (b'x', None, None, std::slice::from_ref(item)),
-        Change::Extended { ack_id, due, .. } => (b'e', Some(*ack_id), Some(*due), &[]),
+        Change::Extended { ack_id, due, .. } => (b'e', Some(ack_id.0), Some(*due), &[]),
         // A redelivery is a row of sequin.acks, never an entry here.
         Change::Finished { .. } | Change::Redelivered { .. } => (b'f', None, None, &[]),
     };
@@ -61,9 +61,9 @@ fn row(consumer: ConsumerId, generation: i32, event: &Event) -> [Arg; 9] {
     let keys: Vec<i64> = items.iter().map(|item| item.key.cast_signed()).collect();
     let deliveries: Vec<i32> = items.iter().map(|item| item.deliveries.cast_signed()).collect();
     [
-        arg(consumer),
+        arg(consumer.0),
         arg(event.id),
-        arg(generation),
+        arg(generation.0),
         letter(kind),
         ack_id.and_then(arg),
         due.and_then(timestamp),
@@ -74,9 +74,9 @@ fn row(consumer: ConsumerId, generation: i32, event: &Event) -> [Arg; 9] {
 }
 
 /// The entries after `id`, with their ids.
-pub fn of_consumer(consumer: ConsumerId, id: i64, generation: i32) -> Result<Vec<Event>> {
+pub fn of_consumer(consumer: ConsumerId, id: i64, generation: Generation) -> Result<Vec<Event>> {
     OF_CONSUMER.with(|s| {
-        s.run(Access::Latest, &[arg(consumer), arg(id), arg(generation)], |rows| {
+        s.run(Access::Latest, &[arg(consumer.0), arg(id), arg(generation.0)], |rows| {
             let events: Result<Vec<Vec<Event>>> = rows.iter().map(|row| read(&row)).collect();
             Ok(events?.into_iter().flatten().collect())
         })
@@ -87,7 +87,7 @@ pub fn of_consumer(consumer: ConsumerId, id: i64, generation: i32) -> Result<Vec
 fn read(row: &Row) -> Result<Vec<Event>> {
     let id = row.need(1)?;
     let kind: String = row.need(2)?;
-    let ack_id = row.get(3)?.unwrap_or(0);
+    let ack_id = AckId(row.get(3)?.unwrap_or(0));
     let due = row.micros(4).unwrap_or(0);
     let seqs: Vec<Seq> = row.need(5)?;
     let keys: Vec<i64> = row.get(6)?.unwrap_or_default();
@@ -113,5 +113,5 @@ fn read(row: &Row) -> Result<Vec<Event>> {
 
 /// Entries above `after` and up to `upto`, which are part of a checkpoint now.
 pub fn delete(consumer: ConsumerId, after: i64, upto: i64) -> Result<()> {
-    DELETE.with(|s| s.execute(&[arg(consumer), arg(after), arg(upto)])).map(drop)
+    DELETE.with(|s| s.execute(&[arg(consumer.0), arg(after), arg(upto)])).map(drop)
 }

@@ -7,8 +7,9 @@ use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected, without
 use crate::pg::exec::stream_table::{self, Found};
 use crate::pg::exec::{catalog, relcache, role};
 use pgrx::pg_sys;
-use sequin_engine::dispatcher::{StreamConfig, StreamId};
+use sequin_engine::dispatcher::StreamConfig;
 use sequin_engine::fault::{Fault, Known};
+use sequin_engine::ids::StreamId;
 use std::cell::RefCell;
 use std::collections::HashSet;
 

@@ -1,16 +1,22 @@
 //! Which rows of sequin.acks a checkpoint makes superfluous, as ranges of ids: a list of them might be looked for
 //! among all rows of the consumer, dead ones too.
 
+use crate::ids::AckRowId;
+
 /// The rows that are `applied`, as ranges with no other row in them: no `open` one, whose transaction may still commit,
 /// and where there may be very many dead ones, up to the last checkpoint `after`, nothing between.
-pub fn ranges(mut applied: Vec<i64>, mut open: Vec<i64>, after: i64) -> Vec<(i64, i64)> {
+pub fn ranges(
+    mut applied: Vec<AckRowId>,
+    mut open: Vec<AckRowId>,
+    after: i64,
+) -> Vec<(AckRowId, AckRowId)> {
     applied.sort_unstable();
     open.sort_unstable();
-    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    let mut ranges: Vec<(AckRowId, AckRowId)> = Vec::new();
     for row in applied {
-        let is_free = |&(_, last): &(i64, i64)| {
+        let is_free = |&(_, last): &(AckRowId, AckRowId)| {
             let next_open = open.get(open.partition_point(|&open| open <= last));
-            last > after && next_open.is_none_or(|&open| open > row)
+            last.0 > after && next_open.is_none_or(|&open| open > row)
         };
         match ranges.last_mut().filter(|range| is_free(range)) {
             Some((_, last)) => *last = row,
@@ -22,16 +28,22 @@ pub fn ranges(mut applied: Vec<i64>, mut open: Vec<i64>, after: i64) -> Vec<(i64
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::ids::AckRowId;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    fn ranges(applied: &[i64], open: &[i64], after: i64) -> Vec<(i64, i64)> {
+        let ids = |rows: &[i64]| rows.iter().copied().map(AckRowId).collect();
+        let ranges = super::ranges(ids(applied), ids(open), after);
+        ranges.into_iter().map(|(first, last)| (first.0, last.0)).collect()
+    }
+
     #[test]
     fn an_open_row_divides_and_rows_before_the_last_checkpoint_stand_alone() {
-        assert_eq!(ranges(vec![], vec![5], 3), []);
-        assert_eq!(ranges(vec![9, 4, 7], vec![], 3), [(4, 9)]);
-        assert_eq!(ranges(vec![9, 4, 7], vec![8, 20], 3), [(4, 7), (9, 9)]);
-        assert_eq!(ranges(vec![1, 2, 4, 7], vec![], 3), [(1, 1), (2, 2), (4, 7)]);
+        assert_eq!(ranges(&[], &[5], 3), []);
+        assert_eq!(ranges(&[9, 4, 7], &[], 3), [(4, 9)]);
+        assert_eq!(ranges(&[9, 4, 7], &[8, 20], 3), [(4, 7), (9, 9)]);
+        assert_eq!(ranges(&[1, 2, 4, 7], &[], 3), [(1, 1), (2, 2), (4, 7)]);
     }
 
     proptest! {
@@ -40,7 +52,7 @@ mod tests {
             applied in vec(0i64..60, 0..20), open in vec(0i64..60, 0..10), after in 0i64..60,
         ) {
             let applied: Vec<i64> = applied.into_iter().filter(|row| !open.contains(row)).collect();
-            let ranges = ranges(applied.clone(), open.clone(), after);
+            let ranges = ranges(&applied, &open, after);
             let has = |row: &i64| ranges.iter().any(|(lo, hi)| (lo..=hi).contains(&row));
             prop_assert!(applied.iter().all(has));
             prop_assert!(!open.iter().any(has));

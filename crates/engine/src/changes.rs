@@ -1,8 +1,7 @@
 //! What has changed of the configuration: a few streams and consumers by their ids, or everything. A transaction collects it,
 //! its database's entry in shared memory keeps it until the dispatcher takes it, and the dispatcher reads just that.
 
-use crate::dispatcher::StreamId;
-use crate::stream::ConsumerId;
+use crate::ids::{ConsumerId, StreamId};
 
 /// More than a transaction changes that is about single streams and consumers. Few in tests, so that they run over.
 const MAX_CHANGES: usize = if cfg!(test) { 4 } else { 64 };
@@ -94,7 +93,14 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Change::*;
+
+    fn stream(id: u32) -> Change {
+        Change::Stream(StreamId(id))
+    }
+
+    fn consumer(id: i32) -> Change {
+        Change::Consumer(ConsumerId(id))
+    }
 
     fn changes(these: &[Change]) -> Changes {
         let mut changes = Changes::default();
@@ -104,30 +110,30 @@ mod tests {
 
     #[test]
     fn what_is_noted_twice_is_there_once() {
-        let noted = changes(&[Stream(StreamId(7)), Consumer(7), Consumer(3), Consumer(7)]);
+        let noted = changes(&[stream(7), consumer(7), consumer(3), consumer(7)]);
         assert_eq!(noted.streams(), Some(vec![StreamId(7)]));
-        assert_eq!(noted.consumers(), Some(vec![7, 3]));
+        assert_eq!(noted.consumers(), Some(vec![ConsumerId(7), ConsumerId(3)]));
     }
 
     #[test]
     fn more_than_fit_are_everything_and_stay_so() {
-        let mut noted = changes(&[Consumer(1), Consumer(2), Consumer(3), Consumer(4)]);
-        noted.note(Consumer(4));
+        let mut noted = changes(&[consumer(1), consumer(2), consumer(3), consumer(4)]);
+        noted.note(consumer(4));
         assert_ne!(noted, Changes::everything());
-        noted.note(Stream(StreamId(4)));
-        noted.note(Consumer(1));
+        noted.note(stream(4));
+        noted.note(consumer(1));
         assert_eq!(noted, Changes::everything());
         assert_eq!((noted.streams(), noted.consumers()), (None, None));
     }
 
     #[test]
     fn changes_are_added_up() {
-        let mut sum = changes(&[Consumer(1), Consumer(2)]);
-        sum.add(&changes(&[Consumer(2), Stream(StreamId(2))]));
-        assert_eq!(sum, changes(&[Consumer(1), Consumer(2), Stream(StreamId(2))]));
-        sum.add(&changes(&[Consumer(3), Consumer(4)]));
+        let mut sum = changes(&[consumer(1), consumer(2)]);
+        sum.add(&changes(&[consumer(2), stream(2)]));
+        assert_eq!(sum, changes(&[consumer(1), consumer(2), stream(2)]));
+        sum.add(&changes(&[consumer(3), consumer(4)]));
         assert_eq!(sum, Changes::everything());
-        let mut sum = changes(&[Consumer(1)]);
+        let mut sum = changes(&[consumer(1)]);
         sum.add(&Changes::everything());
         assert_eq!(sum, Changes::everything());
     }

@@ -19,12 +19,13 @@ mod tests;
 pub use memory::{LOOK_AHEAD, USUAL_BUDGET};
 
 use super::event::{Change, Event, Item};
-use super::ids::Ids;
+use super::ids::{AckId, Ids};
 use super::key::{KeyId, Seq};
 use super::lanes::Lanes;
 use super::ranges::RangeSet;
 use super::settings::{Micros, Settings};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// The time of a step, and the ids it may hand out.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(super) fn shift(moment: Micros, offset: Micros) -> Micros {
 /// A message handed to a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    pub ack_id: i64,
+    pub ack_id: AckId,
     pub seq: Seq,
     pub deliveries: u32,
 }
@@ -59,7 +60,7 @@ pub struct Delivery {
 /// A live delivery, as `sequin.in_flight` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    pub ack_id: i64,
+    pub ack_id: AckId,
     pub due: Micros,
     /// The process that received it; 0 when that was before a restart of the dispatcher.
     pub holder: i32,
@@ -107,7 +108,7 @@ pub struct Consumer {
     /// Deliverable and delivered before: these go first.
     again: BTreeSet<Seq>,
     pub(super) lanes: Lanes,
-    by_ack_id: BTreeMap<i64, Seq>,
+    by_ack_id: BTreeMap<AckId, Seq>,
     /// Deadlines of leases and ends of delays.
     timers: BTreeSet<(Micros, Seq)>,
     delayed: usize,
@@ -247,9 +248,9 @@ impl Consumer {
     }
 
     /// Live deliveries with an ack_id above `after`, ascending.
-    pub fn in_flight(&self, after: i64) -> impl Iterator<Item = (Lease, Seq, u32)> + '_ {
-        let from = after.saturating_add(1);
-        self.by_ack_id.range(from..).filter_map(|(_, &seq)| match self.messages.get(&seq) {
+    pub fn in_flight(&self, after: AckId) -> impl Iterator<Item = (Lease, Seq, u32)> + '_ {
+        let above = (Bound::Excluded(after), Bound::Unbounded);
+        self.by_ack_id.range(above).filter_map(|(_, &seq)| match self.messages.get(&seq) {
             Some(Message { state: State::InFlight(lease), deliveries, .. }) => {
                 Some((*lease, seq, *deliveries))
             }

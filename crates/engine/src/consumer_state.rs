@@ -6,6 +6,7 @@
 
 use super::consumer::{Consumer, Counts, Lease, State, shift};
 use super::event::{Change, Item};
+use super::ids::AckId;
 use super::key::Seq;
 use super::ranges::RangeSet;
 use super::settings::{Micros, Settings};
@@ -69,12 +70,12 @@ impl ConsumerState {
     }
 
     /// The highest ack_id of a delivery in flight; 0 if there is none.
-    pub fn highest_ack_id(&self) -> i64 {
+    pub fn highest_ack_id(&self) -> AckId {
         let ack_id = |hold: &Hold| match hold {
             Hold::InFlight(lease) => lease.ack_id,
-            Hold::Until(_) => 0,
+            Hold::Until(_) => AckId::default(),
         };
-        self.active.values().map(|(_, hold)| ack_id(hold)).max().unwrap_or(0)
+        self.active.values().map(|(_, hold)| ack_id(hold)).max().unwrap_or_default()
     }
 
     /// How much there is to write: what a checkpoint costs.
@@ -86,7 +87,7 @@ impl ConsumerState {
     pub fn replay(&mut self, change: Change) {
         match change {
             Change::Delivered { first_ack_id, due, items } => {
-                for (item, ack_id) in items.into_iter().zip(first_ack_id..) {
+                for (item, ack_id) in items.into_iter().zip(first_ack_id.and_above()) {
                     self.redelivered_total += i64::from(item.deliveries > 1);
                     let lease = Lease { ack_id, due, holder: 0, pinned: false };
                     self.hold(item, Hold::InFlight(lease));

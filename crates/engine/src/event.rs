@@ -1,5 +1,6 @@
 //! What a consumer did, for the journal: replayed over the last snapshot it gives the same state again.
 
+use super::ids::AckId;
 use super::key::{KeyId, Seq};
 use super::settings::Micros;
 
@@ -21,11 +22,11 @@ pub struct Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A batch was handed out: the n-th item under ack_id `first_ack_id + n`, leased until `due`.
-    Delivered { first_ack_id: i64, due: Micros, items: Vec<Item> },
+    Delivered { first_ack_id: AckId, due: Micros, items: Vec<Item> },
     /// A delivery ended without an ack; the message may be delivered again from `until` on.
     Returned { item: Item, until: Micros },
     /// A lease was extended.
-    Extended { ack_id: i64, seq: Seq, due: Micros },
+    Extended { ack_id: AckId, seq: Seq, due: Micros },
     /// Messages are finished: acked, rejected, or gone from the stream's table.
     Finished { seqs: Vec<Seq> },
     /// Finished messages are wanted once more.
@@ -42,8 +43,8 @@ impl Change {
         match self {
             Change::Delivered { first_ack_id, items, .. } => {
                 let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
-                *first_ack_id > 0
-                    && first_ack_id.checked_add(count).is_some()
+                first_ack_id.0 > 0
+                    && first_ack_id.0.checked_add(count).is_some()
                     && items.iter().all(|item| item.seq > 0)
             }
             Change::Returned { item, .. } | Change::Dead { item } => item.seq > 0,

@@ -1,7 +1,78 @@
-//! Numbers that are never given twice: an ack_id names one delivery for ever (I6), a journal id one row.
+//! The ids of things, each of a type of its own, and [`Ids`], the source of those that are never given twice: an ack_id
+//! names one delivery for ever (I6), a journal id one row.
 //!
-//! The high bits are a durable epoch, taken anew by each dispatcher before it hands out anything; the low
-//! bits count. So a number from before a crash can't come back, though the counter itself is never written.
+//! The high bits of what the source gives are a durable epoch, taken anew by each dispatcher before it hands out
+//! anything; the low bits count. So a number from before a crash can't come back, though the counter itself is never
+//! written.
+
+use std::fmt;
+
+/// Names a stream: the OID of its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct StreamId(pub u32);
+
+/// Names a consumer: the id of its row in sequin.consumers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct ConsumerId(pub i32);
+
+impl fmt::Display for ConsumerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Counts a consumer's rewinds: what is of an earlier one counts no more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Generation(pub i32);
+
+/// Names a session: the number of its entry in shared memory. Another process may have the entry later.
+pub type SessionId = usize;
+
+/// Counts the requests of a session's entry, whoever has it, from 1. Zeroed memory is [`RequestId::NONE`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct RequestId(pub u64);
+
+impl RequestId {
+    /// No request, and below all that there are.
+    pub const NONE: RequestId = RequestId(0);
+
+    #[must_use]
+    pub fn next(self) -> RequestId {
+        RequestId(self.0 + 1)
+    }
+
+    pub fn is_none(self) -> bool {
+        self == RequestId::NONE
+    }
+}
+
+/// Names a delivery, for whoever acks it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct AckId(pub i64);
+
+impl AckId {
+    /// Of neighbours that begin with this one, the one at this position.
+    #[must_use]
+    pub fn at(self, position: usize) -> AckId {
+        AckId(self.0.saturating_add_unsigned(position as u64))
+    }
+
+    /// This one and its neighbours above.
+    pub fn and_above(self) -> impl Iterator<Item = AckId> {
+        (self.0..).map(AckId)
+    }
+}
+
+/// Names a row of sequin.acks. It comes from the same source as the ids of events and checkpoints, and is ordered among
+/// them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct AckRowId(pub i64);
 
 /// Ids an epoch holds: 2^40, which is 34 years at 1,000 a second and 12 days at a million.
 const BITS: u32 = 40;

@@ -4,9 +4,9 @@
 //! operations: everything asked for since it was set, in it or in savepoints within it.
 
 use super::consumer::{Consumer, StepContext};
+use super::ids::{AckId, AckRowId, ConsumerId, RequestId};
 use super::key::{KeyId, Seq};
 use super::settings::Micros;
-use super::stream::ConsumerId;
 
 /// Where operations find the consumers they are about.
 pub trait Consumers {
@@ -18,18 +18,18 @@ pub trait Consumers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Messages were handed to it: on rollback they go back at once.
-    Received { first_ack_id: i64, count: usize },
+    Received { first_ack_id: AckId, count: usize },
     /// It finishes deliveries, by a row of sequin.acks with this id; on rollback they are unpinned.
-    Finish { ack_ids: Vec<i64>, ack_row_id: i64, rejected: bool },
+    Finish { ack_ids: Vec<AckId>, ack_row_id: AckRowId, rejected: bool },
     /// It gives deliveries back; on rollback they are unpinned.
-    Nack { ack_ids: Vec<i64>, delay: Option<Micros> },
+    Nack { ack_ids: Vec<AckId>, delay: Option<Micros> },
     /// It wants finished messages once more, by a row of sequin.acks.
-    Redeliver { messages: Vec<(Seq, KeyId)>, ack_row_id: i64 },
+    Redeliver { messages: Vec<(Seq, KeyId)>, ack_row_id: AckRowId },
 }
 
 #[derive(Debug)]
 struct Entry {
-    request_id: u64,
+    request_id: RequestId,
     consumer: ConsumerId,
     operation: Operation,
 }
@@ -44,7 +44,7 @@ pub struct PendingOperations {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
     pub consumer: ConsumerId,
-    pub ack_row_id: i64,
+    pub ack_row_id: AckRowId,
 }
 
 impl PendingOperations {
@@ -52,7 +52,7 @@ impl PendingOperations {
         self.entries.is_empty()
     }
 
-    pub fn add(&mut self, request_id: u64, consumer: ConsumerId, operation: Operation) {
+    pub fn add(&mut self, request_id: RequestId, consumer: ConsumerId, operation: Operation) {
         self.entries.push(Entry { request_id, consumer, operation });
     }
 
@@ -61,7 +61,7 @@ impl PendingOperations {
     }
 
     /// The rows of sequin.acks that it has, or will have, written if it commits, with their consumers.
-    pub fn rows(&self) -> impl Iterator<Item = (ConsumerId, i64)> {
+    pub fn rows(&self) -> impl Iterator<Item = (ConsumerId, AckRowId)> {
         self.entries.iter().filter_map(|entry| match entry.operation {
             Operation::Finish { ack_row_id, .. } | Operation::Redeliver { ack_row_id, .. } => {
                 Some((entry.consumer, ack_row_id))
@@ -80,14 +80,14 @@ impl PendingOperations {
     }
 
     /// The transaction rolled back what it asked for from request `from` on.
-    pub fn abort(&mut self, from: u64, consumers: &mut impl Consumers, m: &mut StepContext) {
+    pub fn abort(&mut self, from: RequestId, consumers: &mut impl Consumers, m: &mut StepContext) {
         let kept = self.entries.partition_point(|entry| entry.request_id < from);
         // Last first: an ack is unpinned before the receive it belongs to is undone.
         for entry in self.entries.drain(kept..).rev() {
             let Some(consumer) = consumers.consumer(entry.consumer) else { continue };
             match entry.operation {
                 Operation::Received { first_ack_id, count } => {
-                    for ack_id in (first_ack_id..).take(count) {
+                    for ack_id in first_ack_id.and_above().take(count) {
                         consumer.release(ack_id, m);
                     }
                 }
@@ -103,7 +103,7 @@ impl PendingOperations {
     /// sequin.acks it wrote.
     pub fn commit(
         &mut self,
-        upto: u64,
+        upto: RequestId,
         consumers: &mut impl Consumers,
         m: &mut StepContext,
     ) -> Vec<Applied> {

@@ -6,20 +6,21 @@
 
 use super::filter::{Filter, ONE, REST};
 use super::id_map::{IdMap, IdSet};
+use super::ids::ConsumerId;
 use std::collections::HashMap;
 
-/// See the module. Consumers are numbers that the caller gives and may use again after a removal.
+/// See the module. A consumer may come again after a removal.
 #[derive(Debug, Default)]
 pub struct Router {
     root: Node,
     /// What each consumer has in the trie: needed to take it out again.
-    filters: IdMap<u32, Vec<Filter>>,
+    filters: IdMap<ConsumerId, Vec<Filter>>,
 }
 
 /// Memory that [`Router::route`] uses and a caller keeps for the next call.
 #[derive(Debug, Default)]
 pub struct RouteScratch {
-    seen: IdSet<u32>,
+    seen: IdSet<ConsumerId>,
 }
 
 /// The place in the trie after some tokens. It lives only while a filter needs it.
@@ -29,9 +30,9 @@ struct Node {
     /// Below a `*`.
     one: Option<Box<Node>>,
     /// Consumers whose filter ends here.
-    here: Vec<u32>,
+    here: Vec<ConsumerId>,
     /// Consumers whose filter has a `>` after this place.
-    rest: Vec<u32>,
+    rest: Vec<ConsumerId>,
 }
 
 impl Router {
@@ -41,7 +42,7 @@ impl Router {
     }
 
     /// Adds a filter of a consumer; nothing happens if the consumer has it already.
-    pub fn insert(&mut self, filter: &Filter, consumer: u32) {
+    pub fn insert(&mut self, filter: &Filter, consumer: ConsumerId) {
         let filters = self.filters.entry(consumer).or_default();
         if !filters.contains(filter) {
             filters.push(filter.clone());
@@ -50,7 +51,7 @@ impl Router {
     }
 
     /// Takes out a consumer with all its filters.
-    pub fn remove(&mut self, consumer: u32) {
+    pub fn remove(&mut self, consumer: ConsumerId) {
         for filter in self.filters.remove(&consumer).unwrap_or_default() {
             self.root.remove(Some(filter.as_str()), consumer);
         }
@@ -58,7 +59,7 @@ impl Router {
 
     /// Puts into `out`, in place of what was there, each consumer that has a filter which matches
     /// `key`: once, in no order.
-    pub fn route(&self, key: &str, scratch: &mut RouteScratch, out: &mut Vec<u32>) {
+    pub fn route(&self, key: &str, scratch: &mut RouteScratch, out: &mut Vec<ConsumerId>) {
         out.clear();
         scratch.seen.clear();
         self.root.collect(Some(key), &mut scratch.seen, out);
@@ -67,7 +68,7 @@ impl Router {
 
 impl Node {
     /// The list that a consumer of `filter` belongs to; makes the nodes on the way.
-    fn list(&mut self, filter: &Filter) -> &mut Vec<u32> {
+    fn list(&mut self, filter: &Filter) -> &mut Vec<ConsumerId> {
         let mut node = self;
         for token in filter.as_str().split('.') {
             node = match token {
@@ -81,7 +82,7 @@ impl Node {
 
     /// Takes `consumer` out of the list that the remaining tokens lead to, and drops the nodes on
     /// the way that nobody needs any more.
-    fn remove(&mut self, tokens: Option<&str>, consumer: u32) {
+    fn remove(&mut self, tokens: Option<&str>, consumer: ConsumerId) {
         let Some((token, tokens)) = tokens.map(split_token) else {
             self.here.retain(|&other| other != consumer);
             return;
@@ -113,7 +114,12 @@ impl Node {
     }
 
     /// Recursion is as deep as the key has tokens.
-    fn collect(&self, tokens: Option<&str>, seen: &mut IdSet<u32>, out: &mut Vec<u32>) {
+    fn collect(
+        &self,
+        tokens: Option<&str>,
+        seen: &mut IdSet<ConsumerId>,
+        out: &mut Vec<ConsumerId>,
+    ) {
         let Some((token, tokens)) = tokens.map(split_token) else {
             return add(&self.here, seen, out);
         };
@@ -137,7 +143,7 @@ fn split_token(tokens: &str) -> (&str, Option<&str>) {
 
 /// No list names a consumer twice, so `seen` is not needed before the second list: most keys have
 /// one.
-fn add(consumers: &[u32], seen: &mut IdSet<u32>, out: &mut Vec<u32>) {
+fn add(consumers: &[ConsumerId], seen: &mut IdSet<ConsumerId>, out: &mut Vec<ConsumerId>) {
     if consumers.is_empty() {
         return;
     }
@@ -161,20 +167,20 @@ mod tests {
         Filter::parse(text).unwrap()
     }
 
-    fn route(router: &Router, key: &str) -> Vec<u32> {
-        let mut out = vec![99];
+    fn route(router: &Router, key: &str) -> Vec<i32> {
+        let mut out = vec![ConsumerId(99)];
         router.route(key, &mut RouteScratch::default(), &mut out);
         out.sort_unstable();
-        out
+        out.into_iter().map(|id| id.0).collect()
     }
 
     #[test]
     fn a_consumer_is_named_once_however_many_filters_match() {
         let mut router = Router::new();
         for text in ["a.b", "a.*", "a.>", ">", ">", "*.b"] {
-            router.insert(&filter(text), 7);
+            router.insert(&filter(text), ConsumerId(7));
         }
-        router.insert(&filter("a.*"), 8);
+        router.insert(&filter("a.*"), ConsumerId(8));
         assert_eq!(route(&router, "a.b"), [7, 8]);
         assert_eq!(route(&router, "x"), [7]);
     }
@@ -184,13 +190,13 @@ mod tests {
         let mut router = Router::new();
         let texts = ["a.b.c", "a.*.c", "a.>", ">", "*.*.*.d"];
         for consumer in 0..3 {
-            texts.iter().for_each(|text| router.insert(&filter(text), consumer));
+            texts.iter().for_each(|text| router.insert(&filter(text), ConsumerId(consumer)));
         }
-        router.remove(1);
-        router.remove(1);
+        router.remove(ConsumerId(1));
+        router.remove(ConsumerId(1));
         assert_eq!(route(&router, "a.b.c"), [0, 2]);
-        router.remove(0);
-        router.remove(2);
+        router.remove(ConsumerId(0));
+        router.remove(ConsumerId(2));
         assert!(route(&router, "a.b.c").is_empty());
         assert!(router.root.is_empty() && router.filters.is_empty());
     }
@@ -200,13 +206,13 @@ mod tests {
     fn consumers_of_other_keys_cost_nothing() {
         let mut router = Router::new();
         for consumer in 0..10_000 {
-            router.insert(&filter(&format!("tenant.{consumer}.orders")), consumer);
+            router.insert(&filter(&format!("tenant.{consumer}.orders")), ConsumerId(consumer));
         }
         let (mut scratch, mut out) = (RouteScratch::default(), Vec::new());
         let start = Instant::now();
         for consumer in (0..10_000).cycle().take(50_000) {
             router.route(&format!("tenant.{consumer}.orders"), &mut scratch, &mut out);
-            assert_eq!(out, [consumer]);
+            assert_eq!(out, [ConsumerId(consumer)]);
         }
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
@@ -214,25 +220,25 @@ mod tests {
     proptest! {
         #[test]
         fn a_route_is_the_consumers_with_a_filter_that_matches(
-            filters in prop::collection::vec((0..8_u32, "([ab*]\\.){0,3}[ab*>]"), 0..40),
-            removed in prop::collection::vec(0..8_u32, 0..3),
+            filters in prop::collection::vec((0..8_i32, "([ab*]\\.){0,3}[ab*>]"), 0..40),
+            removed in prop::collection::vec(0..8_i32, 0..3),
             keys in prop::collection::vec("[abc](\\.[abc]){0,4}", 1..10),
         ) {
             let mut router = Router::new();
             for (consumer, text) in &filters {
-                router.insert(&filter(text), *consumer);
+                router.insert(&filter(text), ConsumerId(*consumer));
             }
-            removed.iter().for_each(|&consumer| router.remove(consumer));
+            removed.iter().for_each(|&consumer| router.remove(ConsumerId(consumer)));
             let (mut scratch, mut out) = (RouteScratch::default(), Vec::new());
             for key in keys {
                 router.route(&key, &mut scratch, &mut out);
                 out.sort_unstable();
-                let mut expected: Vec<u32> = filters
+                let mut expected: Vec<ConsumerId> = filters
                     .iter()
                     .filter(|(consumer, text)| {
                         !removed.contains(consumer) && filter(text).matches(&key)
                     })
-                    .map(|&(consumer, _)| consumer)
+                    .map(|&(consumer, _)| ConsumerId(consumer))
                     .collect();
                 expected.sort_unstable();
                 expected.dedup();

@@ -7,14 +7,12 @@
 use super::consumer::Consumer;
 use super::consumer_state::ConsumerState;
 use super::filter::Filter;
+use super::ids::ConsumerId;
 use super::key::{KeyId, Seq, key_id};
 use super::router::{RouteScratch, Router};
 use super::settings::Settings;
 use super::tail::{Publisher, Reached, ReadPlan, Seen, Tail};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Names a consumer: the id of its row in sequin.consumers.
-pub type ConsumerId = i32;
 
 /// A row of the stream's table, as much of it as delivering needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +47,7 @@ pub struct Stream {
     /// Consumers that were restored, and are to be told when rows up to what they had reached are offered.
     settling: BTreeSet<ConsumerId>,
     scratch: RouteScratch,
-    routed: Vec<u32>,
+    routed: Vec<ConsumerId>,
 }
 
 impl Stream {
@@ -83,7 +81,7 @@ impl Stream {
         }
         self.remove(id);
         for filter in &filters {
-            self.router.insert(filter, id.unsigned_abs());
+            self.router.insert(filter, id);
         }
         self.members.insert(id, Member { consumer, filters, attached: false, reading: false });
         self.settling.insert(id);
@@ -93,7 +91,7 @@ impl Stream {
     /// The consumer is dropped.
     pub fn remove(&mut self, id: ConsumerId) {
         if self.members.remove(&id).is_some() {
-            self.router.remove(id.unsigned_abs());
+            self.router.remove(id);
         }
     }
 
@@ -220,11 +218,11 @@ impl Stream {
         self.router.route(&row.key, &mut self.scratch, &mut self.routed);
         let key: KeyId = key_id(&row.key);
         for &id in &self.routed {
-            let Some(member) = self.members.get_mut(&id.cast_signed()) else { continue };
+            let Some(member) = self.members.get_mut(&id) else { continue };
             let is_past = row.seq <= member.cursor(&self.tail);
             if is_past || member.attached && !member.consumer.is_full() {
                 member.consumer.offer(row.seq, key);
-                given.insert(id.cast_signed());
+                given.insert(id);
             } else if member.attached {
                 member.attached = false;
                 member.consumer.loaded(row.seq - 1, self.tail.lowest_hole());

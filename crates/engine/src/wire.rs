@@ -11,6 +11,7 @@ mod tests;
 
 use super::consumer::{Counts, Delivery, Lease};
 use super::dispatcher::{Answer, ConsumerStats, Request};
+use super::ids::{AckId, AckRowId, ConsumerId, Generation};
 use super::key::{KeyId, Seq};
 use bytes::{Reader, Writer};
 pub(crate) use room::fitting;
@@ -37,15 +38,15 @@ impl Distance {
     }
 }
 
-fn write_ids(w: &mut Writer, ids: &[i64]) {
+fn write_ids(w: &mut Writer, ids: &[AckId]) {
     w.count(ids.len());
     let mut distance = Distance::default();
-    ids.iter().for_each(|&id| distance.write(w, id));
+    ids.iter().for_each(|id| distance.write(w, id.0));
 }
 
-fn read_ids(r: &mut Reader) -> Option<Vec<i64>> {
+fn read_ids(r: &mut Reader) -> Option<Vec<AckId>> {
     let mut distance = Distance::default();
-    r.list(|r| distance.read(r))
+    r.list(|r| distance.read(r).map(AckId))
 }
 
 /// Keys are hashes: there is nothing to be saved.
@@ -63,9 +64,9 @@ fn read_messages(r: &mut Reader) -> Option<Vec<(Seq, KeyId)>> {
     r.list(|r| Some((distance.read(r)?, KeyId::from_le_bytes(r.array()?))))
 }
 
-fn write_head(w: &mut Writer, kind: u8, id: i32) {
+fn write_head(w: &mut Writer, kind: u8, id: ConsumerId) {
     w.byte(kind);
-    w.signed(id.into());
+    w.signed(id.0.into());
 }
 
 impl Request {
@@ -105,7 +106,7 @@ impl Request {
             &Request::Stats { after } => write_head(w, 7, after),
             &Request::InFlight { consumer, after } => {
                 write_head(w, 8, consumer);
-                w.signed(after);
+                w.signed(after.0);
             }
             &Request::LastError { consumer } => write_head(w, 9, consumer),
         }
@@ -114,7 +115,7 @@ impl Request {
 
     pub fn decode(bytes: &[u8]) -> Option<Request> {
         let r = &mut Reader(bytes);
-        let (kind, consumer) = (r.byte()?, r.small()?);
+        let (kind, consumer) = (r.byte()?, ConsumerId(r.small()?));
         let request = match kind {
             1 => Request::Receive {
                 consumer,
@@ -128,7 +129,7 @@ impl Request {
             5 => Request::Extend { consumer, ack_wait: r.option()?, ack_ids: read_ids(r)? },
             6 => Request::Gone { consumer, ack_ids: read_ids(r)? },
             7 => Request::Stats { after: consumer },
-            8 => Request::InFlight { consumer, after: r.signed()? },
+            8 => Request::InFlight { consumer, after: AckId(r.signed()?) },
             9 => Request::LastError { consumer },
             _ => return None,
         };
@@ -149,10 +150,10 @@ const ALL_FIRST: u8 = 2;
 
 /// Of a grant the ack_ids are neighbours, and mostly it is the first delivery of each message: then only seqs are left.
 fn write_deliveries(w: &mut Writer, deliveries: &[Delivery]) {
-    let before = deliveries.first().map_or(0, |first| first.ack_id.wrapping_sub(1));
+    let before = deliveries.first().map_or(0, |first| first.ack_id.0.wrapping_sub(1));
     let (mut ack_id, mut are_neighbours, mut are_first) = (Distance(before), true, true);
     for delivery in deliveries {
-        are_neighbours &= delivery.ack_id == ack_id.next();
+        are_neighbours &= delivery.ack_id.0 == ack_id.next();
         are_first &= delivery.deliveries == 1;
     }
     w.byte(if are_neighbours { NEIGHBOURS } else { 0 } | if are_first { ALL_FIRST } else { 0 });
@@ -162,7 +163,7 @@ fn write_deliveries(w: &mut Writer, deliveries: &[Delivery]) {
     for delivery in deliveries {
         seq.write(w, delivery.seq);
         if !are_neighbours {
-            ack_id.write(w, delivery.ack_id);
+            ack_id.write(w, delivery.ack_id.0);
         }
         if !are_first {
             w.unsigned(delivery.deliveries.into());
@@ -184,13 +185,13 @@ fn read_deliveries(r: &mut Reader) -> Option<Vec<Delivery>> {
             0 => u32::try_from(r.unsigned()?).ok()?,
             _ => 1,
         };
-        Some(Delivery { ack_id, seq, deliveries })
+        Some(Delivery { ack_id: AckId(ack_id), seq, deliveries })
     })
 }
 
 fn write_stats(w: &mut Writer, stats: &ConsumerStats) {
     let ConsumerStats { consumer, counts: c, .. } = *stats;
-    w.signed(consumer.into());
+    w.signed(consumer.0.into());
     [c.ready, c.in_flight, c.delayed, c.withheld].into_iter().for_each(|count| w.count(count));
     let ConsumerStats { floor, cursor, first_unfinished, waiting, .. } = *stats;
     [c.acked_total, c.redelivered_total, c.dead_total, floor, cursor, first_unfinished, waiting]
@@ -203,7 +204,7 @@ fn write_stats(w: &mut Writer, stats: &ConsumerStats) {
 
 fn read_stats(r: &mut Reader) -> Option<ConsumerStats> {
     Some(ConsumerStats {
-        consumer: r.small()?,
+        consumer: ConsumerId(r.small()?),
         counts: Counts {
             ready: r.count()?,
             in_flight: r.count()?,
@@ -225,14 +226,14 @@ fn read_stats(r: &mut Reader) -> Option<ConsumerStats> {
 
 fn write_lease(w: &mut Writer, &(lease, seq, deliveries): &(Lease, Seq, u32)) {
     let Lease { ack_id, due, holder, pinned } = lease;
-    [ack_id, due, holder.into(), seq].into_iter().for_each(|number| w.signed(number));
+    [ack_id.0, due, holder.into(), seq].into_iter().for_each(|number| w.signed(number));
     w.byte(pinned.into());
     w.unsigned(deliveries.into());
 }
 
 fn read_lease(r: &mut Reader) -> Option<(Lease, Seq, u32)> {
     let (ack_id, due, holder, seq) = (r.signed()?, r.signed()?, r.small()?, r.signed()?);
-    let lease = Lease { ack_id, due, holder, pinned: r.flag()? };
+    let lease = Lease { ack_id: AckId(ack_id), due, holder, pinned: r.flag()? };
     Some((lease, seq, u32::try_from(r.unsigned()?).ok()?))
 }
 
@@ -243,8 +244,8 @@ impl Answer {
         match self {
             Answer::Deliveries { ack_row_id, generation, deliveries } => {
                 w.byte(1);
-                w.signed(*ack_row_id);
-                w.signed((*generation).into());
+                w.signed(ack_row_id.0);
+                w.signed(generation.0.into());
                 write_deliveries(w, deliveries);
             }
             Answer::Count(n) => {
@@ -281,8 +282,8 @@ impl Answer {
         let r = &mut Reader(bytes);
         let answer = match r.byte()? {
             1 => Answer::Deliveries {
-                ack_row_id: r.signed()?,
-                generation: r.small()?,
+                ack_row_id: AckRowId(r.signed()?),
+                generation: Generation(r.small()?),
                 deliveries: read_deliveries(r)?,
             },
             2 => Answer::Count(r.signed()?),

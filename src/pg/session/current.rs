@@ -12,6 +12,7 @@ use crate::pg::shared::shmem::segment;
 use pgrx::pg_sys;
 use sequin_engine::changes::Changes;
 use sequin_engine::dispatcher::{Answer, Request};
+use sequin_engine::ids::RequestId;
 use sequin_engine::key::Seq;
 use std::cell::RefCell;
 
@@ -19,7 +20,7 @@ use std::cell::RefCell;
 #[derive(Default)]
 struct Transaction {
     /// Where each level of savepoints began to ask the dispatcher: (nest level, request number), ascending.
-    asked: Vec<(i32, u64)>,
+    asked: Vec<(i32, RequestId)>,
     published: Vec<pg_sys::Oid>,
     /// What it has changed of the configuration, if it has.
     changed: Option<Changes>,
@@ -137,7 +138,7 @@ pub(in crate::pg) fn post(request: &Request) -> Result<bool> {
 }
 
 /// Finishes deliveries of the answer to `request` without asking; false if the dispatcher has to be asked.
-pub(in crate::pg) fn finish(request: u64, positions: &[usize]) -> Result<bool> {
+pub(in crate::pg) fn finish(request: RequestId, positions: &[usize]) -> Result<bool> {
     let (index, entry) = entry()?;
     let database = database()?;
     let Some(request_id) = entry.finish(request, positions, database) else { return Ok(false) };
@@ -147,12 +148,12 @@ pub(in crate::pg) fn finish(request: u64, positions: &[usize]) -> Result<bool> {
 }
 
 /// The number of the last request of this session.
-pub(in crate::pg) fn last_request() -> u64 {
-    SessionEntry::mine().map_or(0, |(_, entry)| entry.last_request())
+pub(in crate::pg) fn last_request() -> RequestId {
+    SessionEntry::mine().map_or(RequestId::NONE, |(_, entry)| entry.last_request())
 }
 
 /// From this request on there is something to take back if the open savepoint is rolled back.
-fn note_asked(request_id: u64) {
+fn note_asked(request_id: RequestId) {
     // SAFETY: reads the current transaction's state.
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     with(|t| {
@@ -274,7 +275,7 @@ unsafe extern "C-unwind" fn at_savepoint(
 }
 
 /// A savepoint was released: what it asked for belongs to the level above.
-fn hand_up(asked: &mut Vec<(i32, u64)>, level: i32) {
+fn hand_up(asked: &mut Vec<(i32, RequestId)>, level: i32) {
     let Some((_, request_id)) = asked.pop_if(|&mut (l, _)| l >= level) else { return };
     if asked.last().is_none_or(|&(above, _)| above < level - 1) {
         asked.push((level - 1, request_id));
@@ -282,7 +283,7 @@ fn hand_up(asked: &mut Vec<(i32, u64)>, level: i32) {
 }
 
 /// A savepoint was rolled back: the first request that is void, if it made any.
-fn take_level(asked: &mut Vec<(i32, u64)>, level: i32) -> Option<u64> {
+fn take_level(asked: &mut Vec<(i32, RequestId)>, level: i32) -> Option<RequestId> {
     asked.pop_if(|&mut (l, _)| l >= level).map(|(_, request_id)| request_id)
 }
 
@@ -296,25 +297,25 @@ unsafe extern "C-unwind" fn at_exit(_code: i32, _arg: pg_sys::Datum) {
 
 #[cfg(test)]
 mod tests {
-    use super::{hand_up, take_level};
+    use super::{RequestId, hand_up, take_level};
 
     #[test]
     fn a_released_savepoint_hands_its_requests_up() {
-        let mut asked = vec![(1, 10), (3, 12)];
+        let mut asked = vec![(1, RequestId(10)), (3, RequestId(12))];
         hand_up(&mut asked, 3);
-        assert_eq!(asked, [(1, 10), (2, 12)]);
+        assert_eq!(asked, [(1, RequestId(10)), (2, RequestId(12))]);
         hand_up(&mut asked, 2);
-        assert_eq!(asked, [(1, 10)]);
+        assert_eq!(asked, [(1, RequestId(10))]);
         hand_up(&mut asked, 2);
-        assert_eq!(asked, [(1, 10)]);
+        assert_eq!(asked, [(1, RequestId(10))]);
     }
 
     #[test]
     fn a_rolled_back_savepoint_voids_what_it_asked_for_and_no_more() {
-        let mut asked = vec![(1, 10), (2, 12)];
+        let mut asked = vec![(1, RequestId(10)), (2, RequestId(12))];
         assert_eq!(take_level(&mut asked, 3), None);
-        assert_eq!(take_level(&mut asked, 2), Some(12));
+        assert_eq!(take_level(&mut asked, 2), Some(RequestId(12)));
         assert_eq!(take_level(&mut asked, 2), None);
-        assert_eq!(asked, [(1, 10)]);
+        assert_eq!(asked, [(1, RequestId(10))]);
     }
 }

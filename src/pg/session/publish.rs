@@ -9,6 +9,7 @@ use crate::pg::exec::{catalog, sequence};
 use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
 use sequin_engine::changes::{Change, Changes};
+use sequin_engine::ids::ConsumerId;
 use std::ffi::CStr;
 
 /// Notes that this transaction publishes to the stream; costs next to nothing after the first time.
@@ -77,7 +78,7 @@ fn on_config_change(trigger: &pg_sys::TriggerData) -> Result<()> {
 /// get one.
 fn change_of(trigger: &pg_sys::TriggerData, row: pg_sys::HeapTuple) -> Changes {
     if let Some(id) = column::<i32>(trigger, row, c"id") {
-        return Change::Consumer(id).into();
+        return Change::Consumer(ConsumerId(id)).into();
     }
     let name = column::<String>(trigger, row, c"name");
     changes_of(name.and_then(|name| catalog::stream_table(&name)))

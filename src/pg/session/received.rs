@@ -1,25 +1,25 @@
-//! What this session received last, and may finish without asking: see [`crate::pg::shared::fast_path`].
+//! What this session received last, and may finish without asking: see [`sequin_engine::entry`].
 
 use super::current;
 use crate::error::Result;
 use sequin_engine::consumer::Delivery;
-use sequin_engine::stream::ConsumerId;
+use sequin_engine::ids::{AckId, AckRowId, ConsumerId, Generation, RequestId};
 use std::cell::RefCell;
 
 /// The dispatcher's answer to a request for messages.
 struct Received {
-    request: u64,
+    request: RequestId,
     consumer: ConsumerId,
-    ack_row_id: i64,
-    generation: i32,
+    ack_row_id: AckRowId,
+    generation: Generation,
     /// Their ack_ids are neighbours.
     deliveries: Vec<Delivery>,
 }
 
 /// As the dispatcher answers who asks it to finish deliveries.
 pub struct Finished {
-    pub ack_row_id: i64,
-    pub generation: i32,
+    pub ack_row_id: AckRowId,
+    pub generation: Generation,
     pub deliveries: Vec<Delivery>,
 }
 
@@ -28,7 +28,12 @@ thread_local! {
 }
 
 /// The answer to this session's last request was these.
-pub fn remember(consumer: ConsumerId, ack_row_id: i64, generation: i32, deliveries: &[Delivery]) {
+pub fn remember(
+    consumer: ConsumerId,
+    ack_row_id: AckRowId,
+    generation: Generation,
+    deliveries: &[Delivery],
+) {
     let request = current::last_request();
     let deliveries = deliveries.to_vec();
     LAST.set(Some(Received { request, consumer, ack_row_id, generation, deliveries }));
@@ -36,7 +41,7 @@ pub fn remember(consumer: ConsumerId, ack_row_id: i64, generation: i32, deliveri
 
 /// Finishes deliveries when this transaction commits. `None` if the dispatcher has to be asked: for others than those
 /// that were received last, or when it has taken back its word.
-pub fn finish(consumer: ConsumerId, ack_ids: &[i64]) -> Result<Option<Finished>> {
+pub fn finish(consumer: ConsumerId, ack_ids: &[AckId]) -> Result<Option<Finished>> {
     LAST.with_borrow_mut(|last| {
         let Some(received) = last.as_ref().filter(|last| last.consumer == consumer) else {
             return Ok(None);
@@ -56,12 +61,12 @@ pub fn finish(consumer: ConsumerId, ack_ids: &[i64]) -> Result<Option<Finished>>
 }
 
 /// Where these ack_ids are among the deliveries, each once; `None` if one of them isn't there.
-fn positions(deliveries: &[Delivery], ack_ids: &[i64]) -> Option<Vec<usize>> {
+fn positions(deliveries: &[Delivery], ack_ids: &[AckId]) -> Option<Vec<usize>> {
     let first = deliveries.first()?.ack_id;
     let mut positions = Vec::with_capacity(ack_ids.len());
     let mut is_sorted = true;
     for ack_id in ack_ids {
-        let position = usize::try_from(ack_id.checked_sub(first)?).ok()?;
+        let position = usize::try_from(ack_id.0.checked_sub(first.0)?).ok()?;
         deliveries.get(position).filter(|delivery| delivery.ack_id == *ack_id)?;
         is_sorted &= positions.last().is_none_or(|&last| last < position);
         positions.push(position);
@@ -80,7 +85,10 @@ mod tests {
     #[test]
     fn ack_ids_are_found_among_what_was_received() {
         let deliveries: Vec<Delivery> =
-            (0..3).map(|n| Delivery { ack_id: 10 + n, seq: n, deliveries: 1 }).collect();
+            (0..3).map(|n| Delivery { ack_id: AckId(10 + n), seq: n, deliveries: 1 }).collect();
+        let positions = |deliveries: &[Delivery], ack_ids: &[i64]| {
+            positions(deliveries, &ack_ids.iter().copied().map(AckId).collect::<Vec<_>>())
+        };
         assert_eq!(positions(&deliveries, &[10, 12]), Some(vec![0, 2]));
         assert_eq!(positions(&deliveries, &[12, 10, 12]), Some(vec![0, 2]));
         assert_eq!(positions(&deliveries, &[]), None);

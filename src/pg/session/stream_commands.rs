@@ -8,7 +8,7 @@ use crate::pg::exec::catalog;
 use crate::pg::shared::database::Database;
 use pgrx::pg_sys;
 use sequin_engine::changes::{Change, Changes};
-use sequin_engine::dispatcher::StreamId;
+use sequin_engine::ids::StreamId;
 use std::ffi::CStr;
 
 /// Called before each utility command.

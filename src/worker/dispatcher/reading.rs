@@ -9,10 +9,11 @@ use crate::store::messages::{self, Table};
 use crate::store::streams::{self, Tail};
 use crate::store::{consumers, journal, sources};
 use sequin_engine::changes::Changes;
-use sequin_engine::dispatcher::{Config, Failure, Journal, Look, StreamId};
+use sequin_engine::dispatcher::{Config, Failure, Journal, Look};
 use sequin_engine::fault::Known;
+use sequin_engine::ids::{ConsumerId, Generation, StreamId};
 use sequin_engine::key::Seq;
-use sequin_engine::stream::{ConsumerId, Found};
+use sequin_engine::stream::Found;
 
 /// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
 /// transaction around it, about 15 us, cheap.
@@ -43,7 +44,8 @@ impl Worker {
 
     /// What the tables have of a consumer.
     pub(super) fn restore(&mut self, id: ConsumerId) -> Result<Journal, Failure> {
-        let generation = self.rules.config(id).map_or(0, |config| config.generation);
+        let generation =
+            self.rules.config(id).map_or(Generation::default(), |config| config.generation);
         Ok(process::try_transaction(|| journal::read(id, generation))?)
     }
 

@@ -7,13 +7,13 @@ use crate::store::messages::{self, Table};
 use crate::store::{acks, checkpoints, dead_letters, outbox};
 use sequin_engine::dispatcher::{Checkpoint, Dispatcher, Failure, MAX_DELIVER_REACHED};
 use sequin_engine::event::Item;
-use sequin_engine::stream::ConsumerId;
+use sequin_engine::ids::{AckRowId, ConsumerId};
 
 /// What a checkpoint takes the place of: another one (0: none) with the outbox since, and rows of sequin.acks, as ranges
 /// of ids.
 pub(super) struct Folded<'a> {
     pub replaces: i64,
-    pub acks: &'a [(i64, i64)],
+    pub acks: &'a [(AckRowId, AckRowId)],
 }
 
 impl Worker {

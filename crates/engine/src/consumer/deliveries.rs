@@ -1,6 +1,7 @@
 //! The life of a delivery: granted to a worker, pinned by its ack, ended by a finish, a failure or its deadline.
 
 use super::super::event::{Change, Item};
+use super::super::ids::AckId;
 use super::super::key::Seq;
 use super::super::settings::Micros;
 use super::{Consumer, Delivery, Lease, Message, State, StepContext};
@@ -18,11 +19,11 @@ impl Consumer {
         if seqs.is_empty() {
             return Vec::new();
         }
-        let first_ack_id = m.ids.take(seqs.len());
+        let first_ack_id = AckId(m.ids.take(seqs.len()));
         let due = m.now.saturating_add(lease);
         let mut items = Vec::with_capacity(seqs.len());
         let mut deliveries = Vec::with_capacity(seqs.len());
-        for (ack_id, seq) in (first_ack_id..).zip(seqs) {
+        for (ack_id, seq) in first_ack_id.and_above().zip(seqs) {
             let Some(message) = self.messages.get_mut(&seq) else { continue };
             self.totals.redelivered_total += i64::from(message.deliveries > 0);
             message.deliveries = message.deliveries.saturating_add(1);
@@ -42,7 +43,7 @@ impl Consumer {
 
     /// Takes a live delivery out of the reach of its deadline, until it is finished or unpinned.
     /// `None` when the ack_id is unknown, late, or pinned already.
-    pub fn pin(&mut self, ack_id: i64) -> Option<Delivery> {
+    pub fn pin(&mut self, ack_id: AckId) -> Option<Delivery> {
         let (seq, message) = self.live(ack_id)?;
         let State::InFlight(lease) = &mut message.state else { return None };
         if lease.pinned {
@@ -56,7 +57,7 @@ impl Consumer {
     }
 
     /// The pinning transaction rolled back: the lease runs on, or out.
-    pub fn unpin(&mut self, ack_id: i64) {
+    pub fn unpin(&mut self, ack_id: AckId) {
         let Some((seq, message)) = self.live(ack_id) else { return };
         if let State::InFlight(lease) = &mut message.state {
             lease.pinned = false;
@@ -66,7 +67,7 @@ impl Consumer {
     }
 
     /// The message of a pinned delivery is finished. True unless the ack_id is no longer live.
-    pub fn finish(&mut self, ack_id: i64) -> bool {
+    pub fn finish(&mut self, ack_id: AckId) -> bool {
         let Some(&seq) = self.by_ack_id.get(&ack_id) else { return false };
         self.remove(seq);
         true
@@ -79,7 +80,7 @@ impl Consumer {
     }
 
     /// A delivery failed: back after `delay`, or after the backoff; a dead letter if it was the last one.
-    pub fn nack(&mut self, ack_id: i64, delay: Option<Micros>, m: &mut StepContext) {
+    pub fn nack(&mut self, ack_id: AckId, delay: Option<Micros>, m: &mut StepContext) {
         let Some((seq, message)) = self.live(ack_id) else { return };
         let deliveries = message.deliveries;
         let wait = delay.unwrap_or_else(|| self.settings.backoff_after(deliveries));
@@ -88,7 +89,7 @@ impl Consumer {
 
     /// The receiving transaction rolled back: the delivery never was, but it counts; back at once. Where
     /// another transaction has acked it, that one's end decides; the lease is over if it rolls back too.
-    pub fn release(&mut self, ack_id: i64, m: &mut StepContext) {
+    pub fn release(&mut self, ack_id: AckId, m: &mut StepContext) {
         match self.live(ack_id) {
             Some((_, Message { state: State::InFlight(Lease { pinned: true, .. }), .. })) => {
                 self.extend(ack_id, 0, m);
@@ -99,7 +100,7 @@ impl Consumer {
     }
 
     /// A new deadline for a live delivery, `lease` from now; false if it isn't live.
-    pub fn extend(&mut self, ack_id: i64, lease: Micros, m: &mut StepContext) -> bool {
+    pub fn extend(&mut self, ack_id: AckId, lease: Micros, m: &mut StepContext) -> bool {
         let due = m.now.saturating_add(lease);
         let Some((seq, message)) = self.live(ack_id) else { return false };
         let State::InFlight(old) = &mut message.state else { return false };
@@ -113,7 +114,7 @@ impl Consumer {
     }
 
     /// The message of a delivery is no longer in the stream: there is nothing left to do.
-    pub fn gone(&mut self, ack_id: i64, m: &mut StepContext) {
+    pub fn gone(&mut self, ack_id: AckId, m: &mut StepContext) {
         if let Some((seq, _)) = self.live(ack_id) {
             self.remove(seq);
             self.record(m, Change::Finished { seqs: vec![seq] });
@@ -162,7 +163,7 @@ impl Consumer {
         self.record(m, Change::Dead { item });
     }
 
-    fn live(&mut self, ack_id: i64) -> Option<(Seq, &mut Message)> {
+    fn live(&mut self, ack_id: AckId) -> Option<(Seq, &mut Message)> {
         let seq = *self.by_ack_id.get(&ack_id)?;
         Some((seq, self.messages.get_mut(&seq)?))
     }

@@ -5,8 +5,8 @@ mod withheld;
 
 use super::*;
 use crate::event::Change;
+use crate::ids::{AckRowId, ConsumerId, RequestId};
 use crate::pending::{Consumers, Operation, PendingOperations};
-use crate::stream::ConsumerId;
 
 const HOUR: Micros = 3_600_000_000;
 const LEASE: Micros = 100;
@@ -51,9 +51,9 @@ impl Desk {
     }
 
     /// The seqs of a batch, and its first ack_id.
-    fn grant(&mut self, max: usize) -> (Vec<Seq>, i64) {
+    fn grant(&mut self, max: usize) -> (Vec<Seq>, AckId) {
         let deliveries = self.deliveries(max);
-        let first = deliveries.first().map_or(0, |delivery| delivery.ack_id);
+        let first = deliveries.first().map_or(AckId::default(), |delivery| delivery.ack_id);
         (deliveries.into_iter().map(|delivery| delivery.seq).collect(), first)
     }
 
@@ -62,26 +62,27 @@ impl Desk {
         self.with(|consumer, m| consumer.tick(m));
     }
 
-    fn ack(&mut self, ack_id: i64) -> bool {
+    fn ack(&mut self, ack_id: AckId) -> bool {
         self.consumer.pin(ack_id).is_some() && self.consumer.finish(ack_id)
     }
 
-    fn nack(&mut self, ack_id: i64, delay: Option<Micros>) {
+    fn nack(&mut self, ack_id: AckId, delay: Option<Micros>) {
         self.with(|consumer, m| consumer.nack(ack_id, delay, m));
     }
 
     fn operation(&mut self, number: u64, operation: Operation) {
-        self.pending.add(number, 1, operation);
+        self.pending.add(RequestId(number), ConsumerId(1), operation);
     }
 
     fn abort(&mut self, from: u64) {
         let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
-        self.pending.abort(from, &mut One(&mut self.consumer), &mut moment);
+        self.pending.abort(RequestId(from), &mut One(&mut self.consumer), &mut moment);
     }
 
-    fn commit(&mut self) -> Vec<i64> {
+    fn commit(&mut self) -> Vec<AckRowId> {
         let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
-        let applied = self.pending.commit(u64::MAX, &mut One(&mut self.consumer), &mut moment);
+        let applied =
+            self.pending.commit(RequestId(u64::MAX), &mut One(&mut self.consumer), &mut moment);
         applied.into_iter().map(|applied| applied.ack_row_id).collect()
     }
 
@@ -98,7 +99,7 @@ fn no_more_than_max_ack_pending_are_in_flight() {
     let (seqs, first) = desk.grant(10);
     assert_eq!(seqs, [1, 2, 3]);
     assert_eq!(desk.grant(10).0, NONE);
-    assert!(desk.ack(first + 1));
+    assert!(desk.ack(first.at(1)));
     assert_eq!(desk.grant(10).0, [4]);
 }
 
@@ -107,8 +108,8 @@ fn redeliveries_go_first_then_the_lowest() {
     let mut desk = desk(Settings::default());
     desk.offer(&[1, 2, 3, 4, 5]);
     let (_, first) = desk.grant(3);
-    desk.nack(first + 2, None);
-    desk.nack(first + 1, None);
+    desk.nack(first.at(2), None);
+    desk.nack(first.at(1), None);
     assert_eq!(desk.grant(1).0, [2]);
     assert_eq!(desk.grant(2).0, [3, 4]);
     assert_eq!(desk.consumer.counts().redelivered_total, 2);

@@ -22,13 +22,13 @@ impl Life {
     }
 
     /// The ack_ids of all that can be had.
-    fn grant(&mut self) -> Vec<(Seq, i64)> {
+    fn grant(&mut self) -> Vec<(Seq, AckId)> {
         let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         let deliveries = self.consumer.grant(100, 50, 7, &mut moment);
         deliveries.into_iter().map(|delivery| (delivery.seq, delivery.ack_id)).collect()
     }
 
-    fn nack(&mut self, ack_id: i64, delay: Option<Micros>) {
+    fn nack(&mut self, ack_id: AckId, delay: Option<Micros>) {
         let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         self.consumer.nack(ack_id, delay, &mut moment);
     }
@@ -44,10 +44,10 @@ fn replayed(mut state: ConsumerState, events: Vec<Event>) -> ConsumerState {
 }
 
 /// What a snapshot says of each message: how often it was delivered, its ack_id or 0, and until when.
-fn holds(state: &ConsumerState) -> Vec<(Seq, u32, i64, Micros)> {
+fn holds(state: &ConsumerState) -> Vec<(Seq, u32, AckId, Micros)> {
     let of = |&(item, hold): &(Item, Hold)| match hold {
         Hold::InFlight(lease) => (item.seq, item.deliveries, lease.ack_id, lease.due),
-        Hold::Until(until) => (item.seq, item.deliveries, 0, until),
+        Hold::Until(until) => (item.seq, item.deliveries, AckId(0), until),
     };
     state.active.values().map(of).collect()
 }
@@ -63,7 +63,7 @@ fn the_journal_replayed_gives_the_state_that_wrote_it() {
     assert!(life.consumer.extend(first, 50, &mut moment));
     let after = replayed(before, life.consumer.take_events());
     assert_eq!(holds(&after), holds(&life.state()));
-    assert_eq!(holds(&after), [(1, 1, first, 1070), (2, 1, 0, 1500), (3, 1, 0, 0)]);
+    assert_eq!(holds(&after), [(1, 1, first, 1070), (2, 1, AckId(0), 1500), (3, 1, AckId(0), 0)]);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn leases_counts_and_pins_survive_new_settings() {
     assert_eq!(consumer.pin(granted[0].1), None, "it is pinned already");
     assert_eq!(consumer.next_due(), Some(1050), "only the other is timed");
     assert_eq!(consumer.pin(granted[2].1).map(|delivery| delivery.deliveries), Some(1));
-    assert_eq!(consumer.in_flight(0).next().map(|(lease, ..)| lease.holder), Some(7));
+    assert_eq!(consumer.in_flight(AckId(0)).next().map(|(lease, ..)| lease.holder), Some(7));
 }
 
 /// Message 2 is to be delivered again; 5, of the same key, waits behind it and is not loaded yet.
@@ -175,10 +175,10 @@ fn two_of_a_key_in_flight_are_both_waited_for_when_order_is_switched_on() {
 #[test]
 fn numbers_that_nobody_counts_up_to_are_told() {
     let item = |seq| Item { seq, key: 1, deliveries: 1 };
-    let delivered = |first_ack_id, items| Change::Delivered { first_ack_id, due: 0, items };
+    let delivered = |first, items| Change::Delivered { first_ack_id: AckId(first), due: 0, items };
     for possible in [
         delivered(1, vec![item(1), item(Seq::MAX)]),
-        Change::Extended { ack_id: 1, seq: 1, due: -1 },
+        Change::Extended { ack_id: AckId(1), seq: 1, due: -1 },
         Change::Finished { seqs: vec![] },
     ] {
         assert!(possible.is_possible(), "{possible:?}");
@@ -189,7 +189,7 @@ fn numbers_that_nobody_counts_up_to_are_told() {
         delivered(1, vec![item(1), item(0)]),
         Change::Returned { item: item(Seq::MIN), until: 0 },
         Change::Dead { item: item(-1) },
-        Change::Extended { ack_id: 1, seq: 0, due: 0 },
+        Change::Extended { ack_id: AckId(1), seq: 0, due: 0 },
         Change::Finished { seqs: vec![1, Seq::MIN] },
         Change::Redelivered { seqs: vec![0] },
     ] {

@@ -2,15 +2,13 @@
 //!
 //! A consumer refers to its stream by name. So a stream that comes or goes takes the consumers of its name along.
 
-use super::interface::{
-    Answer, Config, ConsumerConfig, Effect, End, Shared, StreamConfig, StreamId,
-};
+use super::interface::{Answer, Config, ConsumerConfig, Effect, End, Shared, StreamConfig};
 use super::waiters::Waiters;
 use super::{ConsumerEntry, Dispatcher, LastCheckpoint, Step, StreamEntry, World};
 use crate::changes::Changes;
 use crate::fault::Known;
+use crate::ids::{ConsumerId, StreamId};
 use crate::pending::Consumers;
-use crate::stream::ConsumerId;
 use std::collections::BTreeSet;
 
 /// What goes by the name of a stream.

@@ -2,11 +2,11 @@
 //! advance. That is revoked before anything is done to such a delivery: before its deadline is noticed, another session
 //! names it, or its consumer changes. Saves one of two exchanges for each batch that is received and acked.
 
-use super::interface::{Clock, FastPathAck, RequestId, SessionId, Shared};
+use super::interface::{Clock, FastPathAck, Shared};
 use super::{Dispatcher, Step};
+use crate::ids::{AckId, AckRowId, ConsumerId, RequestId, SessionId};
 use crate::pending::{Consumers, Operation};
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 
 /// The deliveries that a session received last.
 #[derive(Debug)]
@@ -14,18 +14,18 @@ pub(super) struct FastPathGrant {
     /// The request that they were the answer to.
     pub request_id: RequestId,
     pub consumer: ConsumerId,
-    pub first_ack_id: i64,
+    pub first_ack_id: AckId,
     pub count: usize,
     /// The id that a row of sequin.acks will have, if it finishes some of them.
-    pub ack_row_id: i64,
+    pub ack_row_id: AckRowId,
     /// They end then, if they aren't extended.
     pub due: Micros,
 }
 
 impl FastPathGrant {
     /// The first ack_id that is none of its.
-    pub fn end(&self) -> i64 {
-        self.first_ack_id.saturating_add_unsigned(self.count as u64)
+    pub fn end(&self) -> AckId {
+        self.first_ack_id.at(self.count)
     }
 }
 
@@ -42,7 +42,7 @@ impl Dispatcher {
         let Some(FastPathGrant { consumer: id, first_ack_id, ack_row_id, .. }) = grant else {
             return;
         };
-        let ack_ids = ack.positions.iter().map(|&position| first_ack_id + position as i64);
+        let ack_ids = ack.positions.iter().map(|&position| first_ack_id.at(position));
         let ack_ids = match self.world.consumer(id) {
             Some(_) if has_committed => ack_ids.collect(),
             Some(consumer) => ack_ids.filter(|&ack_id| consumer.pin(ack_id).is_some()).collect(),
@@ -65,7 +65,7 @@ impl Dispatcher {
     }
 
     /// Before something is done to these deliveries.
-    pub(super) fn revoke_of<S: Shared>(&mut self, ack_ids: &[i64], s: &mut Step<S>) {
+    pub(super) fn revoke_of<S: Shared>(&mut self, ack_ids: &[AckId], s: &mut Step<S>) {
         if let (Some(&lowest), Some(&highest)) = (ack_ids.iter().min(), ack_ids.iter().max()) {
             self.revoke(self.sessions.with_grants_in(lowest, highest), s);
         }

@@ -1,9 +1,9 @@
 //! Streams whose messages could not all be found, and who is told.
 
-use super::interface::{Answer, Effect, Shared, StreamId};
+use super::interface::{Answer, Effect, Shared};
 use super::{Dispatcher, Step};
 use crate::fault::Fault;
-use crate::stream::ConsumerId;
+use crate::ids::{ConsumerId, StreamId};
 
 impl Dispatcher {
     /// Remembers what is wrong with a stream, logged once, or that nothing is any more. Its consumers say so.

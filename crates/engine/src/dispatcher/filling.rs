@@ -5,13 +5,13 @@
 //! session is told that there is nothing only if its deadline had passed before the last look began that found nothing.
 
 use super::fast_path::FastPathGrant;
-use super::interface::{Answer, Shared, StreamId};
+use super::interface::{Answer, Shared};
 use super::reading::Supply;
 use super::waiters::Waiter;
 use super::{Dispatcher, Step};
+use crate::ids::{AckRowId, ConsumerId, StreamId};
 use crate::pending::{Consumers, Operation};
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use crate::wire;
 
 /// Those who wait for a consumer are being served.
@@ -199,7 +199,7 @@ impl Dispatcher {
             entry.waiting.pop();
         }
         // Of the row of sequin.acks, if the session finishes them without asking.
-        let ack_row_id = self.ids.take(1);
+        let ack_row_id = AckRowId(self.ids.take(1));
         let answer = Answer::Deliveries { ack_row_id, generation: self.generation(id), deliveries };
         let received = Operation::Received { first_ack_id, count };
         let known = self.sessions.of(session, pid);

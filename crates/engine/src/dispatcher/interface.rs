@@ -5,21 +5,12 @@ use crate::consumer::{Counts, Delivery, Lease};
 use crate::consumer_state::ConsumerState;
 use crate::event::{Change, Event, Item};
 use crate::fault::{Fault, Known};
+use crate::ids::{AckId, AckRowId, ConsumerId, Generation, RequestId, SessionId, StreamId};
 use crate::key::{KeyId, Seq};
 use crate::settings::{Micros, Settings};
-use crate::stream::{ConsumerId, Found};
+use crate::stream::Found;
 use crate::tail::{Publisher, ReadPlan};
 use std::fmt;
-
-/// Names a stream: the OID of its table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u32);
-
-/// Names a session: the number of its entry in shared memory. Another process may have the entry later.
-pub type SessionId = usize;
-
-/// Counts the requests of a session's entry, whoever has it.
-pub type RequestId = u64;
 
 /// Two clocks, read at one moment. Deadlines count on the one that never steps; what outlives the dispatcher, or is
 /// shown, is told in the other.
@@ -51,7 +42,7 @@ pub struct ConsumerConfig {
     pub id: ConsumerId,
     pub name: String,
     pub stream: String,
-    pub generation: i32,
+    pub generation: Generation,
     pub filters: Vec<String>,
     pub settings: Settings,
     pub start_after: Seq,
@@ -74,19 +65,19 @@ pub enum Request {
     /// that never steps.
     Receive { consumer: ConsumerId, batch: usize, ack_wait: Option<Micros>, until: Micros },
     /// Which of these deliveries are live? They are finished when this transaction commits.
-    Finish { consumer: ConsumerId, rejected: bool, ack_ids: Vec<i64> },
+    Finish { consumer: ConsumerId, rejected: bool, ack_ids: Vec<AckId> },
     /// These deliveries failed, when this transaction commits.
-    Nack { consumer: ConsumerId, delay: Option<Micros>, ack_ids: Vec<i64> },
+    Nack { consumer: ConsumerId, delay: Option<Micros>, ack_ids: Vec<AckId> },
     /// These finished messages are wanted again, when this transaction commits.
     Redeliver { consumer: ConsumerId, messages: Vec<(Seq, KeyId)> },
     /// New deadlines, at once.
-    Extend { consumer: ConsumerId, ack_wait: Option<Micros>, ack_ids: Vec<i64> },
+    Extend { consumer: ConsumerId, ack_wait: Option<Micros>, ack_ids: Vec<AckId> },
     /// The messages of these deliveries are no longer in the table.
-    Gone { consumer: ConsumerId, ack_ids: Vec<i64> },
+    Gone { consumer: ConsumerId, ack_ids: Vec<AckId> },
     /// The state of consumers with an id above this one.
     Stats { after: ConsumerId },
     /// Live deliveries with an ack_id above this one.
-    InFlight { consumer: ConsumerId, after: i64 },
+    InFlight { consumer: ConsumerId, after: AckId },
     /// What has last gone wrong with a consumer.
     LastError { consumer: ConsumerId },
 }
@@ -119,8 +110,8 @@ pub enum Answer {
     /// Messages granted, or ack_ids pinned; `ack_row_id` and `generation` are for the row of sequin.acks, if one is
     /// due.
     Deliveries {
-        ack_row_id: i64,
-        generation: i32,
+        ack_row_id: AckRowId,
+        generation: Generation,
         deliveries: Vec<Delivery>,
     },
     Count(i64),
@@ -143,7 +134,11 @@ pub enum Answer {
 
 impl Answer {
     pub fn empty() -> Answer {
-        Answer::Deliveries { ack_row_id: 0, generation: 0, deliveries: Vec::new() }
+        Answer::Deliveries {
+            ack_row_id: AckRowId::default(),
+            generation: Generation::default(),
+            deliveries: Vec::new(),
+        }
     }
 }
 
@@ -206,8 +201,8 @@ pub struct Asked {
 /// A row of sequin.acks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AckRow {
-    pub id: i64,
-    pub generation: i32,
+    pub id: AckRowId,
+    pub generation: Generation,
     /// Finished without success.
     pub rejected: bool,
     pub change: Change,
@@ -217,10 +212,10 @@ pub struct AckRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     pub id: i64,
-    pub generation: i32,
+    pub generation: Generation,
     pub state: ConsumerState,
     /// Rows of sequin.acks with a lower id whose transactions were open.
-    pub open_acks: Vec<i64>,
+    pub open_acks: Vec<AckRowId>,
 }
 
 /// What the tables have of a consumer: its newest checkpoint, and what has been written since.
@@ -359,7 +354,7 @@ pub enum Effect {
         checkpoint: Checkpoint,
         dead: Vec<Item>,
         replaces: i64,
-        folded_acks: Vec<(i64, i64)>,
+        folded_acks: Vec<(AckRowId, AckRowId)>,
     },
     /// Delete what the tables have of consumers that were dropped.
     Forget(Vec<ConsumerId>),

@@ -5,9 +5,9 @@ use super::interface::{Checkpoint, Effect, Failure, Shared};
 use super::{ConsumerEntry, Dispatcher, LastCheckpoint, Step};
 use crate::ack_rows;
 use crate::event::{Change, Event, Item};
+use crate::ids::{AckRowId, ConsumerId};
 use crate::key::Seq;
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 
 /// How long an event may stay unwritten: what happens in that time shares one transaction, and what is acked in that time
 /// need not be written at all. Shorter than what a crash loses anyhow, with commits that are flushed within 0.2 to 0.6 s
@@ -236,7 +236,7 @@ impl Dispatcher {
     }
 
     /// The rows of sequin.acks that open transactions have written, or will.
-    fn open_acks(&self, id: ConsumerId) -> Vec<i64> {
+    fn open_acks(&self, id: ConsumerId) -> Vec<AckRowId> {
         let rows = self.sessions.iter().flat_map(|session| {
             let granted = session.grant().map(|grant| (grant.consumer, grant.ack_row_id));
             session.pending.rows().chain(granted)

@@ -1,11 +1,12 @@
 //! Bringing consumers in: the first time that somebody uses it, a consumer's stream is opened, and its state read.
 
-use super::interface::{Answer, Asked, Effect, End, Failure, Journal, Shared, StreamId};
+use super::interface::{Answer, Asked, Effect, End, Failure, Journal, Shared};
 use super::reading::RETRY_LOCKED;
 use super::recovery::{Recovered, recover};
 use super::{Dispatcher, LastCheckpoint, Step};
 use crate::fault::{Fault, Known};
-use crate::stream::{ConsumerId, Stream};
+use crate::ids::{ConsumerId, StreamId};
+use crate::stream::Stream;
 
 /// Whether a consumer is in memory.
 pub(super) enum Loaded {

@@ -8,8 +8,8 @@
 use super::interface::Shared;
 use super::{Dispatcher, Step};
 use crate::consumer::{Consumer, USUAL_BUDGET};
+use crate::ids::ConsumerId;
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use std::collections::BTreeSet;
 
 /// How long nobody has asked for a consumer that is unloaded. Tests have to get there too.

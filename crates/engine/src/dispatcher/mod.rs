@@ -36,11 +36,11 @@ use crate::consumer_state::ConsumerState;
 use crate::event::Event;
 use crate::fault::{Fault, Known};
 use crate::filter::Filter;
-use crate::ids::Ids;
+use crate::ids::{AckRowId, ConsumerId, Ids, StreamId};
 use crate::key::Seq;
 use crate::pending::Consumers;
 use crate::settings::Micros;
-use crate::stream::{ConsumerId, Stream};
+use crate::stream::Stream;
 use crate::tail::{Publisher, ReadPlan};
 use config::Named;
 use filling::Fill;
@@ -100,7 +100,7 @@ struct ConsumerEntry {
     /// When the oldest of them happened.
     unwritten_since: Option<Micros>,
     /// Rows of sequin.acks that have taken effect, and are in no checkpoint yet.
-    applied: Vec<i64>,
+    applied: Vec<AckRowId>,
     checkpoint: LastCheckpoint,
     last_error: Option<String>,
     /// When somebody last asked for it, and when to look whether anybody still does.

@@ -2,11 +2,12 @@
 //! as somebody waits for: a stream that nobody receives from costs nothing.
 
 use super::filling::Fill;
-use super::interface::{Effect, Failure, Look, Shared, StreamId};
+use super::interface::{Effect, Failure, Look, Shared};
 use super::{Dispatcher, Step};
+use crate::ids::{ConsumerId, StreamId};
 use crate::key::Seq;
 use crate::settings::Micros;
-use crate::stream::{ConsumerId, Found};
+use crate::stream::Found;
 
 /// Ranges of holes looked at again at a time: an index descent, about 1 us, each.
 pub(super) const MAX_RANGES: usize = 1024;

@@ -5,7 +5,7 @@ use super::interface::{Clock, ConsumerConfig, ConsumerStats, Journal};
 use crate::consumer::{Consumer, StepContext};
 use crate::consumer_state::ConsumerState;
 use crate::event::Change;
-use crate::ids::Ids;
+use crate::ids::{AckRowId, Ids};
 use crate::key::Seq;
 use crate::ranges::{RangeSet, RangesError};
 use crate::settings::Micros;
@@ -17,7 +17,7 @@ pub(super) struct Recovered {
     pub state: ConsumerState,
     pub checkpoint: LastCheckpoint,
     /// Rows of sequin.acks that the state contains now, and those of earlier generations, which count no more.
-    pub applied: Vec<i64>,
+    pub applied: Vec<AckRowId>,
     /// The highest id seen.
     pub highest: i64,
     /// The highest seq that it shows to have been used. Where the consumer starts shows nothing: that may lie beyond the
@@ -61,7 +61,7 @@ pub(super) fn recover(
                 false => state.acked_total += count,
             }
         }
-        changes.insert(ack.id, ack.change);
+        changes.insert(ack.id.0, ack.change);
     }
     if !state.is_possible() || !changes.values().all(Change::is_possible) {
         return Err(format!("the journal of consumer {id} has numbers that nobody counts up to"));
@@ -69,7 +69,7 @@ pub(super) fn recover(
     let last = changes.keys().next_back().copied().unwrap_or(0);
     let in_flight = state.highest_ack_id();
     changes.into_values().for_each(|change| state.replay(change));
-    let highest = last.max(checkpoint.id).max(in_flight).max(state.highest_ack_id());
+    let highest = last.max(checkpoint.id).max(in_flight.max(state.highest_ack_id()).0);
     checkpoint.size = state.size();
     let max_delivered = max_delivered(&state, config);
     let state = state.shifted(clock.wall_offset().saturating_neg());

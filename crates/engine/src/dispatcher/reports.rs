@@ -2,14 +2,15 @@
 
 use super::interface::{Answer, Asked, ConsumerStats, Shared};
 use super::{ConsumerEntry, Dispatcher, Step};
-use crate::stream::ConsumerId;
+use crate::ids::ConsumerId;
 use crate::wire::STATS_PER_ANSWER;
+use std::ops::Bound;
 
 impl Dispatcher {
     /// Tells the state of consumers with an id above this one, as many as fit into an answer. Nothing is loaded for it: of
     /// the others the tables say all there is to know.
     pub(super) fn report<S: Shared>(&self, asked: &Asked, after: ConsumerId, s: &mut Step<S>) {
-        let above = self.world.consumers.range(after.saturating_add(1)..);
+        let above = self.world.consumers.range((Bound::Excluded(after), Bound::Unbounded));
         let stats = above.take(STATS_PER_ANSWER).map(|(&id, entry)| self.stats_of(id, entry));
         let answer = Answer::Stats(stats.collect());
         s.shared.answer(asked.session, asked.request_id, &answer, false);

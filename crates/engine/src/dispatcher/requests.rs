@@ -1,13 +1,13 @@
 //! Serving sessions: what became of their transactions, and what they ask.
 
-use super::interface::{Answer, Asked, Outcome, Request, RequestId, SessionId, Shared};
+use super::interface::{Answer, Asked, Outcome, Request, Shared};
 use super::loading::Loaded;
 use super::waiters::Waiter;
 use super::{Dispatcher, Step};
 use crate::consumer::{Consumer, Delivery, Lease, StepContext};
+use crate::ids::{AckId, AckRowId, ConsumerId, Generation, RequestId, SessionId};
 use crate::key::{KeyId, Seq};
 use crate::pending::{Consumers, Operation};
-use crate::stream::ConsumerId;
 use crate::wire::LEASES_PER_ANSWER;
 
 impl Dispatcher {
@@ -26,7 +26,7 @@ impl Dispatcher {
         }
         // What the process did that had the entry before, if another has it now.
         if self.sessions.get(id).is_some_and(|session| session.pid != outcome.pid) {
-            self.abort(id, 0, s);
+            self.abort(id, RequestId::NONE, s);
         }
     }
 
@@ -91,6 +91,7 @@ impl Dispatcher {
     /// Serves a request about a consumer that is loaded.
     pub(super) fn serve<S: Shared>(&mut self, asked: Asked, s: &mut Step<S>) {
         let Asked { session, request_id, pid, request } = asked;
+        let who = (session, request_id, pid);
         let answer = match request {
             Request::Receive { consumer, batch, ack_wait, until } => {
                 let waiter = Waiter { session, request_id, pid, batch, ack_wait, until };
@@ -98,18 +99,17 @@ impl Dispatcher {
             }
             Request::Finish { consumer, rejected, ack_ids } => {
                 let pinned = self.pin(consumer, &ack_ids, s);
-                let ack_row_id = self.ids.take(1);
+                let ack_row_id = AckRowId(self.ids.take(1));
                 let operation = |ack_ids| Operation::Finish { ack_ids, ack_row_id, rejected };
-                let who = (session, request_id, pid);
                 return self.begin(who, consumer, ack_row_id, pinned, operation, s);
             }
             Request::Nack { consumer, delay, ack_ids } => {
                 let pinned = self.pin(consumer, &ack_ids, s);
                 let operation = |ack_ids| Operation::Nack { ack_ids, delay };
-                return self.begin((session, request_id, pid), consumer, 0, pinned, operation, s);
+                return self.begin(who, consumer, AckRowId::default(), pinned, operation, s);
             }
             Request::Redeliver { consumer, messages } => {
-                return self.redeliver((session, request_id, pid), consumer, messages, s);
+                return self.redeliver(who, consumer, messages, s);
             }
             Request::Extend { consumer, ack_wait, ack_ids } => {
                 self.revoke_of(&ack_ids, s);
@@ -156,7 +156,7 @@ impl Dispatcher {
     fn pin<S: Shared>(
         &mut self,
         id: ConsumerId,
-        ack_ids: &[i64],
+        ack_ids: &[AckId],
         s: &mut Step<S>,
     ) -> Vec<Delivery> {
         self.revoke_of(ack_ids, s);
@@ -169,9 +169,9 @@ impl Dispatcher {
         &mut self,
         (session, request_id, pid): (SessionId, RequestId, i32),
         id: ConsumerId,
-        ack_row_id: i64,
+        ack_row_id: AckRowId,
         pinned: Vec<Delivery>,
-        operation: impl FnOnce(Vec<i64>) -> Operation,
+        operation: impl FnOnce(Vec<AckId>) -> Operation,
         s: &mut Step<S>,
     ) {
         if !pinned.is_empty() {
@@ -185,8 +185,8 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn generation(&self, id: ConsumerId) -> i32 {
-        self.world.consumers.get(&id).map_or(0, |entry| entry.config.generation)
+    pub(super) fn generation(&self, id: ConsumerId) -> Generation {
+        self.world.consumers.get(&id).map_or(Generation::default(), |entry| entry.config.generation)
     }
 
     fn redeliver<S: Shared>(
@@ -209,9 +209,11 @@ impl Dispatcher {
         };
         let messages: Vec<(Seq, KeyId)> =
             messages.into_iter().filter(|&(seq, key)| stream.seen(id, seq, key)).collect();
-        let (ack_row_id, generation) = (self.ids.take(1), self.generation(id));
-        let deliveries =
-            messages.iter().map(|&(seq, _)| Delivery { ack_id: 0, seq, deliveries: 0 }).collect();
+        let (ack_row_id, generation) = (AckRowId(self.ids.take(1)), self.generation(id));
+        let deliveries = messages
+            .iter()
+            .map(|&(seq, _)| Delivery { ack_id: AckId::default(), seq, deliveries: 0 })
+            .collect();
         if !messages.is_empty() {
             let operation = Operation::Redeliver { messages, ack_row_id };
             self.sessions.of(session, pid).pending.add(request_id, id, operation);

@@ -1,10 +1,9 @@
 //! The sessions that have an open transaction with something in it, or wait.
 
 use super::fast_path::FastPathGrant;
-use super::interface::{RequestId, SessionId};
+use crate::ids::{AckId, ConsumerId, RequestId, SessionId};
 use crate::pending::PendingOperations;
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     all: BTreeMap<SessionId, Session>,
-    by_ack_id: BTreeMap<i64, SessionId>,
+    by_ack_id: BTreeMap<AckId, SessionId>,
     by_due: BTreeSet<(Micros, SessionId)>,
 }
 
@@ -102,7 +101,7 @@ impl Sessions {
     }
 
     /// Those that may finish one of the deliveries between these two. Grants don't overlap.
-    pub fn with_grants_in(&self, lowest: i64, highest: i64) -> Vec<SessionId> {
+    pub fn with_grants_in(&self, lowest: AckId, highest: AckId) -> Vec<SessionId> {
         let reaches_in = |id: &&SessionId| {
             self.get(**id).and_then(Session::grant).is_some_and(|grant| grant.end() > lowest)
         };

@@ -1,6 +1,6 @@
 //! The sessions that wait for messages of one consumer: first come, first served.
 
-use super::interface::{RequestId, SessionId};
+use crate::ids::{RequestId, SessionId};
 use crate::settings::Micros;
 use std::collections::VecDeque;
 
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn waiter(session: usize, until: Micros) -> Waiter {
-        Waiter { session, request_id: 1, pid: 1, batch: 1, ack_wait: None, until }
+        Waiter { session, request_id: RequestId(1), pid: 1, batch: 1, ack_wait: None, until }
     }
 
     fn sessions(waiters: VecDeque<Waiter>) -> Vec<usize> {

@@ -7,10 +7,9 @@
 mod fast_path;
 mod outcome;
 
-use super::dispatcher::{
-    Answer, Asked, FastPathAck, Outcome, Promise, Request, RequestId, SessionId,
-};
+use super::dispatcher::{Answer, Asked, FastPathAck, Outcome, Promise, Request};
 use super::wire::MAX_BYTES;
+use crate::ids::{RequestId, SessionId};
 use fast_path::FastPath;
 pub use outcome::Reigns;
 use outcome::XactOutcome;
@@ -53,7 +52,7 @@ impl Entry {
             database: 0,
             mailbox: Mailbox::Idle,
             promise: Promise::None,
-            last_request: 0,
+            last_request: RequestId::NONE,
             outcome: XactOutcome::default(),
             fast_path: FastPath::default(),
             len: 0,
@@ -116,7 +115,7 @@ impl Entry {
     /// Posts a request; `None` if it is too long.
     pub fn post(&mut self, request: &Request) -> Option<RequestId> {
         self.len = request.encode(&mut self.bytes)?;
-        self.last_request += 1;
+        self.last_request = self.last_request.next();
         self.mailbox = Mailbox::Posted;
         Some(self.last_request)
     }
@@ -136,7 +135,7 @@ impl Entry {
         {
             return None;
         }
-        self.last_request += 1;
+        self.last_request = self.last_request.next();
         let reign = self.fast_path.finish(self.last_request, positions);
         self.outcome.promise(Promise::Journalled, self.last_request, reign);
         Some(self.last_request)

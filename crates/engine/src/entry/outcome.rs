@@ -5,15 +5,16 @@
 //! **reign** of that dispatcher, a number that no other has. Under another reign nobody knows of it.
 
 use crate::dispatcher::Promise;
+use crate::ids::RequestId;
 
 /// What a transaction's own dispatcher has to be told, and what must be true for it to commit.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct XactOutcome {
-    /// Requests from this number on were rolled back; 0: none.
-    aborted_from: u64,
-    /// Requests up to this number were committed, as far as they weren't rolled back; 0: none.
-    committed_upto: u64,
+    /// Requests from this number on were rolled back, if any.
+    aborted_from: RequestId,
+    /// Requests up to this number were committed, as far as they weren't rolled back, if any.
+    committed_upto: RequestId,
     /// The first word given to the open transaction of which a row of sequin.acks says the same to the next dispatcher.
     journalled: Word,
     /// The first of which nothing else is left: of a nack.
@@ -35,27 +36,27 @@ pub struct Reigns {
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
 struct Word {
-    /// Of the request; 0: there is none.
-    request_id: u64,
+    /// Of the request, if there is a word.
+    request_id: RequestId,
     reign: u64,
 }
 
 impl Word {
     /// Later words of the transaction add nothing: a rollback that voids this one voids them.
-    fn give(&mut self, request_id: u64, reign: u64) {
-        if self.request_id == 0 {
+    fn give(&mut self, request_id: RequestId, reign: u64) {
+        if self.request_id.is_none() {
             *self = Word { request_id, reign };
         }
     }
 
-    fn void_from(&mut self, from: u64) {
+    fn void_from(&mut self, from: RequestId) {
         if self.request_id >= from {
             *self = Word::default();
         }
     }
 
     fn is_given(self) -> bool {
-        self.request_id != 0
+        !self.request_id.is_none()
     }
 
     fn is_of_another(self, reign: u64) -> bool {
@@ -66,15 +67,15 @@ impl Word {
 impl XactOutcome {
     /// The dispatcher has been told.
     pub fn is_told(&self) -> bool {
-        self.aborted_from == 0 && self.committed_upto == 0
+        self.aborted_from.is_none() && self.committed_upto.is_none()
     }
 
     pub fn has_untold_rollback(&self) -> bool {
-        self.aborted_from != 0
+        !self.aborted_from.is_none()
     }
 
     /// Request `request_id` has been answered under this reign, and the transaction relies on it.
-    pub fn promise(&mut self, promise: Promise, request_id: u64, reign: u64) {
+    pub fn promise(&mut self, promise: Promise, request_id: RequestId, reign: u64) {
         match promise {
             Promise::None => {}
             Promise::Journalled => self.journalled.give(request_id, reign),
@@ -84,28 +85,28 @@ impl XactOutcome {
 
     /// The transaction, or a part of it, rolled back all that it asked for from request `from` on: it doesn't rely on
     /// those any more.
-    pub fn void_from(&mut self, from: u64) {
+    pub fn void_from(&mut self, from: RequestId) {
         self.journalled.void_from(from);
         self.unwritten.void_from(from);
     }
 
     /// The dispatcher has to be told of that.
-    pub fn tell_aborted(&mut self, from: u64) {
+    pub fn tell_aborted(&mut self, from: RequestId) {
         self.aborted_from = match self.aborted_from {
-            0 => from,
+            RequestId::NONE => from,
             earlier => earlier.min(from),
         };
     }
 
-    pub fn tell_committed(&mut self, upto: u64) {
+    pub fn tell_committed(&mut self, upto: RequestId) {
         self.committed_upto = upto;
     }
 
     /// What the dispatcher is told, once: from where on requests were rolled back, and up to where they were committed.
-    pub fn take(&mut self) -> (Option<u64>, Option<u64>) {
+    pub fn take(&mut self) -> (Option<RequestId>, Option<RequestId>) {
         let from = std::mem::take(&mut self.aborted_from);
         let upto = std::mem::take(&mut self.committed_upto);
-        ((from != 0).then_some(from), (upto != 0).then_some(upto))
+        ((!from.is_none()).then_some(from), (!upto.is_none()).then_some(upto))
     }
 
     /// The transaction is about to commit. False if it relies on the word of a dispatcher that is gone: where there has
@@ -147,8 +148,8 @@ mod tests {
     fn who_relies_on_a_dispatcher_that_is_gone_must_not_commit() {
         for promise in [Promise::Journalled, Promise::Unwritten] {
             let mut outcome = XactOutcome::default();
-            outcome.promise(promise, 5, 1);
-            outcome.promise(promise, 6, 2);
+            outcome.promise(promise, RequestId(5), 1);
+            outcome.promise(promise, RequestId(6), 2);
             assert!(!outcome.may_commit(under(2)), "{promise:?}");
             assert!(!outcome.is_committing());
             assert!(!outcome.end());
@@ -159,10 +160,10 @@ mod tests {
     #[test]
     fn while_there_is_no_dispatcher_rows_count_and_nacks_do_not() {
         let mut outcome = XactOutcome::default();
-        outcome.promise(Promise::Journalled, 5, 1);
+        outcome.promise(Promise::Journalled, RequestId(5), 1);
         assert!(outcome.may_commit(after(1)));
         assert!(outcome.is_committing());
-        outcome.promise(Promise::Unwritten, 6, 1);
+        outcome.promise(Promise::Unwritten, RequestId(6), 1);
         assert!(!outcome.may_commit(after(1)));
         assert!(outcome.may_commit(under(1)));
     }
@@ -170,23 +171,23 @@ mod tests {
     #[test]
     fn what_was_rolled_back_is_relied_on_no_more() {
         let mut outcome = XactOutcome::default();
-        outcome.promise(Promise::Journalled, 5, 1);
-        outcome.promise(Promise::Unwritten, 7, 1);
-        outcome.void_from(6);
+        outcome.promise(Promise::Journalled, RequestId(5), 1);
+        outcome.promise(Promise::Unwritten, RequestId(7), 1);
+        outcome.void_from(RequestId(6));
         assert!(outcome.may_commit(under(1)) && outcome.is_committing());
         assert!(!outcome.may_commit(under(2)));
-        outcome.void_from(5);
+        outcome.void_from(RequestId(5));
         assert!(outcome.may_commit(under(2)) && !outcome.is_committing());
     }
 
     #[test]
     fn a_dispatcher_is_told_once() {
         let mut outcome = XactOutcome::default();
-        outcome.tell_aborted(7);
-        outcome.tell_aborted(9);
-        outcome.tell_committed(10);
+        outcome.tell_aborted(RequestId(7));
+        outcome.tell_aborted(RequestId(9));
+        outcome.tell_committed(RequestId(10));
         assert!(!outcome.is_told() && outcome.has_untold_rollback());
-        assert_eq!(outcome.take(), (Some(7), Some(10)));
+        assert_eq!(outcome.take(), (Some(RequestId(7)), Some(RequestId(10))));
         assert!(outcome.is_told());
         assert_eq!(outcome.take(), (None, None));
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::consumer::Delivery;
+use crate::ids::{AckId, AckRowId, ConsumerId, Generation};
 use crate::wire::MAX_BATCH;
 
 const HERE: u32 = 1;
@@ -18,12 +19,13 @@ fn far_apart() -> impl Iterator<Item = i64> {
 }
 
 fn finish(ack_ids: impl Iterator<Item = i64>) -> Request {
-    Request::Finish { consumer: 1, rejected: false, ack_ids: ack_ids.collect() }
+    let ack_ids = ack_ids.map(AckId).collect();
+    Request::Finish { consumer: ConsumerId(1), rejected: false, ack_ids }
 }
 
 fn deliveries(ids: impl Iterator<Item = i64>) -> Answer {
-    let deliveries = ids.map(|id| Delivery { ack_id: id, seq: id, deliveries: 1 }).collect();
-    Answer::Deliveries { ack_row_id: 1, generation: 0, deliveries }
+    let deliveries = ids.map(|id| Delivery { ack_id: AckId(id), seq: id, deliveries: 1 }).collect();
+    Answer::Deliveries { ack_row_id: AckRowId(1), generation: Generation(0), deliveries }
 }
 
 /// Posts a request and has it taken.
@@ -67,7 +69,7 @@ fn who_is_not_answered_for_want_of_room_is_told_and_relies_on_nothing() {
 fn a_request_that_is_too_long_is_not_posted() {
     let mut entry = owned();
     assert_eq!(entry.post(&finish(far_apart())), None);
-    assert_eq!((entry.mailbox(), entry.last_request()), (Mailbox::Idle, 0));
+    assert_eq!((entry.mailbox(), entry.last_request()), (Mailbox::Idle, RequestId::NONE));
     assert_eq!(entry.collect(0, HERE).1, None);
     ask(&mut entry);
 }

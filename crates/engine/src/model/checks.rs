@@ -4,9 +4,9 @@ use super::Checked;
 use super::run::Run;
 use crate::consumer::{Consumer, Delivery, Message, State};
 use crate::event::Change;
+use crate::ids::{AckId, ConsumerId};
 use crate::key::{KeyId, Seq, key_id};
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl Run {
             prop_assert_eq!(counts.in_flight, reference.leases.len(), "in flight of {}", id);
             prop_assert_eq!(counts.delayed, reference.delays.len(), "delayed of {}", id);
         }
-        let turn = ConsumerId::try_from(self.step / CHECK_EVERY % 6).unwrap_or(0) + 1;
+        let turn = ConsumerId(1 + (self.step / CHECK_EVERY % 6) as i32);
         if self.step.is_multiple_of(CHECK_EVERY) && self.dispatcher.loaded.contains_key(&turn) {
             self.check(turn)?;
             let consumer = self.dispatcher.consumer(turn)?;
@@ -84,7 +84,11 @@ impl Run {
         let settings = self.world.config(id)?.settings;
         prop_assert!(deliveries.is_empty() || !settings.paused, "delivers while paused");
         for delivery in deliveries {
-            prop_assert!(self.ack_ids.insert(delivery.ack_id), "ack_id {} twice", delivery.ack_id);
+            prop_assert!(
+                self.ack_ids.insert(delivery.ack_id),
+                "ack_id {:?} twice",
+                delivery.ack_id
+            );
             self.check_delivery(id, delivery.seq, settings.ordered)?;
             let Delivery { ack_id, seq, deliveries } = *delivery;
             let watched = self.watched(id);
@@ -92,7 +96,7 @@ impl Run {
             prop_assert_eq!(deliveries, watched.reference.deliveries[&seq], "count of {}", seq);
         }
         let is_next =
-            |pair: &[Delivery]| pair[0].seq < pair[1].seq && pair[0].ack_id + 1 == pair[1].ack_id;
+            |pair: &[Delivery]| pair[0].seq < pair[1].seq && pair[0].ack_id.at(1) == pair[1].ack_id;
         prop_assert!(deliveries.windows(2).all(is_next), "batch out of order");
         prop_assert!(deliveries.len() <= batch, "more than asked for");
         let consumer = self.dispatcher.consumer(id)?;
@@ -167,7 +171,7 @@ impl Run {
         let counts = consumer.counts();
         prop_assert_eq!(counts.in_flight, reference.leases.len());
         prop_assert_eq!(counts.delayed, reference.delays.len());
-        prop_assert_eq!(consumer.in_flight(0).count(), reference.leases.len());
+        prop_assert_eq!(consumer.in_flight(AckId(0)).count(), reference.leases.len());
         check_states(consumer)?;
         self.check_nothing_lost(id, consumer)
     }

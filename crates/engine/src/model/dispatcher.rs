@@ -7,10 +7,10 @@ use super::world::{Checkpoint, Record, World};
 use crate::consumer::{Consumer, StepContext};
 use crate::consumer_state::{ConsumerState, Hold};
 use crate::event::Event;
-use crate::ids::Ids;
+use crate::ids::{AckRowId, ConsumerId, Ids, RequestId};
 use crate::pending::{Consumers, PendingOperations};
 use crate::settings::Micros;
-use crate::stream::{ConsumerId, Found, Stream};
+use crate::stream::{Found, Stream};
 use crate::tail::{Publisher, Reached, ReadPlan};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub struct Loaded {
     pub generation: u32,
     pub unwritten: Vec<Event>,
-    applied: Vec<i64>,
+    applied: Vec<AckRowId>,
 }
 
 /// How much one look reads.
@@ -103,8 +103,8 @@ impl Dispatcher {
         journal.retain(|&id, _| id > written);
         for (id, change) in &row.acks {
             // No other row is looked for.
-            prop_assert!(*id > written || open_acks.contains(id), "row {} would be missed", id);
-            prop_assert!(journal.insert(*id, change.clone()).is_none(), "id {} twice", id);
+            prop_assert!(id.0 > written || open_acks.contains(id), "{:?} would be missed", id);
+            prop_assert!(journal.insert(id.0, change.clone()).is_none(), "{:?} twice", id);
         }
         journal.into_values().for_each(|change| state.replay(change));
         let stream = self.streams.0.get_or_insert_with(|| Stream::new(world.now.last, open));
@@ -132,14 +132,16 @@ impl Dispatcher {
 
     pub fn apply(&mut self, session: usize, now: Micros) {
         let mut moment = StepContext { now, wall_offset: 0, ids: &mut self.ids };
-        for applied in self.pending[session].commit(u64::MAX, &mut self.streams, &mut moment) {
+        for applied in
+            self.pending[session].commit(RequestId(u64::MAX), &mut self.streams, &mut moment)
+        {
             if let Some(loaded) = self.loaded.get_mut(&applied.consumer) {
                 loaded.applied.push(applied.ack_row_id);
             }
         }
     }
 
-    pub fn abort(&mut self, session: usize, from: u64, now: Micros) {
+    pub fn abort(&mut self, session: usize, from: RequestId, now: Micros) {
         let mut moment = StepContext { now, wall_offset: 0, ids: &mut self.ids };
         self.pending[session].abort(from, &mut self.streams, &mut moment);
     }

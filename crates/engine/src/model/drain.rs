@@ -4,8 +4,8 @@ use super::Checked;
 use super::dispatcher::Limits;
 use super::op::{Restart, SESSIONS};
 use super::run::Run;
+use crate::ids::ConsumerId;
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use proptest::prelude::*;
 
 /// More than any run needs: each round finishes what is loaded.
@@ -17,7 +17,7 @@ impl Run {
         for s in 0..SESSIONS {
             self.end(s, Some(true), true)?;
         }
-        for id in 1..=6 {
+        for id in (1..=6).map(ConsumerId) {
             self.load(id)?;
             let old = self.world.config(id)?;
             let mut new = old.clone();
@@ -29,7 +29,7 @@ impl Run {
             self.now += 7_200_000_000;
             self.tick()?;
             let mut is_quiet = self.read_all()?;
-            for id in 1..=6 {
+            for id in (1..=6).map(ConsumerId) {
                 is_quiet &= !self.ack_all(id)?;
             }
             self.after_step()?;
@@ -52,7 +52,7 @@ impl Run {
             }
         }
         let mut is_quiet = before == self.world.now.last;
-        for id in 1..=6 {
+        for id in (1..=6).map(ConsumerId) {
             let mut rounds = 0;
             while let Some((after, upto)) = self.dispatcher.stream_mut()?.behind(id) {
                 let found = self.world.now.read(&[(after + 1, upto)], 10, 15);
@@ -86,7 +86,7 @@ impl Run {
 
     fn check_end(&mut self) -> Checked {
         prop_assert!(self.dispatcher.stream()?.tail().holes().is_empty(), "a hole stays");
-        for id in 1..=6 {
+        for id in (1..=6).map(ConsumerId) {
             self.check(id)?;
             prop_assert_eq!(self.dispatcher.consumer(id)?.unfinished(), 0);
             let config = self.world.config(id)?;
@@ -110,7 +110,7 @@ impl Run {
             prop_assert!(state.size() == 0 || !is_started, "something is left: {:?}", state);
         }
         self.restart(Restart::Clean { checkpoints: self.step as u8 })?;
-        for id in 1..=6 {
+        for id in (1..=6).map(ConsumerId) {
             self.load(id)?;
             self.read_all()?;
             // Finished ones would be noticed; those that other filters had left open may come.

@@ -2,6 +2,7 @@
 //! not are leased, or wait for a time. There are no cursors, ranges, lanes or snapshots here.
 
 use crate::event::Change;
+use crate::ids::AckId;
 use crate::key::Seq;
 use crate::settings::{Micros, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ pub struct Reference {
     reopened: BTreeSet<Seq>,
     /// How often an unfinished message was delivered.
     pub deliveries: BTreeMap<Seq, u32>,
-    pub leases: BTreeMap<i64, Lease>,
+    pub leases: BTreeMap<AckId, Lease>,
     pub delays: BTreeMap<Seq, Micros>,
     /// Must be reported as dead letters in this step.
     pub dying: BTreeSet<Seq>,
@@ -64,7 +65,7 @@ impl Reference {
         }
     }
 
-    pub fn deliver(&mut self, ack_id: i64, seq: Seq, due: Micros) {
+    pub fn deliver(&mut self, ack_id: AckId, seq: Seq, due: Micros) {
         *self.deliveries.entry(seq).or_insert(0) += 1;
         self.leases.insert(ack_id, Lease { seq, due, pinned: false });
     }
@@ -73,39 +74,39 @@ impl Reference {
         self.leases.values().find(|lease| lease.seq == seq)
     }
 
-    pub fn pin(&mut self, ack_id: i64) -> Option<(Seq, u32)> {
+    pub fn pin(&mut self, ack_id: AckId) -> Option<(Seq, u32)> {
         let lease = self.leases.get_mut(&ack_id).filter(|lease| !lease.pinned)?;
         lease.pinned = true;
         Some((lease.seq, self.deliveries[&lease.seq]))
     }
 
-    pub fn unpin(&mut self, ack_id: i64) {
+    pub fn unpin(&mut self, ack_id: AckId) {
         if let Some(lease) = self.leases.get_mut(&ack_id) {
             lease.pinned = false;
         }
     }
 
-    pub fn extend(&mut self, ack_id: i64, due: Micros) -> bool {
+    pub fn extend(&mut self, ack_id: AckId, due: Micros) -> bool {
         self.leases.get_mut(&ack_id).is_some_and(|lease| {
             lease.due = due;
             true
         })
     }
 
-    pub fn ack(&mut self, ack_id: i64) {
+    pub fn ack(&mut self, ack_id: AckId) {
         if let Some(lease) = self.leases.remove(&ack_id) {
             self.finish(lease.seq);
         }
     }
 
-    pub fn nack(&mut self, ack_id: i64, delay: Option<Micros>, now: Micros, settings: &Settings) {
+    pub fn nack(&mut self, ack_id: AckId, delay: Option<Micros>, now: Micros, settings: &Settings) {
         if let Some(lease) = self.leases.remove(&ack_id) {
             self.give_back(lease.seq, delay, now, settings);
         }
     }
 
     /// What the receiver's rollback does: it doesn't undo another transaction's ack.
-    pub fn release(&mut self, ack_id: i64, now: Micros, settings: &Settings) {
+    pub fn release(&mut self, ack_id: AckId, now: Micros, settings: &Settings) {
         match self.leases.get_mut(&ack_id) {
             Some(lease) if lease.pinned => lease.due = now,
             _ => self.nack(ack_id, Some(0), now, settings),
@@ -116,7 +117,7 @@ impl Reference {
         self.delays.retain(|_, until| *until > now);
         let is_over = |lease: &Lease| !lease.pinned && lease.due <= now;
         let over = self.leases.iter().filter(|(_, lease)| is_over(lease));
-        let over: Vec<i64> = over.map(|(&ack_id, _)| ack_id).collect();
+        let over: Vec<AckId> = over.map(|(&ack_id, _)| ack_id).collect();
         over.into_iter().for_each(|ack_id| self.nack(ack_id, None, now, settings));
     }
 
@@ -147,7 +148,7 @@ impl Reference {
     fn replay(&mut self, change: &Change) {
         match change {
             Change::Delivered { first_ack_id, due, items } => {
-                for (ack_id, item) in (*first_ack_id..).zip(items) {
+                for (ack_id, item) in first_ack_id.and_above().zip(items) {
                     self.reopen(item.seq);
                     self.end_lease_or_delay(item.seq);
                     self.deliveries.insert(item.seq, item.deliveries - 1);

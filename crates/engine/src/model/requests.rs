@@ -5,16 +5,16 @@ use super::run::Run;
 use super::session::Asked;
 use super::world::Ack;
 use crate::event::Change;
+use crate::ids::{AckId, AckRowId, ConsumerId};
 use crate::key::{Seq, key_id};
 use crate::pending::Operation;
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use proptest::prelude::*;
 
 /// Live deliveries of a consumer, and their messages.
 struct Pinned {
     id: ConsumerId,
-    ack_ids: Vec<i64>,
+    ack_ids: Vec<AckId>,
     seqs: Vec<Seq>,
 }
 
@@ -50,8 +50,12 @@ impl Run {
     pub fn finish(&mut self, s: usize, which: usize, count: usize, rejected: bool) -> Checked {
         let Some(Pinned { id, ack_ids, seqs }) = self.pin(s, which, count)? else { return Ok(()) };
         let ack_row_id = self.dispatcher.ids.take(1);
-        self.operation(s, id, Operation::Finish { ack_ids, ack_row_id, rejected })?;
-        self.write_ack(s, id, ack_row_id, Change::Finished { seqs })
+        self.operation(
+            s,
+            id,
+            Operation::Finish { ack_ids, ack_row_id: AckRowId(ack_row_id), rejected },
+        )?;
+        self.write_ack(s, id, AckRowId(ack_row_id), Change::Finished { seqs })
     }
 
     pub fn nack(&mut self, s: usize, which: usize, count: usize, delay: Option<Micros>) -> Checked {
@@ -98,8 +102,8 @@ impl Run {
         }
         let ack_row_id = self.dispatcher.ids.take(1);
         let seqs = messages.iter().map(|&(seq, _)| seq).collect();
-        self.operation(s, id, Operation::Redeliver { messages, ack_row_id })?;
-        self.write_ack(s, id, ack_row_id, Change::Redelivered { seqs })
+        self.operation(s, id, Operation::Redeliver { messages, ack_row_id: AckRowId(ack_row_id) })?;
+        self.write_ack(s, id, AckRowId(ack_row_id), Change::Redelivered { seqs })
     }
 
     /// A doomed transaction may not go on; what became of the one before is known first.
@@ -109,11 +113,11 @@ impl Run {
     }
 
     /// Some of the deliveries handed out, of one consumer; now and then one twice.
-    fn pick(&self, which: usize, count: usize) -> Option<(ConsumerId, Vec<i64>)> {
+    fn pick(&self, which: usize, count: usize) -> Option<(ConsumerId, Vec<AckId>)> {
         let from = which.checked_rem(self.handed.len())?;
         let (id, first) = self.handed[from];
         let others = self.handed[from..].iter().filter(|(other, _)| *other == id);
-        let mut ack_ids: Vec<i64> = others.map(|&(_, ack_id)| ack_id).take(1 + count).collect();
+        let mut ack_ids: Vec<AckId> = others.map(|&(_, ack_id)| ack_id).take(1 + count).collect();
         if count == 3 {
             ack_ids.push(first);
         }
@@ -132,7 +136,7 @@ impl Run {
             let (consumer, _) = self.dispatcher.at(id, self.now)?;
             let delivery = consumer.pin(ack_id);
             let expected = self.watched(id).reference.pin(ack_id);
-            prop_assert_eq!(delivery.map(|d| (d.seq, d.deliveries)), expected, "pin {}", ack_id);
+            prop_assert_eq!(delivery.map(|d| (d.seq, d.deliveries)), expected, "pin {:?}", ack_id);
             pinned.ack_ids.extend(delivery.map(|_| ack_id));
             pinned.seqs.extend(delivery.map(|delivery| delivery.seq));
         }
@@ -148,7 +152,13 @@ impl Run {
     }
 
     /// A row of acks, in the session's transaction.
-    fn write_ack(&mut self, s: usize, consumer: ConsumerId, id: i64, change: Change) -> Checked {
+    fn write_ack(
+        &mut self,
+        s: usize,
+        consumer: ConsumerId,
+        id: AckRowId,
+        change: Change,
+    ) -> Checked {
         let generation = self.world.config(consumer)?.generation;
         self.sessions[s].open().acks.push(Ack { consumer, generation, id, change });
         Ok(())
@@ -187,7 +197,7 @@ impl Run {
         &mut self,
         id: ConsumerId,
         seq: Seq,
-        ack_row_id: i64,
+        ack_row_id: AckRowId,
         is_old: bool,
     ) -> Checked {
         let config = self.world.config(id)?;
@@ -199,9 +209,9 @@ impl Run {
         };
         let unwritten = self.dispatcher.loaded.get(&id).into_iter().flat_map(|l| &l.unwritten);
         let unwritten = unwritten.map(|event| (&event.id, &event.change));
-        let written = self.world.consumer(id)?.history.range(ack_row_id..);
+        let written = self.world.consumer(id)?.history.range(ack_row_id.0..);
         let is_raced =
-            is_old || written.chain(unwritten.filter(|e| *e.0 > ack_row_id)).any(finished_since);
+            is_old || written.chain(unwritten.filter(|e| *e.0 > ack_row_id.0)).any(finished_since);
         let watched = self.watched(id);
         if watched.reference.is_finished(seq) {
             watched.reference.reopen(seq);
@@ -223,7 +233,7 @@ impl Run {
             let reference = &mut self.watched(id).reference;
             match operation {
                 Operation::Received { first_ack_id, count } => {
-                    for ack_id in (first_ack_id..).take(count) {
+                    for ack_id in first_ack_id.and_above().take(count) {
                         reference.release(ack_id, now, &settings);
                     }
                 }

@@ -6,16 +6,16 @@ use super::op::{Op, SESSIONS};
 use super::reference::Reference;
 use super::session::{Ended, Session};
 use super::world::{Config, KEYS, Message, Record, World};
+use crate::ids::{AckId, ConsumerId, RequestId};
 use crate::key::Seq;
 use crate::settings::{Micros, Settings};
-use crate::stream::ConsumerId;
 use crate::tail::Publisher;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 const HOUR: Micros = 3_600_000_000;
 
 /// The consumer that nobody receives from.
-pub const IDLE: ConsumerId = 5;
+pub const IDLE: ConsumerId = ConsumerId(5);
 
 /// What a consumer is compared with.
 #[derive(Debug, Default)]
@@ -36,9 +36,9 @@ pub struct Run {
     pub sessions: [Session; SESSIONS],
     pub watched: BTreeMap<ConsumerId, Watched>,
     /// All there ever were.
-    pub ack_ids: HashSet<i64>,
+    pub ack_ids: HashSet<AckId>,
     /// What workers were handed last, live or not.
-    pub handed: Vec<(ConsumerId, i64)>,
+    pub handed: Vec<(ConsumerId, AckId)>,
     /// When a message's transaction was over and everybody could know.
     pub ended: BTreeMap<Seq, u64>,
     pub now: Micros,
@@ -78,7 +78,7 @@ impl Run {
     pub fn new() -> Run {
         let mut world = World::default();
         let mut watched = BTreeMap::new();
-        for (id, config) in (1..).zip(consumers()) {
+        for (id, config) in (1..).map(ConsumerId).zip(consumers()) {
             world.write(Record::Configure(id, config), true);
             watched.insert(id, Watched::default());
         }
@@ -100,7 +100,7 @@ impl Run {
     pub fn op(&mut self, op: Op) -> Checked {
         self.step += 1;
         let session = |session: u8| usize::from(session) % SESSIONS;
-        let consumer = |consumer: u8| 1 + ConsumerId::from(consumer % 6);
+        let consumer = |consumer: u8| ConsumerId(1 + i32::from(consumer % 6));
         match op {
             Op::Publish { session: s, count, keys } => self.publish(session(s), count, keys)?,
             Op::Receive { session: s, consumer: c, batch, lease } => {
@@ -226,7 +226,7 @@ impl Run {
             self.dispatcher.apply(s, self.now);
             self.expect_commit(transaction.asked)
         } else {
-            self.dispatcher.abort(s, 0, self.now);
+            self.dispatcher.abort(s, RequestId::NONE, self.now);
             self.expect_abort(transaction.asked)
         }
     }

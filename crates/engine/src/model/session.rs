@@ -1,15 +1,15 @@
 //! The sessions: each with at most one open transaction, which publishes, receives and acks.
 
 use super::world::{Ack, Message};
+use crate::ids::{ConsumerId, RequestId};
 use crate::key::Seq;
 use crate::pending::Operation;
-use crate::stream::ConsumerId;
 use crate::tail::Publisher;
 
 /// What a transaction has asked the dispatcher for.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    pub request_id: u64,
+    pub request_id: RequestId,
     pub consumer: ConsumerId,
     pub generation: u32,
     pub operation: Operation,
@@ -17,7 +17,7 @@ pub struct Asked {
 
 #[derive(Debug, Clone, Copy)]
 struct Savepoint {
-    request_id: u64,
+    request_id: RequestId,
     messages: usize,
     acks: usize,
 }
@@ -46,7 +46,7 @@ pub struct Session {
     /// When it wrote its bound there.
     pub begun: u64,
     transactions: u64,
-    request_id: u64,
+    request_id: RequestId,
     pub transaction: Option<Transaction>,
     pub ended: Option<Ended>,
 }
@@ -57,8 +57,8 @@ impl Session {
     }
 
     /// The id of the next request.
-    pub fn request_id(&mut self) -> u64 {
-        self.request_id += 1;
+    pub fn request_id(&mut self) -> RequestId {
+        self.request_id = self.request_id.next();
         self.request_id
     }
 
@@ -76,7 +76,7 @@ impl Session {
     }
 
     pub fn set_savepoint(&mut self) {
-        let request_id = self.request_id + 1;
+        let request_id = self.request_id.next();
         let transaction = self.open();
         let (messages, acks) = (transaction.messages.len(), transaction.acks.len());
         transaction.savepoints.push(Savepoint { request_id, messages, acks });
@@ -84,7 +84,7 @@ impl Session {
 
     /// Rolls back to one of the savepoints: all since is void, and the others with it. Says from which request
     /// on, and what these were.
-    pub fn roll_back_to(&mut self, which: usize) -> Option<(u64, Vec<Asked>)> {
+    pub fn roll_back_to(&mut self, which: usize) -> Option<(RequestId, Vec<Asked>)> {
         let transaction = self.transaction.as_mut()?;
         let which = which.checked_rem(transaction.savepoints.len())?;
         let Savepoint { request_id, messages, acks } = transaction.savepoints[which];

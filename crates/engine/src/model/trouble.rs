@@ -8,8 +8,8 @@ use super::run::{Run, Watched};
 use super::world::{Config, Record};
 use crate::consumer::State;
 use crate::consumer_state::ConsumerState;
+use crate::ids::ConsumerId;
 use crate::key::{Seq, key_id};
-use crate::stream::ConsumerId;
 use proptest::prelude::*;
 
 impl Run {
@@ -37,7 +37,7 @@ impl Run {
         (0..SESSIONS).try_for_each(|s| self.notice(s))?;
         self.collect()?;
         for id in self.dispatcher.loaded.keys().copied().collect::<Vec<_>>() {
-            if checkpoints >> id & 1 == 1 {
+            if checkpoints >> id.0 & 1 == 1 {
                 self.dispatcher.checkpoint(id, &mut self.world)?;
             } else {
                 self.dispatcher.write_outbox(id, &mut self.world);

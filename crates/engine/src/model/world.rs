@@ -5,9 +5,10 @@ use crate::ack_rows;
 use crate::consumer_state::ConsumerState;
 use crate::event::{Change, Event};
 use crate::filter::Filter;
+use crate::ids::{AckRowId, ConsumerId};
 use crate::key::Seq;
 use crate::settings::Settings;
-use crate::stream::{ConsumerId, Found, Row};
+use crate::stream::{Found, Row};
 use crate::tail::Reached;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ pub struct Message {
 pub struct Ack {
     pub consumer: ConsumerId,
     pub generation: u32,
-    pub id: i64,
+    pub id: AckRowId,
     pub change: Change,
 }
 
@@ -66,7 +67,7 @@ pub struct Checkpoint {
     pub id: i64,
     pub state: ConsumerState,
     /// Rows of acks with a lower id whose transactions were open.
-    pub open_acks: Vec<i64>,
+    pub open_acks: Vec<AckRowId>,
 }
 
 /// What the tables have of a consumer.
@@ -75,7 +76,7 @@ pub struct Consumer {
     pub config: Config,
     pub checkpoint: Option<Checkpoint>,
     pub outbox: BTreeMap<i64, Change>,
-    pub acks: BTreeMap<i64, Change>,
+    pub acks: BTreeMap<AckRowId, Change>,
     /// All that the outbox and acks ever had, and what a checkpoint had instead. No table: what the reference
     /// is made of after a restart.
     pub history: BTreeMap<i64, Change>,
@@ -111,7 +112,7 @@ pub enum Record {
         /// Events it contains that never were in the outbox.
         events: Vec<Event>,
         /// Rows of acks it contains.
-        applied: Vec<i64>,
+        applied: Vec<AckRowId>,
     },
     Remove {
         upto: Seq,
@@ -127,7 +128,7 @@ impl Tables {
                 for ack in acks {
                     if let Some(consumer) = self.of_generation(ack.consumer, ack.generation) {
                         consumer.acks.insert(ack.id, ack.change.clone());
-                        consumer.history.insert(ack.id, ack.change);
+                        consumer.history.insert(ack.id.0, ack.change);
                     }
                 }
             }

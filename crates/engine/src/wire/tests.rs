@@ -7,8 +7,8 @@ use crate::settings::Settings;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-fn ids() -> impl Strategy<Value = Vec<i64>> {
-    prop::collection::vec(any::<i64>(), 0..MAX_BATCH)
+fn ids() -> impl Strategy<Value = Vec<AckId>> {
+    prop::collection::vec(any::<i64>().prop_map(AckId), 0..MAX_BATCH)
 }
 
 fn number() -> impl Strategy<Value = Option<i64>> {
@@ -16,7 +16,7 @@ fn number() -> impl Strategy<Value = Option<i64>> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let c = any::<i32>;
+    let c = || any::<i32>().prop_map(ConsumerId);
     prop_oneof![
         (c(), any::<usize>(), number(), any::<i64>()).prop_map(
             |(consumer, batch, ack_wait, until)| Request::Receive {
@@ -45,7 +45,8 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         (c(), ids()).prop_map(|(consumer, ack_ids)| Request::Gone { consumer, ack_ids }),
         c().prop_map(|after| Request::Stats { after }),
-        (c(), any::<i64>()).prop_map(|(consumer, after)| Request::InFlight { consumer, after }),
+        (c(), any::<i64>())
+            .prop_map(|(consumer, after)| Request::InFlight { consumer, after: AckId(after) }),
         c().prop_map(|consumer| Request::LastError { consumer }),
     ]
 }
@@ -57,9 +58,11 @@ fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
     (prop::collection::vec(delivery, 0..MAX_BATCH), any::<i64>(), any::<bool>(), counts).prop_map(
         |(all, first, are_neighbours, count)| {
             let with_id = |(n, (ack_id, seq, least)): (usize, (Option<i64>, i64, u32))| Delivery {
-                ack_id: ack_id
-                    .filter(|_| !are_neighbours)
-                    .unwrap_or_else(|| first.wrapping_add(n as i64)),
+                ack_id: AckId(
+                    ack_id
+                        .filter(|_| !are_neighbours)
+                        .unwrap_or_else(|| first.wrapping_add(n as i64)),
+                ),
                 seq,
                 deliveries: if count == 0 { 1 } else { count.saturating_add(least) },
             };
@@ -80,7 +83,7 @@ fn stats() -> impl Strategy<Value = ConsumerStats> {
     });
     (any::<i32>(), counts, any::<[i64; 4]>(), any::<[bool; 3]>()).prop_map(
         |(consumer, counts, [a, b, c, d], [e, f, g])| ConsumerStats {
-            consumer,
+            consumer: ConsumerId(consumer),
             counts,
             floor: a,
             cursor: b,
@@ -95,7 +98,7 @@ fn stats() -> impl Strategy<Value = ConsumerStats> {
 
 fn lease() -> impl Strategy<Value = (Lease, Seq, u32)> {
     any::<(i64, i64, i32, bool, i64, u32)>().prop_map(|(ack_id, due, holder, pinned, seq, n)| {
-        (Lease { ack_id, due, holder, pinned }, seq, n)
+        (Lease { ack_id: AckId(ack_id), due, holder, pinned }, seq, n)
     })
 }
 
@@ -103,8 +106,8 @@ fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         (any::<i64>(), any::<i32>(), deliveries()).prop_map(
             |(ack_row_id, generation, deliveries)| Answer::Deliveries {
-                ack_row_id,
-                generation,
+                ack_row_id: AckRowId(ack_row_id),
+                generation: Generation(generation),
                 deliveries
             }
         ),
@@ -163,7 +166,8 @@ fn encode(answer: &Answer) -> Option<usize> {
 }
 
 fn answer_of(deliveries: Vec<Delivery>) -> Answer {
-    Answer::Deliveries { ack_row_id: i64::MAX, generation: i32::MIN, deliveries }
+    let (ack_row_id, generation) = (AckRowId(i64::MAX), Generation(i32::MIN));
+    Answer::Deliveries { ack_row_id, generation, deliveries }
 }
 
 proptest! {
@@ -262,7 +266,7 @@ fn a_batch_takes_a_byte_or_two_for_each_message() {
 #[test]
 fn what_says_how_much_fits_is_near_the_truth() {
     let worst = ConsumerStats {
-        consumer: i32::MIN,
+        consumer: ConsumerId(i32::MIN),
         counts: Counts {
             ready: usize::MAX,
             in_flight: usize::MAX,
@@ -282,7 +286,7 @@ fn what_says_how_much_fits_is_near_the_truth() {
     };
     assert!(encode(&Answer::Stats(vec![worst; STATS_PER_ANSWER])).is_some());
     assert!(encode(&Answer::Stats(vec![worst; STATS_PER_ANSWER + 1])).is_none());
-    let lease = Lease { ack_id: i64::MIN, due: i64::MIN, holder: i32::MIN, pinned: true };
+    let lease = Lease { ack_id: AckId(i64::MIN), due: i64::MIN, holder: i32::MIN, pinned: true };
     let worst = (lease, i64::MIN, u32::MAX);
     assert!(encode(&Answer::InFlight(vec![worst; LEASES_PER_ANSWER])).is_some());
     assert!(encode(&Answer::InFlight(vec![worst; LEASES_PER_ANSWER + 1])).is_none());

@@ -10,7 +10,11 @@ fn a_rollback_gives_back_at_once_what_was_received() {
     desk.operation(1, Operation::Received { first_ack_id, count: 2 });
     desk.operation(
         2,
-        Operation::Finish { ack_ids: vec![first_ack_id], ack_row_id: 50, rejected: false },
+        Operation::Finish {
+            ack_ids: vec![first_ack_id],
+            ack_row_id: AckRowId(50),
+            rejected: false,
+        },
     );
     assert!(desk.consumer.pin(first_ack_id).is_some());
     desk.abort(0);
@@ -25,18 +29,22 @@ fn a_savepoint_that_rolls_back_voids_only_what_came_after_it() {
     let mut desk = desk(Settings::default());
     desk.offer(&[1, 2]);
     let (_, first) = desk.grant(2);
-    for (number, ack_id) in [(1, first), (2, first + 1)] {
+    for (number, ack_id) in [(1, first), (2, first.at(1))] {
         assert!(desk.consumer.pin(ack_id).is_some());
         desk.operation(
             number,
-            Operation::Finish { ack_ids: vec![ack_id], ack_row_id: ack_id, rejected: false },
+            Operation::Finish {
+                ack_ids: vec![ack_id],
+                ack_row_id: AckRowId(number.cast_signed()),
+                rejected: false,
+            },
         );
     }
     desk.abort(2);
-    assert_eq!(desk.commit(), [first]);
+    assert_eq!(desk.commit(), [AckRowId(1)]);
     assert_eq!(desk.consumer.counts().acked_total, 1);
     assert_eq!(desk.consumer.first_unfinished(), Some(2));
-    assert!(desk.ack(first + 1), "the lease runs on");
+    assert!(desk.ack(first.at(1)), "the lease runs on");
 }
 
 #[test]
@@ -44,11 +52,14 @@ fn an_ack_takes_effect_with_its_transaction_and_a_nack_too() {
     let mut desk = desk(Settings::default());
     desk.offer(&[1, 2]);
     let (_, first) = desk.grant(2);
-    assert!(desk.consumer.pin(first).is_some() && desk.consumer.pin(first + 1).is_some());
-    desk.operation(1, Operation::Finish { ack_ids: vec![first], ack_row_id: 50, rejected: true });
-    desk.operation(2, Operation::Nack { ack_ids: vec![first + 1], delay: Some(10) });
+    assert!(desk.consumer.pin(first).is_some() && desk.consumer.pin(first.at(1)).is_some());
+    desk.operation(
+        1,
+        Operation::Finish { ack_ids: vec![first], ack_row_id: AckRowId(50), rejected: true },
+    );
+    desk.operation(2, Operation::Nack { ack_ids: vec![first.at(1)], delay: Some(10) });
     assert_eq!(desk.consumer.counts().in_flight, 2);
-    assert_eq!(desk.commit(), [50]);
+    assert_eq!(desk.commit(), [AckRowId(50)]);
     let counts = desk.consumer.counts();
     assert_eq!((counts.dead_total, counts.acked_total, counts.delayed), (1, 0, 1));
 }
@@ -60,7 +71,7 @@ fn the_receiver_s_rollback_does_not_undo_another_s_ack() {
     desk.offer(&[1, 2]);
     let (_, first_ack_id) = desk.grant(2);
     desk.operation(1, Operation::Received { first_ack_id, count: 2 });
-    let (acked, given_up) = (first_ack_id, first_ack_id + 1);
+    let (acked, given_up) = (first_ack_id, first_ack_id.at(1));
     assert!(desk.consumer.pin(acked).is_some() && desk.consumer.pin(given_up).is_some());
     desk.abort(0);
     assert!(desk.consumer.finish(acked));

@@ -115,7 +115,7 @@ fn what_is_withheld_comes_again_after_a_restart_and_nothing_else() {
         desk.consumer.offer(1002, 8);
         let (seqs, first) = desk.grant(10);
         assert_eq!(seqs, [20, 1002]);
-        assert!(desk.ack(first) && desk.ack(first + 1));
+        assert!(desk.ack(first) && desk.ack(first.at(1)));
         let state = desk.state(1002);
         let settings = Settings { ordered, ..Settings::default() };
         desk.consumer = Consumer::restore(settings, state);
@@ -158,7 +158,7 @@ fn the_smallest_budget_keeps_no_consumer_from_delivering() {
     let (seqs, first) = desk.grant(100);
     assert_eq!(seqs.len(), ALWAYS_LOADED);
     assert!(!desk.consumer.is_full() && desk.consumer.wants_more(), "others want some, too");
-    assert!(desk.ack(first + 1));
+    assert!(desk.ack(first.at(1)));
     // What is withheld follows, and is as good.
     assert!(desk.ack(first));
     assert!(!desk.consumer.is_full() && desk.consumer.deliverable() == 1);

@@ -1,13 +1,13 @@
 //! What must hold, for whoever sees only what clients see; and what the rules must know of it.
 
-use super::super::interface::{Answer, Request, RequestId, SessionId};
+use super::super::interface::{Answer, Request};
 use super::server::{Given, Worker};
 use super::world::{Database, World};
 use super::{Checked, fail};
 use crate::consumer::{Delivery, State};
+use crate::ids::{AckId, ConsumerId, RequestId, SessionId};
 use crate::key::{Seq, key_id};
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use std::collections::{BTreeMap, HashSet};
 
 /// A delivery that a session was given.
@@ -24,9 +24,9 @@ struct Lease {
 /// What a consumer's clients were promised.
 #[derive(Debug, Default)]
 pub struct Promised {
-    leases: BTreeMap<i64, Lease>,
+    leases: BTreeMap<AckId, Lease>,
     /// All there ever were.
-    ack_ids: HashSet<i64>,
+    ack_ids: HashSet<AckId>,
 }
 
 impl World {
@@ -86,7 +86,7 @@ impl World {
             self.check_delivery(db, worker, id, seq, deliveries)?;
             let promised = self.databases[db].promised.entry(id).or_default();
             if !promised.ack_ids.insert(ack_id) {
-                return fail(format!("ack_id {ack_id} of {id} comes twice"));
+                return fail(format!("ack_id {ack_id:?} of {id} comes twice"));
             }
             let received_by = Some(received_by);
             let lease = Lease { seq, due, is_certain: true, received_by };
@@ -123,7 +123,7 @@ impl World {
         let leases = database.promised.get(&id).into_iter().flat_map(|p| &p.leases);
         for (&ack_id, lease) in leases.filter(|(_, lease)| lease.seq == seq && lease.is_certain) {
             if lease.due > self.now || self.is_held(db, id, ack_id) {
-                return fail(format!("{seq} comes to {id} while it is leased as {ack_id}"));
+                return fail(format!("{seq} comes to {id} while it is leased as {ack_id:?}"));
             }
         }
         if !worker.rules.is_ordered(id) || consumer.open.contains(&seq) {
@@ -214,13 +214,13 @@ impl World {
     }
 
     /// Deliveries are over.
-    pub fn end_leases(&mut self, db: usize, id: ConsumerId, ack_ids: &[i64]) {
+    pub fn end_leases(&mut self, db: usize, id: ConsumerId, ack_ids: &[AckId]) {
         if let Some(promised) = self.databases[db].promised.get_mut(&id) {
             promised.leases.retain(|ack_id, _| !ack_ids.contains(ack_id));
         }
     }
 
-    fn doubt(&mut self, db: usize, id: ConsumerId, ack_ids: &[i64]) {
+    fn doubt(&mut self, db: usize, id: ConsumerId, ack_ids: &[AckId]) {
         if let Some(promised) = self.databases[db].promised.get_mut(&id) {
             for ack_id in ack_ids {
                 promised.leases.entry(*ack_id).and_modify(|lease| lease.is_certain = false);

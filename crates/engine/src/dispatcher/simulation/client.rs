@@ -1,6 +1,6 @@
 //! What a session does: as `pg::session` has it, with a transaction, its savepoints, and its entry.
 
-use super::super::interface::{AckRow, Answer, Request, RequestId, StreamId};
+use super::super::interface::{AckRow, Answer, Request};
 use super::Op;
 use super::mistakes::Mistake;
 use super::tables::Message;
@@ -8,8 +8,8 @@ use super::world::{Database, KEYS, Numbers, SECOND, World};
 use crate::consumer::Delivery;
 use crate::entry::{Entry, Mailbox, Reigns};
 use crate::event::Change;
+use crate::ids::{AckId, AckRowId, ConsumerId, Generation, RequestId, StreamId};
 use crate::key::{Seq, key_id};
-use crate::stream::ConsumerId;
 use crate::tail::Publisher;
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 struct Received {
     request: RequestId,
     consumer: ConsumerId,
-    ack_row_id: i64,
-    generation: i32,
+    ack_row_id: AckRowId,
+    generation: Generation,
     deliveries: Vec<Delivery>,
 }
 
@@ -42,8 +42,8 @@ pub struct Transaction {
     messages: Vec<(usize, StreamId, Seq, &'static str)>,
     acks: Vec<(usize, ConsumerId, AckRow)>,
     /// Deliveries that it finishes or gives back, under which reign.
-    pub holds: Vec<(usize, ConsumerId, Vec<i64>, u64)>,
-    nacks: Vec<(usize, ConsumerId, Vec<i64>)>,
+    pub holds: Vec<(usize, ConsumerId, Vec<AckId>, u64)>,
+    nacks: Vec<(usize, ConsumerId, Vec<AckId>)>,
     bounds: BTreeMap<StreamId, Seq>,
 }
 
@@ -171,7 +171,7 @@ impl World {
                 self.post(c, Request::Extend { consumer, ack_wait: Some(20 * SECOND), ack_ids });
             }
             Op::Redeliver => self.redeliver(c, n),
-            Op::Stats => self.post(c, Request::Stats { after: 0 }),
+            Op::Stats => self.post(c, Request::Stats { after: ConsumerId(0) }),
             Op::Savepoint => self.clients[c].transaction.level += 1,
             Op::Release => self.release(c),
             Op::RollBackTo => self.roll_back_to(c),
@@ -285,11 +285,11 @@ impl World {
     }
 
     /// Some of the deliveries handed out lately, of one consumer.
-    fn some_handed(&self, c: usize, n: &mut Numbers) -> Option<(ConsumerId, Vec<i64>)> {
+    fn some_handed(&self, c: usize, n: &mut Numbers) -> Option<(ConsumerId, Vec<AckId>)> {
         let handed = &self.databases[self.clients[c].database].handed;
         let (consumer, ..) = n.pick(handed)?;
         let of = handed.iter().rev().filter(|(other, ..)| *other == consumer);
-        let ack_ids: Vec<i64> =
+        let ack_ids: Vec<AckId> =
             of.filter(|_| n.below(3) > 0).map(|&(_, ack_id, _)| ack_id).take(4).collect();
         (!ack_ids.is_empty()).then_some((consumer, ack_ids))
     }
@@ -309,7 +309,7 @@ impl World {
         }
         let Answer::Deliveries { ack_row_id, generation, deliveries } = answer else { return };
         let (level, reign) = (client.transaction.level, client.answered_under);
-        let ack_ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.ack_id).collect();
+        let ack_ids: Vec<AckId> = deliveries.iter().map(|delivery| delivery.ack_id).collect();
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
         let row = |rejected, change| AckRow { id: ack_row_id, generation, rejected, change };
         match request {
@@ -337,14 +337,14 @@ impl World {
     }
 
     /// Messages that a worker was handed, and that are no longer in the table.
-    fn report_gone(&mut self, c: usize, consumer: ConsumerId, ack_ids: &[i64], seqs: &[Seq]) {
+    fn report_gone(&mut self, c: usize, consumer: ConsumerId, ack_ids: &[AckId], seqs: &[Seq]) {
         let tables = &self.databases[self.clients[c].database].storage.now;
         let stream = tables.consumers.get(&consumer).and_then(|of| tables.stream_of(of));
         let is_gone = |seq: &Seq| {
             stream.is_none_or(|(_, s)| s.messages.get(seq).is_none_or(|message| message.removed))
         };
         let gone = ack_ids.iter().zip(seqs).filter(|(_, seq)| is_gone(seq));
-        let ack_ids: Vec<i64> = gone.map(|(&ack_id, _)| ack_id).collect();
+        let ack_ids: Vec<AckId> = gone.map(|(&ack_id, _)| ack_id).collect();
         if !ack_ids.is_empty() {
             self.post(c, Request::Gone { consumer, ack_ids });
         }
@@ -521,7 +521,7 @@ impl World {
     }
 
     /// Whether an open transaction is about to finish or give back a delivery, on the word of the dispatcher that is there.
-    pub fn is_held(&self, db: usize, consumer: ConsumerId, ack_id: i64) -> bool {
+    pub fn is_held(&self, db: usize, consumer: ConsumerId, ack_id: AckId) -> bool {
         let reign = self.databases[db].reign;
         self.clients.iter().filter(|client| client.database == db).any(|client| {
             let holds = &client.transaction.holds;
@@ -546,7 +546,7 @@ impl World {
             return;
         }
         let Some(received) = client.received.take() else { return };
-        let ack_ids: Vec<i64> = received.deliveries.iter().map(|d| d.ack_id).collect();
+        let ack_ids: Vec<AckId> = received.deliveries.iter().map(|d| d.ack_id).collect();
         if !ack_ids.is_empty() {
             self.post(c, Request::Finish { consumer: received.consumer, rejected: false, ack_ids });
         }

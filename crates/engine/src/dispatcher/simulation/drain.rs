@@ -5,8 +5,8 @@ use super::world::{Numbers, SECOND, SESSIONS, World};
 use super::{Checked, Op, fail};
 use crate::changes::Change;
 use crate::entry::Mailbox;
+use crate::ids::ConsumerId;
 use crate::key::key_id;
-use crate::stream::ConsumerId;
 
 /// More than any run needs.
 const MAX_ROUNDS: usize = 300;

@@ -1,9 +1,9 @@
 //! What a check may look at, beside what clients see.
 
-use super::super::{Asked, ConsumerConfig, Dispatcher, SessionId, StreamId};
+use super::super::{Asked, ConsumerConfig, Dispatcher};
 use crate::consumer::Consumer;
+use crate::ids::{ConsumerId, SessionId, StreamId};
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 
 impl Dispatcher {
     pub fn known_streams(&self) -> impl Iterator<Item = (StreamId, &str)> {

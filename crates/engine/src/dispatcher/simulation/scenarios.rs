@@ -1,18 +1,24 @@
 //! Races that were mended once, as they were found: by readers, by torture, or by the simulation.
 
 use super::super::Dispatcher;
-use super::super::interface::{Answer, Request, StreamId};
+use super::super::interface::{Answer, Request};
 use super::Op;
 use super::client::Stage;
 use super::tables::Stream;
 use super::world::{Numbers, SECOND, STREAMS, World};
 use crate::changes::Change;
 use crate::consumer::Delivery;
+use crate::ids::{ConsumerId, StreamId};
 use crate::key::Seq;
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 
 const S: StreamId = STREAMS[0];
+
+/// Consumers.
+const ONE: ConsumerId = ConsumerId(1);
+const TWO: ConsumerId = ConsumerId(2);
+const THREE: ConsumerId = ConsumerId(3);
+const FOUR: ConsumerId = ConsumerId(4);
 
 /// Sessions of the first database.
 const A: usize = 0;
@@ -96,16 +102,16 @@ impl World {
 fn an_ack_is_refused_when_there_have_been_two_dispatchers_since() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.commit_all(A);
-    world.ask_to_finish(B, 1);
+    world.ask_to_finish(B, ONE);
     world.kill(0);
     world.go();
-    world.ask_to_receive(A, 1, 1, 0);
+    world.ask_to_receive(A, ONE, 1, 0);
     world.go();
     world.stop(0, &mut Numbers(0)).unwrap();
     world.commit_all(B);
-    assert!(!world.is_done(1, 1));
+    assert!(!world.is_done(ONE, 1));
     world.drain().unwrap();
 }
 
@@ -114,13 +120,13 @@ fn an_ack_counts_while_there_is_no_dispatcher_and_a_nack_does_not() {
     for is_ack in [true, false] {
         let mut world = world();
         world.publish_and_commit(A, &["a.x"]);
-        assert_eq!(world.receive_now(A, 1, 1), [1]);
+        assert_eq!(world.receive_now(A, ONE, 1), [1]);
         world.commit_all(A);
         if is_ack {
-            world.ask_to_finish(B, 1);
+            world.ask_to_finish(B, ONE);
         } else {
             let (_, ack_id, _) = world.databases[0].handed[0];
-            world.post(B, Request::Nack { consumer: 1, delay: None, ack_ids: vec![ack_id] });
+            world.post(B, Request::Nack { consumer: ONE, delay: None, ack_ids: vec![ack_id] });
             world.go();
             world.answer(B).unwrap();
         }
@@ -138,10 +144,10 @@ fn an_ack_counts_while_there_is_no_dispatcher_and_a_nack_does_not() {
 fn what_was_rolled_back_to_a_savepoint_dooms_nothing() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.commit_all(A);
     world.client_op(Op::Savepoint, B, &mut Numbers(0));
-    world.ask_to_finish(B, 1);
+    world.ask_to_finish(B, ONE);
     world.client_op(Op::RollBackTo, B, &mut Numbers(0));
     world.publish_to(B, S, "c");
     world.restart();
@@ -155,7 +161,7 @@ fn what_was_rolled_back_to_a_savepoint_dooms_nothing() {
 fn what_a_session_has_left_is_collected_before_the_next_one_comes() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.roll_back(A);
     world.clients[A].entry.disown();
     world.come(A, 1);
@@ -163,7 +169,7 @@ fn what_a_session_has_left_is_collected_before_the_next_one_comes() {
     world.go();
     world.come(A, 1);
     assert!(world.clients[A].is_there_in(1));
-    assert_eq!(world.receive_now(B, 1, 1), [1], "given back at once");
+    assert_eq!(world.receive_now(B, ONE, 1), [1], "given back at once");
     world.drain().unwrap();
 }
 
@@ -172,11 +178,11 @@ fn a_late_commit_is_not_overtaken_while_its_stream_is_locked() {
     let mut world = world();
     world.publish_to(A, S, "k");
     world.publish_and_commit(B, &["x", "k"]);
-    assert_eq!(world.receive_now(C, 1, 1), [2]);
+    assert_eq!(world.receive_now(C, ONE, 1), [2]);
     world.commit_all(C);
     world.databases[0].locked.insert(S);
     world.commit_all(A);
-    world.ask_to_receive(C, 1, 2, 20 * SECOND);
+    world.ask_to_receive(C, ONE, 2, 20 * SECOND);
     world.go();
     assert_eq!(world.received(C), None, "the late one comes first");
     world.unlock(0);
@@ -191,12 +197,12 @@ fn a_late_commit_is_not_overtaken_while_its_stream_is_locked() {
 fn all_who_wait_have_their_turn_when_a_locked_stream_is_read() {
     let mut world = world();
     world.publish_and_commit(B, &["k"]);
-    assert_eq!(world.receive_now(C, 3, 1), [1]);
+    assert_eq!(world.receive_now(C, THREE, 1), [1]);
     world.databases[0].locked.insert(S);
-    world.ask_to_receive(A, 1, 1, 20 * SECOND);
+    world.ask_to_receive(A, ONE, 1, 20 * SECOND);
     world.go();
     world.unlock(0);
-    assert_eq!(world.receive_now(C, 3, 1), [0; 0]);
+    assert_eq!(world.receive_now(C, THREE, 1), [0; 0]);
     assert_eq!(world.received(A), Some(vec![1]));
     world.drain().unwrap();
 }
@@ -204,9 +210,9 @@ fn all_who_wait_have_their_turn_when_a_locked_stream_is_read() {
 #[test]
 fn nobody_is_told_that_there_is_nothing_by_an_old_look() {
     let mut world = world();
-    world.receive_now(A, 1, 1);
+    world.receive_now(A, ONE, 1);
     world.commit_all(A);
-    world.ask_to_receive(A, 1, 1, SECOND);
+    world.ask_to_receive(A, ONE, 1, SECOND);
     world.go();
     // Its commit is visible, and has not been announced yet.
     world.publish_to(B, S, "k");
@@ -225,17 +231,17 @@ fn nobody_is_told_that_there_is_nothing_by_an_old_look() {
 fn an_empty_answer_is_true_when_what_was_there_has_died() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.roll_back(A);
     world.go();
     world.databases[0].storage.write(true, |tables| {
-        let consumer = tables.consumers.get_mut(&1).unwrap();
+        let consumer = tables.consumers.get_mut(&ONE).unwrap();
         consumer.config.settings.max_deliver = Some(1);
     });
-    world.note_changes(0, &[Change::Consumer(1)]);
+    world.note_changes(0, &[Change::Consumer(ONE)]);
     world.go();
     world.publish_and_commit(B, &["b.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [2]);
+    assert_eq!(world.receive_now(A, ONE, 1), [2]);
     world.drain().unwrap();
 }
 
@@ -244,7 +250,7 @@ fn an_empty_answer_is_true_when_what_was_there_has_died() {
 fn events_are_forgotten_with_the_stream_that_they_are_of() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x", "a.y", "c"]);
-    assert_eq!(world.receive_now(A, 1, 3).len(), 3);
+    assert_eq!(world.receive_now(A, ONE, 3).len(), 3);
     world.roll_back(A);
     let n = &mut Numbers(0);
     world.databases[0].storage.write(true, |tables| {
@@ -258,7 +264,7 @@ fn events_are_forgotten_with_the_stream_that_they_are_of() {
     let stream = StreamId(world.databases[0].next_table);
     world.publish_to(A, stream, "a.x");
     world.commit_all(A);
-    assert_eq!(world.receive_now(B, 1, 5), [1]);
+    assert_eq!(world.receive_now(B, ONE, 5), [1]);
     world.drain().unwrap();
 }
 
@@ -267,14 +273,14 @@ fn events_are_forgotten_with_the_stream_that_they_are_of() {
 fn what_happens_while_a_checkpoint_is_written_is_not_forgotten() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.commit_all(A);
     world.now += SECOND / 5;
     world.go();
     world.publish_and_commit(B, &["b.x", "b.y"]);
     world.now += 70 * SECOND;
     // One step: the checkpoint is due, and what was published is read and granted.
-    world.ask_to_receive(C, 1, 3, 0);
+    world.ask_to_receive(C, ONE, 3, 0);
     world.go();
     assert_eq!(world.received(C).unwrap().len(), 3);
     world.commit_all(C);
@@ -282,7 +288,7 @@ fn what_happens_while_a_checkpoint_is_written_is_not_forgotten() {
     world.go();
     world.kill(0);
     world.go();
-    assert_eq!(world.receive_now(A, 1, 3), [0; 0], "their leases have outlived the dispatcher");
+    assert_eq!(world.receive_now(A, ONE, 3), [0; 0], "their leases have outlived the dispatcher");
     world.drain().unwrap();
 }
 
@@ -290,13 +296,13 @@ fn what_happens_while_a_checkpoint_is_written_is_not_forgotten() {
 fn what_was_acked_without_asking_outlives_its_deadline() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.commit_all(A);
     world.finish_received(A, &[0]);
     world.now += 60 * SECOND;
-    assert_eq!(world.receive_now(B, 1, 1), [0; 0], "it is pinned");
+    assert_eq!(world.receive_now(B, ONE, 1), [0; 0], "it is pinned");
     world.commit_all(A);
-    assert!(world.is_done(1, 1));
+    assert!(world.is_done(ONE, 1));
     world.drain().unwrap();
 }
 
@@ -307,13 +313,13 @@ fn a_step_of_the_wall_clock_ends_no_lease() {
     for step in [HOUR, -HOUR] {
         let mut world = world();
         world.publish_and_commit(A, &["a.x"]);
-        assert_eq!(world.receive_now(A, 1, 1), [1]);
+        assert_eq!(world.receive_now(A, ONE, 1), [1]);
         world.commit_all(A);
         world.wall_offset += step;
         world.now += 29 * SECOND;
-        assert_eq!(world.receive_now(B, 1, 1), [0; 0]);
+        assert_eq!(world.receive_now(B, ONE, 1), [0; 0]);
         world.now += 2 * SECOND;
-        assert_eq!(world.receive_now(B, 1, 1), [1]);
+        assert_eq!(world.receive_now(B, ONE, 1), [1]);
         world.drain().unwrap();
     }
 }
@@ -323,9 +329,9 @@ fn a_step_of_the_wall_clock_ends_no_lease() {
 fn a_dispatcher_that_needs_an_epoch_writes_what_it_knows_before_it_ends() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.commit_all(A);
-    let written = |world: &World| world.databases[0].storage.now.consumers[&1].checkpoint.clone();
+    let written = |world: &World| world.databases[0].storage.now.consumers[&ONE].checkpoint.clone();
     let before = written(&world);
     world.spend_ids(0);
     world.stop(0, &mut Numbers(0)).unwrap();
@@ -364,26 +370,26 @@ impl World {
 fn statistics_load_nothing() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    world.post(B, Request::Stats { after: 0 });
+    world.post(B, Request::Stats { after: ConsumerId(0) });
     world.go();
     let Some(Answer::Stats(stats)) = world.answer(B) else { panic!("no statistics") };
-    assert_eq!(stats.iter().map(|s| s.consumer).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(stats.iter().map(|s| s.consumer.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert!(stats.iter().all(|stats| !stats.is_loaded));
-    assert!((1..=4).all(|consumer| !world.is_loaded(consumer)));
+    assert!((1..=4).all(|consumer| !world.is_loaded(ConsumerId(consumer))));
 }
 
 #[test]
 fn a_consumer_that_nobody_asks_for_is_unloaded_and_comes_back_as_it_was() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x", "a.y", "b.x"]);
-    assert_eq!(world.receive_now(A, 1, 2), [1, 2]);
-    world.ask_to_finish(A, 1);
+    assert_eq!(world.receive_now(A, ONE, 2), [1, 2]);
+    world.ask_to_finish(A, ONE);
     world.commit_all(A);
-    assert!(world.is_loaded(1));
+    assert!(world.is_loaded(ONE));
     world.rest(60 * SECOND);
-    assert!(!world.is_loaded(1));
+    assert!(!world.is_loaded(ONE));
     assert_eq!(world.databases[0].worker.as_ref().unwrap().rules.memory_taken(), 0);
-    assert_eq!(world.receive_now(A, 1, 9), [3]);
+    assert_eq!(world.receive_now(A, ONE, 9), [3]);
     world.drain().unwrap();
 }
 
@@ -391,21 +397,21 @@ fn a_consumer_that_nobody_asks_for_is_unloaded_and_comes_back_as_it_was() {
 fn a_consumer_stays_loaded_while_it_has_deliveries_or_somebody_waits() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.commit_all(A);
-    world.ask_to_receive(B, 4, 1, 3600 * SECOND);
+    world.ask_to_receive(B, FOUR, 1, 3600 * SECOND);
     // What a session may finish without asking, too, keeps a consumer loaded: that is another one's by now.
-    assert_eq!(world.receive_now(A, 2, 1), [1]);
+    assert_eq!(world.receive_now(A, TWO, 1), [1]);
     world.commit_all(A);
     world.rest(20 * SECOND);
-    assert!(world.is_loaded(1), "its message is leased");
-    world.ask_to_finish(A, 1);
+    assert!(world.is_loaded(ONE), "its message is leased");
+    world.ask_to_finish(A, ONE);
     world.rest(100 * SECOND);
-    assert!(world.is_loaded(1), "an open transaction has acked it");
+    assert!(world.is_loaded(ONE), "an open transaction has acked it");
     world.commit_all(A);
     world.rest(100 * SECOND);
-    assert!(!world.is_loaded(1));
-    assert!(world.is_loaded(4), "a session waits for it");
+    assert!(!world.is_loaded(ONE));
+    assert!(world.is_loaded(FOUR), "a session waits for it");
     world.drain().unwrap();
 }
 
@@ -416,18 +422,18 @@ fn a_consumer_that_is_trimmed_forgets_only_what_it_can_read_again() {
     world.rules().set_memory_budget(usize::MAX);
     let keys = ["a.x", "a.y", "b.x", "b.y", "c"];
     world.publish_and_commit(A, &keys);
-    assert_eq!(world.receive_now(A, 1, 2), [1, 2]);
+    assert_eq!(world.receive_now(A, ONE, 2), [1, 2]);
     world.commit_all(A);
     let unfinished = |world: &World| {
         let worker = world.databases[0].worker.as_ref().unwrap();
-        worker.rules.consumer_of(1).unwrap().unfinished()
+        worker.rules.consumer_of(ONE).unwrap().unfinished()
     };
     assert_eq!(unfinished(&world), 5);
     world.rules().set_memory_budget(0);
     world.rest(SECOND);
     assert_eq!(unfinished(&world), 2);
     world.wall_offset += 3600 * SECOND;
-    assert_eq!(world.receive_now(B, 1, 9), [3, 4, 5]);
+    assert_eq!(world.receive_now(B, ONE, 9), [3, 4, 5]);
     world.drain().unwrap();
 }
 
@@ -438,11 +444,11 @@ impl World {
             let Some(dropped) = tables.streams.remove(&S) else { return };
             tables.streams.insert(stream, Stream { name: dropped.name, ..Stream::default() });
             for consumer in tables.consumers.values_mut().filter(|of| of.config.stream == "s") {
-                consumer.config.generation += 1;
+                consumer.config.generation.0 += 1;
                 consumer.done.clear();
             }
         });
-        (1..=4).for_each(|id| self.forget_promises(0, id));
+        (1..=4).for_each(|id| self.forget_promises(0, ConsumerId(id)));
     }
 }
 
@@ -451,16 +457,16 @@ impl World {
 fn a_stream_that_was_made_anew_is_known_before_its_predecessor_is_forgotten() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x", "a.y"]);
-    assert_eq!(world.receive_now(A, 1, 2), [1, 2]);
+    assert_eq!(world.receive_now(A, ONE, 2), [1, 2]);
     world.commit_all(A);
     let anew = StreamId(7);
     world.make_anew(anew);
-    world.note_changes(0, &[Change::Stream(anew), Change::Consumer(1), Change::Consumer(2)]);
+    world.note_changes(0, &[Change::Stream(anew), Change::Consumer(ONE), Change::Consumer(TWO)]);
     world.go();
     world.publish_to(A, anew, "a.x");
     world.commit_all(A);
-    assert_eq!(world.receive_now(A, 1, 2), [1]);
-    world.note_changes(0, &[Change::Stream(S), Change::Consumer(3), Change::Consumer(4)]);
+    assert_eq!(world.receive_now(A, ONE, 2), [1]);
+    world.note_changes(0, &[Change::Stream(S), Change::Consumer(THREE), Change::Consumer(FOUR)]);
     world.go();
     world.check_config(0).unwrap();
     world.drain().unwrap();
@@ -474,11 +480,11 @@ fn a_table_that_nobody_has_told_of_is_found_when_its_consumer_changes() {
     world.make_anew(stream);
     world.note_changes(0, &[Change::Stream(S)]);
     world.go();
-    world.note_changes(0, &[Change::Consumer(1)]);
+    world.note_changes(0, &[Change::Consumer(ONE)]);
     world.go();
     world.publish_to(A, stream, "a.x");
     world.commit_all(A);
-    assert_eq!(world.receive_now(A, 1, 2), [1]);
+    assert_eq!(world.receive_now(A, ONE, 2), [1]);
     world.check_config(0).unwrap();
     world.drain().unwrap();
 }
@@ -491,14 +497,14 @@ fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
     world.rules().set_memory_budget(usize::MAX);
     world.publish_to(A, STREAMS[1], "a.x");
     world.publish_and_commit(A, &["a.x", "a.y", "b.x", "b.y"]);
-    assert_eq!(world.receive_now(A, 4, 1), [1]);
+    assert_eq!(world.receive_now(A, FOUR, 1), [1]);
     world.commit_all(A);
     let (ack_wait, until) = (Some(3600 * SECOND), world.now);
-    world.post(C, Request::Receive { consumer: 1, batch: 1, ack_wait, until });
+    world.post(C, Request::Receive { consumer: ONE, batch: 1, ack_wait, until });
     world.go();
     assert_eq!(world.received(C), Some(vec![1]));
     world.commit_all(C);
-    world.ask_to_receive(B, 4, 1, 3600 * SECOND);
+    world.ask_to_receive(B, FOUR, 1, 3600 * SECOND);
     world.go();
     world.rules().set_memory_budget(0);
     world.end_lease_and_delay();
@@ -514,14 +520,14 @@ fn a_dead_letter_is_written_though_its_consumer_is_trimmed() {
     world.publish_to(A, STREAMS[1], "b.x");
     world.commit_all(A);
     for delivery in 1..=3 {
-        assert_eq!(world.receive_now(A, 4, 1), [1], "delivery {delivery}");
+        assert_eq!(world.receive_now(A, FOUR, 1), [1], "delivery {delivery}");
         world.commit_all(A);
         if delivery == 3 {
             world.rules().set_memory_budget(0);
         }
         world.end_lease_and_delay();
     }
-    assert!(world.is_done(4, 1));
+    assert!(world.is_done(FOUR, 1));
     world.drain().unwrap();
 }
 
@@ -530,11 +536,11 @@ fn a_dead_letter_is_written_though_its_consumer_is_trimmed() {
 fn a_consumer_is_not_unloaded_before_what_has_just_happened_to_it_is_taken_account_of() {
     let mut world = world();
     world.publish_and_commit(A, &["a.x"]);
-    assert_eq!(world.receive_now(A, 1, 1), [1]);
+    assert_eq!(world.receive_now(A, ONE, 1), [1]);
     world.commit_all(A);
     let (_, ack_id, _) = world.databases[0].handed[0];
     let delay = Some(3600 * SECOND);
-    world.post(B, Request::Nack { consumer: 1, delay, ack_ids: vec![ack_id] });
+    world.post(B, Request::Nack { consumer: ONE, delay, ack_ids: vec![ack_id] });
     world.go();
     world.answer(B).unwrap();
     world.rest(20 * SECOND);
@@ -542,6 +548,6 @@ fn a_consumer_is_not_unloaded_before_what_has_just_happened_to_it_is_taken_accou
     world.commit_all(B);
     world.go();
     world.rest(60 * SECOND);
-    assert_eq!(world.receive_now(A, 1, 1), [0; 0], "its delay is not over");
+    assert_eq!(world.receive_now(A, ONE, 1), [0; 0], "its delay is not over");
     world.drain().unwrap();
 }

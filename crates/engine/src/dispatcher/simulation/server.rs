@@ -2,10 +2,7 @@
 //! sessions go on, and the dispatcher may end.
 
 use super::super::Dispatcher;
-use super::super::interface::{
-    Answer, Clock, Effect, Failure, FastPathAck, Input, Look, RequestId, SessionId, Shared,
-    StreamId,
-};
+use super::super::interface::{Answer, Clock, Effect, Failure, FastPathAck, Input, Look, Shared};
 use super::mistakes::Mistake;
 use super::tables::Tables;
 use super::world::{Numbers, SESSIONS, World};
@@ -13,8 +10,8 @@ use super::{Checked, Op};
 use crate::changes::{Change, Changes};
 use crate::consumer::Delivery;
 use crate::event;
+use crate::ids::{AckId, AckRowId, ConsumerId, Generation, RequestId, SessionId, StreamId};
 use crate::settings::Micros;
-use crate::stream::ConsumerId;
 use crate::tail::Publisher;
 use crate::wire::MAX_BATCH;
 use std::collections::{BTreeMap, VecDeque};
@@ -53,7 +50,7 @@ pub struct Given {
 }
 
 /// One in so many requests has an answer that is too long, if it is of several deliveries.
-const TOO_LONG: RequestId = 13;
+const TOO_LONG: u64 = 13;
 
 fn has_several(answer: &Answer) -> bool {
     matches!(answer, Answer::Deliveries { deliveries, .. } if deliveries.len() > 1)
@@ -62,9 +59,9 @@ fn has_several(answer: &Answer) -> bool {
 /// The longest that there can be: all ids are far apart.
 fn too_long() -> Answer {
     let far = |n: usize| if n.is_multiple_of(2) { i64::MIN } else { i64::MAX / 2 };
-    let delivery = |n| Delivery { ack_id: far(n), seq: far(n), deliveries: u32::MAX };
+    let delivery = |n| Delivery { ack_id: AckId(far(n)), seq: far(n), deliveries: u32::MAX };
     let deliveries = (0..MAX_BATCH).map(delivery).collect();
-    Answer::Deliveries { ack_row_id: 0, generation: 0, deliveries }
+    Answer::Deliveries { ack_row_id: AckRowId(0), generation: Generation(0), deliveries }
 }
 
 /// The memory that the sessions share with a dispatcher.
@@ -101,7 +98,7 @@ impl Shared for Memory<'_> {
     ) -> bool {
         let reign = self.world.databases[self.db].reign;
         let client = &mut self.world.clients[session];
-        let is_too_long = has_several(answer) && request.is_multiple_of(TOO_LONG);
+        let is_too_long = has_several(answer) && request.0.is_multiple_of(TOO_LONG);
         let answer = if is_too_long { &too_long() } else { answer };
         let is_taken = client.entry.answer(request, answer, fast_path, reign);
         if is_taken {

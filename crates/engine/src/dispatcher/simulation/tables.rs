@@ -1,13 +1,12 @@
 //! What the tables of a database have, as everybody sees it and as it is on disk.
 
-use super::super::interface::{
-    AckRow, Checkpoint, Config, ConsumerConfig, Journal, StreamConfig, StreamId,
-};
+use super::super::interface::{AckRow, Checkpoint, Config, ConsumerConfig, Journal, StreamConfig};
 use crate::changes::Changes;
 use crate::event::{Change, Event};
 use crate::filter::Filter;
+use crate::ids::{AckRowId, ConsumerId, Generation, StreamId};
 use crate::key::Seq;
-use crate::stream::{ConsumerId, Found, Row};
+use crate::stream::{Found, Row};
 use crate::tail::Reached;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -33,8 +32,8 @@ pub struct Stream {
 pub struct Consumer {
     pub config: ConsumerConfig,
     pub checkpoint: Option<Checkpoint>,
-    pub outbox: BTreeMap<i64, (i32, Change)>,
-    pub acks: BTreeMap<i64, AckRow>,
+    pub outbox: BTreeMap<i64, (Generation, Change)>,
+    pub acks: BTreeMap<AckRowId, AckRow>,
     /// All that is finished since it was made or rewound. No table: what must hold is told by this.
     pub done: BTreeSet<Seq>,
     /// Of these it is open whether they are delivered: other filters were set, or they were redelivered.
@@ -125,7 +124,7 @@ impl Tables {
                 .collect(),
             acks: open
                 .filter_map(|id| consumer.acks.get(id))
-                .chain(consumer.acks.range(after + 1..).map(|(_, row)| row))
+                .chain(consumer.acks.range(AckRowId(after + 1)..).map(|(_, row)| row))
                 .cloned()
                 .collect(),
         }

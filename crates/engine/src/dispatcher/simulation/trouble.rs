@@ -1,12 +1,11 @@
 //! What changes the ground under the sessions: ends of dispatchers and of the server, locks, other settings, deletes.
 
-use super::super::interface::StreamId;
 use super::mistakes::Mistake;
 use super::tables::{Consumer, Stream};
 use super::world::{FILTERS, Numbers, SECOND, World};
 use crate::changes::{Change, Changes};
+use crate::ids::{ConsumerId, Generation, StreamId};
 use crate::key::Seq;
-use crate::stream::ConsumerId;
 
 impl World {
     /// The dispatcher's memory is gone, and with it what it had not written.
@@ -119,7 +118,7 @@ impl World {
         let start = n.below(60) as Seq;
         self.databases[db].storage.write(true, move |tables| {
             let Some(consumer) = tables.consumers.get_mut(&id) else { return };
-            consumer.config.generation += 1;
+            consumer.config.generation.0 += 1;
             consumer.config.start_after = start;
             consumer.done.clear();
             consumer.open.clear();
@@ -161,7 +160,7 @@ impl World {
                 tables.streams.insert(id, Stream { name: name.into(), ..Stream::default() });
                 let of_it = tables.consumers.values_mut().filter(|c| c.config.stream == name);
                 for consumer in of_it {
-                    consumer.config.generation += 1;
+                    consumer.config.generation.0 += 1;
                     consumer.config.start_after = 0;
                     consumer.done.clear();
                     consumer.open.clear();
@@ -179,11 +178,11 @@ impl World {
             let Some(from) = self.some_consumer_of(db, n) else { return };
             let database = &mut self.databases[db];
             database.next_table += 1;
-            let id = database.next_table as ConsumerId;
+            let id = ConsumerId(database.next_table.cast_signed());
             database.storage.write(true, move |tables| {
                 if tables.consumers.len() < 6 {
                     let mut config = tables.consumers[&from].config.clone();
-                    (config.id, config.generation, config.start_after) = (id, 1, 0);
+                    (config.id, config.generation, config.start_after) = (id, Generation(1), 0);
                     tables.consumers.insert(id, Consumer::new(config));
                 }
             });

@@ -1,6 +1,6 @@
 //! One run: two databases, and the sessions that use them.
 
-use super::super::interface::{ConsumerConfig, SessionId, StreamId};
+use super::super::interface::ConsumerConfig;
 use super::checker::Promised;
 use super::client::Client;
 use super::mistakes::Mistake;
@@ -8,8 +8,9 @@ use super::server::Worker;
 use super::tables::{Consumer, Storage, Stream};
 use super::{Checked, Op};
 use crate::changes::Changes;
+use crate::ids::{AckId, ConsumerId, Generation, SessionId, StreamId};
+use crate::key::Seq;
 use crate::settings::{Micros, Settings};
-use crate::stream::ConsumerId;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub const SESSIONS: usize = 5;
@@ -69,7 +70,7 @@ pub struct Database {
     /// When it could be known that a message's transaction had ended.
     pub noticed: BTreeMap<(StreamId, i64), u64>,
     /// Deliveries that workers may come back to.
-    pub handed: Vec<(ConsumerId, i64, i64)>,
+    pub handed: Vec<(ConsumerId, AckId, Seq)>,
     pub promised: BTreeMap<ConsumerId, Promised>,
     pub next_table: u32,
     /// The wall clock was set since the dispatcher started: the next one takes its deadlines for other times.
@@ -97,7 +98,7 @@ fn consumers() -> [ConsumerConfig; 4] {
         id,
         name: format!("c{id}"),
         stream: stream.into(),
-        generation: 1,
+        generation: Generation(1),
         filters: vec![filter.into()],
         settings,
         start_after: 0,
@@ -109,10 +110,10 @@ fn consumers() -> [ConsumerConfig; 4] {
     let unordered = Settings { max_ack_pending: 5, ordered: false, ..usual.clone() };
     let strict = Settings { max_deliver: Some(3), backoff: vec![SECOND], ..usual.clone() };
     [
-        config(1, "s", ">", usual),
-        config(2, "s", "a.*", few),
-        config(3, "s", ">", unordered),
-        config(4, "t", ">", strict),
+        config(ConsumerId(1), "s", ">", usual),
+        config(ConsumerId(2), "s", "a.*", few),
+        config(ConsumerId(3), "s", ">", unordered),
+        config(ConsumerId(4), "t", ">", strict),
     ]
 }
 
