@@ -25,7 +25,7 @@ extern "C-unwind" fn sequin_launcher(_arg: pg_sys::Datum) {
     if let Some(segment) = segment()
         && segment.launcher.attach()
     {
-        process::at_exit(leave_launcher, pg_sys::Datum::null());
+        process::at_exit(detach_launcher, pg_sys::Datum::null());
         worker::launcher::run(segment);
     }
     process::exit_to_be_restarted();
@@ -41,7 +41,7 @@ extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
     if !database.dispatcher.attach() {
         return;
     }
-    process::at_exit(leave_dispatcher, arg);
+    process::at_exit(detach_dispatcher, arg);
     process::connect(oid);
     worker::dispatcher::run(database);
 }
@@ -55,10 +55,10 @@ extern "C-unwind" fn sequin_capturer(arg: pg_sys::Datum) {
     if !entry.status.attach() {
         return;
     }
-    process::at_exit(leave_capturer, arg);
-    // The entry is this process's from here on, if it was not given back before.
+    process::at_exit(detach_capturer, arg);
+    // The entry is this process's from here on, if it was not released before.
     let database = entry.database();
-    if database == pg_sys::InvalidOid || !entry.is_wanted() {
+    if database == pg_sys::InvalidOid || !entry.is_enabled() {
         return;
     }
     process::connect(database);
@@ -66,14 +66,14 @@ extern "C-unwind" fn sequin_capturer(arg: pg_sys::Datum) {
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn leave_launcher(_code: i32, _arg: pg_sys::Datum) {
+unsafe extern "C-unwind" fn detach_launcher(_code: i32, _arg: pg_sys::Datum) {
     if let Some(segment) = segment() {
         segment.launcher.detach();
     }
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn leave_dispatcher(_code: i32, arg: pg_sys::Datum) {
+unsafe extern "C-unwind" fn detach_dispatcher(_code: i32, arg: pg_sys::Datum) {
     if let Some(database) = Database::find(pg_sys::Oid::from(arg.value() as u32)) {
         database.end_reign();
         database.dispatcher.detach();
@@ -82,7 +82,7 @@ unsafe extern "C-unwind" fn leave_dispatcher(_code: i32, arg: pg_sys::Datum) {
 }
 
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn leave_capturer(_code: i32, arg: pg_sys::Datum) {
+unsafe extern "C-unwind" fn detach_capturer(_code: i32, arg: pg_sys::Datum) {
     if let Some(entry) = capturers::get(arg.value()) {
         entry.is_awake();
         entry.status.detach();

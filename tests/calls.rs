@@ -207,9 +207,10 @@ pub fn answer_to_waiter(
             let answer = waiter.try_receive("c", 10, seconds(30));
             (answer, Instant::now())
         });
-        let parked = "SELECT coalesce(waiting, 0) FROM sequin.consumer_stats WHERE consumer = 'c'";
+        let waiting_now =
+            "SELECT coalesce(waiting, 0) FROM sequin.consumer_stats WHERE consumer = 'c'";
         wait_until("the receiver waits", seconds(10), || {
-            observer.is_waiting(pid) && observer.number(parked) == 1
+            observer.is_waiting(pid) && observer.number(waiting_now) == 1
         });
         let begun = Instant::now();
         act();

@@ -424,7 +424,7 @@ fn workers_work_whatever_a_database_sets() {
     assert_eq!(client.ack("c", &ack_ids(&held[..30])), 30);
     assert_eq!(client.nack("c", &ack_ids(&held[30..])), 10);
     // The dispatcher's own statements: dead letters, journal, checkpoint, a restart.
-    wait_until("the dead are buried", seconds(20), || {
+    wait_until("the dead letters are there", seconds(20), || {
         client.number("SELECT dead_total FROM sequin.consumer_stats") == 10
             && client.number("SELECT count(*) FROM sequin.dead_letters") == 10
     });

@@ -152,7 +152,7 @@ fn an_ack_whose_row_is_older_than_a_checkpoint_outlives_a_crash() {
     cluster.stop(Stop::Fast);
 }
 
-/// A session that ends leaves its slot to the next one, of whatever database.
+/// A session that ends leaves its entry to the next one, of whatever database.
 fn a_slot_that_another_database_has_by_now_is_left_alone() {
     let cluster = Cluster::start();
     let databases = ["one", "two"].map(|name| cluster.database(name));

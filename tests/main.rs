@@ -15,9 +15,9 @@ mod crash;
 mod damaged;
 mod databases;
 mod dead_rows;
-mod dooming;
 mod fast_path;
 mod faults;
+mod fencing;
 mod foreign_schema;
 mod in_the_way;
 mod leases;
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         session_role::tests(),
         settings::tests(),
         config::tests(),
-        dooming::tests(),
+        fencing::tests(),
         short_sessions::tests(),
         long_poll::tests(),
         memory::tests(),

@@ -253,9 +253,9 @@ impl Ledger {
     /// by way of `sequin.in_flight`.
     fn finish(mut self, client: &mut Client) {
         let known: Vec<i64> = self.held.values().map(|delivery| delivery.ack_id).collect();
-        let give_back = "SELECT sequin.nack('c', array(SELECT ack_id FROM sequin.in_flight('c')
+        let nack = "SELECT sequin.nack('c', array(SELECT ack_id FROM sequin.in_flight('c')
                          WHERE ack_id <> ALL ($1)))";
-        client.execute(give_back, &[&known]).unwrap();
+        client.execute(nack, &[&known]).unwrap();
         let total: usize = self.published.values().map(Vec::len).sum();
         wait_until("all is finished", seconds(60), || {
             self.receive(client, millis(300));

@@ -160,26 +160,26 @@ impl Publisher {
     fn run(&mut self, client: &mut Client, mut left: i64) {
         while left > 0 {
             let mut transaction = client.transaction().unwrap();
-            let fate = fastrand::u8(..20);
-            if fate < 2 {
+            let choice = fastrand::u8(..20);
+            if choice < 2 {
                 self.publish_some(&mut transaction, 30, true);
                 pause();
                 transaction.rollback().unwrap();
                 continue;
             }
-            if fate < 6 {
+            if choice < 6 {
                 let mut savepoint = transaction.savepoint("s").unwrap();
                 self.publish_some(&mut savepoint, 10, true);
                 savepoint.rollback().unwrap();
             }
             let mut published = self.publish_some(&mut transaction, left.min(60), false);
-            if fate < 9 && published < left {
+            if choice < 9 && published < left {
                 pause();
                 let mut savepoint = transaction.savepoint("s").unwrap();
                 published += self.publish_some(&mut savepoint, left - published, false);
                 savepoint.commit().unwrap();
             }
-            if fate < 15 {
+            if choice < 15 {
                 pause();
             }
             transaction.commit().unwrap();

@@ -161,9 +161,9 @@ fn deliver_all(stream: &mut Stream) -> BTreeSet<i64> {
         }
         stream.state(ID).unwrap();
         let consumer = stream.consumer_mut(ID).unwrap();
-        let mut moment = StepContext { now: i64::MAX, wall_offset: 0, ids: &mut ids };
-        consumer.tick(&mut moment);
-        let deliveries = consumer.grant(1000, 1, 7, &mut moment);
+        let mut context = StepContext { now: i64::MAX, wall_offset: 0, ids: &mut ids };
+        consumer.tick(&mut context);
+        let deliveries = consumer.grant(1000, 1, 7, &mut context);
         if deliveries.is_empty() {
             return given;
         }

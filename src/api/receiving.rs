@@ -206,7 +206,7 @@ fn reject(
             .map(|d| Item { seq: d.seq, key: 0, deliveries: d.deliveries })
             .collect();
         if !items.is_empty() {
-            dead_letters::bury(&consumer.name, &consumer.stream, &items, reason)?;
+            dead_letters::insert(&consumer.name, &consumer.stream, &items, reason)?;
         }
         count += items.len();
     }

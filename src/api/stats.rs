@@ -338,9 +338,9 @@ fn workers() -> Result<
     ErrorReport,
 > {
     let segment = segment().ok_or(Error::NotPreloaded)?;
-    let row = |process: &'static str, database: Option<String>, status: &Status, wanted: bool| {
+    let row = |process: &'static str, database: Option<String>, status: &Status, enabled: bool| {
         let pid = Some(status.pid()).filter(|&pid| pid != 0);
-        let state = match (pid, wanted) {
+        let state = match (pid, enabled) {
             (Some(_), _) => "running",
             (None, true) => "starting",
             (None, false) => "stopped",
@@ -350,15 +350,15 @@ fn workers() -> Result<
     let mut rows = vec![row("launcher", None, &segment.launcher, true)];
     for entry in segment.databases().iter().filter(|entry| is_shown(entry)) {
         let database = catalog::database_name(entry.oid());
-        rows.push(row("dispatcher", database, &entry.dispatcher, entry.is_wanted()));
+        rows.push(row("dispatcher", database, &entry.dispatcher, entry.is_enabled()));
     }
     for (_, entry) in capturers::all() {
         let database = catalog::database_name(entry.database());
-        rows.push(row("capturer", database, &entry.status, entry.is_wanted()));
+        rows.push(row("capturer", database, &entry.status, entry.is_enabled()));
     }
     Ok(TableIterator::new(rows))
 }
 
 fn is_shown(entry: &Database) -> bool {
-    entry.oid() != pgrx::pg_sys::Oid::INVALID && (entry.is_wanted() || entry.dispatcher.pid() != 0)
+    entry.oid() != pgrx::pg_sys::Oid::INVALID && (entry.is_enabled() || entry.dispatcher.pid() != 0)
 }

@@ -1,6 +1,6 @@
 //! `sequin.acks`: what transactions have finished, or want again. A session writes, the dispatcher deletes.
 
-use super::{put, statement};
+use super::{insert_rows, statement};
 use crate::error::Result;
 use crate::pg::exec::spi::{Access, Row, arg, letter};
 use crate::pg::exec::{array, role};
@@ -47,7 +47,7 @@ pub fn insert(
 ) -> Result<()> {
     let (id, generation) = (arg(id.0), arg(generation.0));
     let row = [arg(consumer.0), id, generation, letter(kind as u8), array::bigints(seqs)];
-    role::as_owner(|| put(c"acks", &[row], &INSERT))
+    role::as_owner(|| insert_rows(c"acks", &[row], &INSERT))
 }
 
 /// The rows that a checkpoint with the id `after` does not contain: later ones, and those that were `open` then. The

@@ -59,7 +59,7 @@ statement!(
 );
 
 /// Copies messages into the dead letters, as far as they are still in the stream, and the consumer is not dropped.
-pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) -> Result<()> {
+pub fn insert(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) -> Result<()> {
     let mut items = items.to_vec();
     items.sort_unstable_by_key(|item| item.seq);
     let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();
@@ -80,7 +80,7 @@ pub fn bury(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) 
     Ok(())
 }
 
-/// Locks all rows that [`bury`] is going to need, without waiting; false if somebody has one of them: the consumer's, if it
+/// Locks all rows that [`insert`] is going to need, without waiting; false if somebody has one of them: the consumer's, if it
 /// is being dropped, or dead letters of these messages, if they are being redriven.
 pub fn try_lock(consumer: &str, items: &[Item]) -> Result<bool> {
     let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();

@@ -1,10 +1,10 @@
 //! The messages of a stream, `sequin_stream.NAME`: written as the caller, read by seq.
 
 use crate::error::{Error, Result};
-use crate::pg::exec::append::{self, New};
 use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::pg::exec::snapshot::Snapshot;
 use crate::pg::exec::spi::{self, Access, Arg, OuterContext, Plan, arg, connected};
+use crate::pg::exec::stream_rows::{self, New};
 use crate::pg::exec::{catalog, role, scan, sequence};
 use crate::pg::session::publish;
 use crate::pg::shared::bounds::Xid;
@@ -117,7 +117,7 @@ pub fn insert(
     headers: Option<Jsonb>,
 ) -> Result<Seq> {
     let seq = take_seqs(stream, table, 1)?[0];
-    if !append::append(table, || Ok(vec![New { seq, key, data, headers }]))? {
+    if !stream_rows::insert(table, || Ok(vec![New { seq, key, data, headers }]))? {
         let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
         insert_by(Form::One, stream, &args)?;
     }
@@ -148,15 +148,15 @@ pub fn insert_many(
         }
         Ok(messages)
     };
-    if !append::append(table, messages)? {
+    if !stream_rows::insert(table, messages)? {
         let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];
         insert_by(Form::Many, stream, &args)?;
     }
     Ok(seqs)
 }
 
-/// Appends messages without headers, with data as JSON text, in the order given.
-pub fn append(
+/// Inserts messages without headers, with data as JSON text, in the order given.
+pub fn insert_texts(
     stream: &str,
     table: pg_sys::Oid,
     keys: Vec<String>,
@@ -176,7 +176,7 @@ pub fn append(
         };
         Ok(texts.map(message).collect())
     };
-    if append::append(table, messages)? {
+    if stream_rows::insert(table, messages)? {
         return Ok(());
     }
     let args = [arg(seqs), arg(keys), arg(data)];

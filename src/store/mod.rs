@@ -31,9 +31,9 @@ use pgrx::datum::IntoDatum;
 use std::ffi::CStr;
 use std::thread::LocalKey;
 
-/// Puts rows into one of sequin's tables. `statement` inserts one, its arguments being all the columns, in their order;
+/// Inserts rows into one of sequin's tables. `statement` inserts one, its arguments being all the columns, in their order;
 /// it is run if somebody has altered the table.
-fn put<const N: usize>(
+fn insert_rows<const N: usize>(
     table: &CStr,
     rows: &[[Arg; N]],
     statement: &'static LocalKey<Statement>,

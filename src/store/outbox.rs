@@ -1,6 +1,6 @@
 //! `sequin.outbox`: the dispatcher's journal of deliveries, which it alone writes and reads.
 
-use super::{put, statement};
+use super::{insert_rows, statement};
 use crate::error::Result;
 use crate::pg::exec::array;
 use crate::pg::exec::spi::{Access, Arg, Row, arg, letter, timestamp};
@@ -39,7 +39,7 @@ statement!(
 /// Entries of the journal.
 pub fn insert(consumer: ConsumerId, generation: Generation, events: &[Event]) -> Result<()> {
     let rows: Vec<_> = events.iter().map(|event| row(consumer, generation, event)).collect();
-    put(c"outbox", &rows, &INSERT)
+    insert_rows(c"outbox", &rows, &INSERT)
 }
 
 fn row(consumer: ConsumerId, generation: Generation, event: &Event) -> [Arg; 9] {

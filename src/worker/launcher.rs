@@ -83,7 +83,7 @@ fn look_for_databases(segment: &'static Segment, known: &mut HashSet<Oid>) -> Du
         entry.free();
     }
     for (_, entry) in capturers::all().filter(|(_, entry)| is_gone(entry.database())) {
-        entry.give_back(true);
+        entry.release(true);
     }
     if left.is_empty() {
         return LOOK_EVERY;
@@ -105,12 +105,12 @@ fn accepts_connections(database: Oid) -> bool {
     process::transaction(|| Ok(catalog::accepts_connections(database))) != Ok(Some(false))
 }
 
-/// Starts the dispatchers that are wanted and not running. Returns when to try again, if anything failed.
+/// Starts the dispatchers that are enabled and not running. Returns when to try again, if anything failed.
 fn start_dispatchers(segment: &'static Segment, attempts: &mut Attempts) -> Option<Duration> {
     let mut again: Option<Duration> = None;
     for entry in segment.databases() {
         let oid = entry.oid();
-        if oid == Oid::INVALID || !entry.is_wanted() || entry.dispatcher.pid() != 0 {
+        if oid == Oid::INVALID || !entry.is_enabled() || entry.dispatcher.pid() != 0 {
             continue;
         }
         let start = |name: &str| match process::start_dispatcher(oid, name) {
@@ -124,12 +124,12 @@ fn start_dispatchers(segment: &'static Segment, attempts: &mut Attempts) -> Opti
     again
 }
 
-/// Starts the capturers that are wanted and not running. Returns when to try again, if anything failed.
+/// Starts the capturers that are enabled and not running. Returns when to try again, if anything failed.
 fn start_capturers(attempts: &mut Attempts) -> Option<Duration> {
     let mut again: Option<Duration> = None;
     for (number, entry) in capturers::all().filter(|(_, entry)| entry.status.pid() == 0) {
-        if !entry.is_wanted() {
-            entry.give_back(false);
+        if !entry.is_enabled() {
+            entry.release(false);
             continue;
         }
         let oid = entry.database();
@@ -141,7 +141,7 @@ fn start_capturers(attempts: &mut Attempts) -> Option<Duration> {
             }
         };
         let job = Job::Capturer(number);
-        let rest = attempts.start(job, &entry.status, oid, start, || entry.give_back(true));
+        let rest = attempts.start(job, &entry.status, oid, start, || entry.release(true));
         again = shorter(again, rest);
     }
     again
@@ -185,7 +185,7 @@ impl Attempts {
     }
 
     /// When the process may be started: zero for now, which is noted as an attempt. If it ends soon without
-    /// having left well, the next one waits twice as long.
+    /// having exited cleanly, the next one waits twice as long.
     fn due(&mut self, job: Job, status: &Status, database: Oid) -> Duration {
         if status.take_exited_cleanly() {
             self.0.remove(&job);

@@ -162,7 +162,7 @@ impl<'a> Worker<'a> {
         };
         delivery.lost = result.is_ok() && effect == Effect::No && ended < delivery.held_until;
         match choice {
-            Choice::Nack(delay) => self.give_back(delivery, effect, delay, ending, ended),
+            Choice::Nack(delay) => self.release(delivery, effect, delay, ending, ended),
             _ => finish(delivery, effect, ending, ended),
         }
         result.map(drop)
@@ -194,7 +194,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn give_back(
+    fn release(
         &self,
         delivery: &mut Delivery,
         effect: Effect,

@@ -123,7 +123,7 @@ pub struct Consumer {
     /// an unfinished message could be overtaken by a later one of its key.
     pub(super) recovering_until: Option<Seq>,
     /// The highest seq ever delivered.
-    pub(super) reach: Seq,
+    pub(super) max_delivered: Seq,
     pub(super) totals: Counts,
     events: Vec<Event>,
 }
@@ -263,7 +263,7 @@ impl Consumer {
         Some(Item { seq, key: message.key, deliveries: message.deliveries })
     }
 
-    fn record(&mut self, m: &mut StepContext, change: Change) {
-        self.events.push(Event { id: m.ids.take(1), change });
+    fn record(&mut self, context: &mut StepContext, change: Change) {
+        self.events.push(Event { id: context.ids.take(1), change });
     }
 }

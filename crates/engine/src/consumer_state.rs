@@ -1,6 +1,6 @@
 //! Recovery: a consumer's state at one moment, and the journal replayed over it.
 //!
-//! A snapshot says what is finished (all up to `floor`, and `done` above it) and what has been delivered but
+//! A state says what is finished (all up to `floor`, and `done` above it) and what has been delivered but
 //! not finished (`active`). Whatever is neither is still to be delivered, and is read again from the stream's
 //! table: so nothing can be lost by a journal that is incomplete, only delivered early once more.
 
@@ -136,14 +136,15 @@ impl ConsumerState {
 }
 
 impl Consumer {
-    /// A consumer as it was. Its cursor is the snapshot's floor: offer it what comes after.
+    /// A consumer as it was. Its cursor is the state's floor: offer it what comes after.
     pub fn restore(settings: Settings, state: ConsumerState) -> Consumer {
         let ConsumerState { floor, done, active, acked_total, redelivered_total, dead_total } =
             state;
         let mut consumer = Consumer::new(settings);
         consumer.base = floor;
         consumer.cursor = floor;
-        consumer.reach = done.last().max(active.keys().next_back().copied()).unwrap_or(floor);
+        consumer.max_delivered =
+            done.last().max(active.keys().next_back().copied()).unwrap_or(floor);
         // What is finished above need not be waited for, and might never come: a start may lie in the future.
         consumer.recovering_until = active.keys().next_back().copied().filter(|&last| last > floor);
         consumer.done = done;
@@ -185,12 +186,12 @@ impl Consumer {
         let cursor = cursor.max(self.base);
         let floor = self.floor(cursor, holes);
         // Above what was ever delivered nothing needs remembering up to the next message: it is read again.
-        let above = self.reach.saturating_add(1);
+        let above = self.max_delivered.saturating_add(1);
         let loaded = self.messages.range(above..).next().map(|(&seq, _)| seq);
         let shelved = self.lanes.shelves().filter_map(|(_, shelf)| shelf.runs_from(above).next());
         let next = loaded.into_iter().chain(shelved.map(|(lo, _)| lo)).min();
         let top = next.map_or(cursor, |seq| cursor.min(seq - 1));
-        let upto = top.max(self.reach);
+        let upto = top.max(self.max_delivered);
         let mut done = RangeSet::new();
         done.insert_range(floor.saturating_add(1), top);
         for (lo, hi) in holes.iter_within(self.base.max(floor).saturating_add(1), top) {

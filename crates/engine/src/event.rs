@@ -1,4 +1,4 @@
-//! What a consumer did, for the journal: replayed over the last snapshot it gives the same state again.
+//! What a consumer did, for the journal: replayed over the last checkpoint it gives the same state again.
 
 use super::ids::AckId;
 use super::key::{KeyId, Seq};

@@ -80,7 +80,12 @@ impl PendingOperations {
     }
 
     /// The transaction rolled back what it asked for from request `from` on.
-    pub fn abort(&mut self, from: RequestId, consumers: &mut impl Consumers, m: &mut StepContext) {
+    pub fn abort(
+        &mut self,
+        from: RequestId,
+        consumers: &mut impl Consumers,
+        context: &mut StepContext,
+    ) {
         let kept = self.entries.partition_point(|entry| entry.request_id < from);
         // Last first: an ack is unpinned before the receive it belongs to is undone.
         for entry in self.entries.drain(kept..).rev() {
@@ -88,7 +93,7 @@ impl PendingOperations {
             match entry.operation {
                 Operation::Received { first_ack_id, count } => {
                     for ack_id in first_ack_id.and_above().take(count) {
-                        consumer.release(ack_id, m);
+                        consumer.release(ack_id, context);
                     }
                 }
                 Operation::Finish { ack_ids, .. } | Operation::Nack { ack_ids, .. } => {
@@ -105,7 +110,7 @@ impl PendingOperations {
         &mut self,
         upto: RequestId,
         consumers: &mut impl Consumers,
-        m: &mut StepContext,
+        context: &mut StepContext,
     ) -> Vec<Applied> {
         let mut applied = Vec::new();
         let count = self.entries.partition_point(|entry| entry.request_id <= upto);
@@ -128,7 +133,7 @@ impl PendingOperations {
                     );
                 }
                 Operation::Nack { ack_ids, delay } => {
-                    ack_ids.into_iter().for_each(|ack_id| consumer.nack(ack_id, delay, m));
+                    ack_ids.into_iter().for_each(|ack_id| consumer.nack(ack_id, delay, context));
                 }
                 Operation::Redeliver { messages, .. } => {
                     for (seq, key) in messages {

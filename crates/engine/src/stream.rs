@@ -67,7 +67,7 @@ impl Stream {
         &self.tail
     }
 
-    /// Adds a consumer where its snapshot says, or puts it back there with other settings.
+    /// Adds a consumer where its state says, or puts it back there with other settings.
     pub fn put(
         &mut self,
         id: ConsumerId,

@@ -5,8 +5,8 @@
 //! taken in this order, and the order is what makes it right:
 //!
 //! 1. the last value of the stream's sequence,
-//! 2. the open publishers: each writes its lower bound into its slot before it takes its first seq,
-//!    and clears the slot after its commit has become visible,
+//! 2. the open publishers: each writes its lower bound into its entry before it takes its first seq,
+//!    and clears that after its commit has become visible,
 //! 3. a fresh snapshot, under which old holes are looked at again, then new rows are read.
 //!
 //! A publisher that step 2 did not see either is visible to the snapshot or takes only seqs above
@@ -26,11 +26,11 @@ use super::ranges::RangeSet;
 /// back or interleave with it a million times gets there.
 pub const MAX_HOLE_RANGES: usize = 1_000_000;
 
-/// One open publishing transaction, as its slot shows it.
+/// One open publishing transaction, as its session's entry shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Publisher {
     pub session: u32,
-    /// Counts the transactions of the slot, so that the next one is told from this one.
+    /// Counts the transactions of the entry, so that the next one is told from this one.
     pub transaction: u64,
     /// No seq that the transaction takes is below.
     pub bound: Seq,

@@ -66,7 +66,7 @@ impl Target {
 
     /// Puts rows of the columns it was opened for into the table and its indexes. What comes next in this transaction
     /// sees them.
-    pub(in crate::pg) fn put<const N: usize>(self, rows: &[[Arg; N]], has_checks: bool) {
+    pub(in crate::pg) fn insert<const N: usize>(self, rows: &[[Arg; N]], has_checks: bool) {
         // SAFETY: the relation is open, locked until the transaction's end, and has these N columns. Slots refer to datums
         // that live until the last of them is in the table. An ERROR in between leaves nothing: the resource owner closes
         // what is open, and memory goes with its context.
@@ -120,7 +120,7 @@ pub fn insert<const N: usize>(
     }
     match Target::open(table, columns, None) {
         Opened::Plain(target) => {
-            target.put(rows, true);
+            target.insert(rows, true);
             Ok(true)
         }
         Opened::ForTheExecutor | Opened::Missing => Ok(false),

@@ -1,6 +1,5 @@
 //! Statements, scans, catalogs and rights: what the executor and the catalogs do for sequin.
 
-pub mod append;
 pub mod array;
 pub mod catalog;
 pub mod condition;
@@ -15,4 +14,5 @@ pub mod scan;
 pub mod sequence;
 pub mod snapshot;
 pub mod spi;
+pub mod stream_rows;
 pub mod stream_table;

@@ -110,10 +110,10 @@ pub const AT_THE_STEPS_END: SignalHandler = SignalHandlerForShutdownRequest;
 /// Asked to end, it leaves where it is: all that a capturer does is in transactions, and a step may take long.
 pub const AT_ONCE: SignalHandler = die;
 
-pub fn attach_signals(leave: SignalHandler) {
+pub fn attach_signals(end: SignalHandler) {
     // SAFETY: the handlers are PostgreSQL's own and async-signal-safe.
     unsafe {
-        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(leave));
+        pqsignal(pg_sys::SIGTERM.cast_signed(), Some(end));
         pqsignal(pg_sys::SIGHUP.cast_signed(), Some(SignalHandlerForConfigReload));
         pg_sys::BackgroundWorkerUnblockSignals();
     }

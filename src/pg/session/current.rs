@@ -58,8 +58,8 @@ fn entry() -> Result<(usize, &'static SessionEntry)> {
 
 /// The entry of this session's database. Made if there is none, which has the launcher start a dispatcher.
 pub fn database() -> Result<&'static Database> {
-    let is_wanted = |database: &&Database| database.is_wanted();
-    if let Some(database) = Database::here().filter(is_wanted) {
+    let is_enabled = |database: &&Database| database.is_enabled();
+    if let Some(database) = Database::here().filter(is_enabled) {
         return Ok(database);
     }
     // SAFETY: a plain value of this process.

@@ -1,6 +1,6 @@
 //! The streams that a transaction has published to, each with the lowest seq that it can take there.
 //!
-//! A few have room in the session's entry; for more, chunks are taken from a pool that all sessions share, and given back
+//! A few have room in the session's entry; for more, chunks are taken from a pool that all sessions share, and released
 //! when the transaction is over. Who publishes to a stream has its table locked, and the pool has room for as many bounds
 //! as the server has room for locks: so it is never the pool that runs out first.
 
@@ -92,12 +92,12 @@ pub(in crate::pg) fn take() -> Option<Taken> {
     Some(Taken(link))
 }
 
-/// The chunks of a transaction that is over. They must be given back, when no entry's lock is held.
+/// The chunks of a transaction that is over. They must be released, when no entry's lock is held.
 #[must_use]
 pub(in crate::pg) struct Chain(Link);
 
 impl Chain {
-    pub fn give_back(self) {
+    pub fn release(self) {
         let Some(segment) = segment() else { return };
         let mut link = self.0;
         while let Some(content) = content(link) {

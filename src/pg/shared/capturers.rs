@@ -14,7 +14,7 @@ pub struct Capturer {
     database: AtomicU32,
     source: AtomicI32,
     /// The launcher should keep a capturer running.
-    wanted: AtomicBool,
+    enabled: AtomicBool,
     /// It sleeps until something is committed in its database.
     sleeping: AtomicBool,
     /// Settings of sources have changed since it looked.
@@ -35,14 +35,14 @@ pub fn get(number: usize) -> Option<&'static Capturer> {
 
 /// Has exactly these sources of a database captured. The rest of its entries go as their capturers leave.
 /// Returns those for which there is no entry left.
-pub fn want(database: pg_sys::Oid, sources: &[i32]) -> Vec<i32> {
+pub fn set_enabled(database: pg_sys::Oid, sources: &[i32]) -> Vec<i32> {
     let Some(segment) = segment() else { return sources.to_vec() };
     let _registry = segment.registry.lock();
     for (_, entry) in all().filter(|(_, entry)| entry.database() == database) {
-        let wanted = sources.contains(&entry.source());
-        entry.wanted.store(wanted, Ordering::Release);
+        let enabled = sources.contains(&entry.source());
+        entry.enabled.store(enabled, Ordering::Release);
         match entry.status.pid() {
-            _ if wanted => {}
+            _ if enabled => {}
             0 => entry.free(),
             pid => process::terminate(pid),
         }
@@ -88,22 +88,22 @@ impl Capturer {
 
     fn take(&self, database: pg_sys::Oid, source: i32) {
         self.source.store(source, Ordering::Relaxed);
-        self.wanted.store(true, Ordering::Relaxed);
+        self.enabled.store(true, Ordering::Relaxed);
         self.sleeping.store(false, Ordering::Relaxed);
         self.status.set_error("");
         self.database.store(database.to_u32(), Ordering::Release);
     }
 
     fn free(&self) {
-        self.wanted.store(false, Ordering::Relaxed);
+        self.enabled.store(false, Ordering::Relaxed);
         self.database.store(0, Ordering::Release);
     }
 
-    /// Gives the entry back, if its capturer has left and nobody wants it any more, or its database `is_gone`.
-    pub fn give_back(&self, is_gone: bool) {
+    /// Frees the entry, if its capturer is detached and it is not enabled any more, or its database `is_gone`.
+    pub fn release(&self, is_gone: bool) {
         let Some(segment) = segment() else { return };
         let _registry = segment.registry.lock();
-        if self.status.pid() == 0 && (is_gone || !self.is_wanted()) {
+        if self.status.pid() == 0 && (is_gone || !self.is_enabled()) {
             self.free();
         }
     }
@@ -118,8 +118,8 @@ impl Capturer {
         self.source.load(Ordering::Acquire)
     }
 
-    pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Acquire)
     }
 
     /// True once after settings have changed.

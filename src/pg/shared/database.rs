@@ -21,7 +21,7 @@ type StreamMap = [AtomicU64; STREAM_BITS / u64::BITS as usize];
 pub struct Database {
     oid: AtomicU32,
     /// The launcher should keep a dispatcher running here.
-    wanted: AtomicBool,
+    enabled: AtomicBool,
     /// Some session waits for messages: what frees one for it is urgent.
     is_waited_for: AtomicBool,
     /// Streams, consumers, or the extension itself have changed.
@@ -95,7 +95,7 @@ impl Database {
 
     /// The entry of a database, with a dispatcher to be kept running; `None` when all are taken.
     pub fn find_or_add(oid: pg_sys::Oid) -> Option<&'static Database> {
-        if let Some(found) = Database::find(oid).filter(|found| found.is_wanted()) {
+        if let Some(found) = Database::find(oid).filter(|found| found.is_enabled()) {
             return Some(found);
         }
         Database::add(oid, |_| {})
@@ -108,7 +108,7 @@ impl Database {
         })
     }
 
-    /// An entry is taken, and is wanted, under the registry's lock only: so none is given to another database that
+    /// An entry is taken, and is enabled, under the registry's lock only: so none is given to another database that
     /// somebody has just come to use.
     fn add(oid: pg_sys::Oid, and: impl FnOnce(&Database)) -> Option<&'static Database> {
         let segment = segment()?;
@@ -124,14 +124,14 @@ impl Database {
                 entry
             }
         };
-        entry.wanted.store(true, Ordering::Release);
+        entry.enabled.store(true, Ordering::Release);
         and(entry);
         Some(entry)
     }
 
     /// A database that has not got the extension, as a dispatcher has found, and nobody is about to create it there.
     fn is_unused(&self) -> bool {
-        !self.is_wanted()
+        !self.is_enabled()
             && self.dispatcher.pid() == 0
             && self.changing.load(Ordering::SeqCst) == 0
             && !self.has_config_changed()
@@ -161,7 +161,7 @@ impl Database {
     pub fn free(&self) {
         let Some(segment) = segment() else { return };
         let _registry = segment.registry.lock();
-        self.wanted.store(false, Ordering::Relaxed);
+        self.enabled.store(false, Ordering::Relaxed);
         self.oid.store(0, Ordering::Release);
     }
 
@@ -190,13 +190,13 @@ impl Database {
     }
 
     /// Whether the launcher should run a dispatcher here.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Acquire)
     }
 
     /// Asks for a dispatcher, or to have none.
-    pub fn want(&self, wanted: bool) {
-        self.wanted.store(wanted, Ordering::Release);
+    pub fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Release);
     }
 
     /// A transaction is over that was to change streams or consumers: what it has changed, if it has committed.
@@ -207,7 +207,7 @@ impl Database {
             self.config_changed.store(true, Ordering::SeqCst);
             drop(changes);
             // A dispatcher that was started before this commit may have found no extension.
-            self.want(true);
+            self.set_enabled(true);
             self.dispatcher.wake();
         }
         self.changing.fetch_sub(1, Ordering::SeqCst);

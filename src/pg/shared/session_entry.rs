@@ -95,7 +95,7 @@ impl SessionEntry {
         self.latch.store(latch, Ordering::Release);
         self.is_answered.store(false, Ordering::Release);
         drop(inner);
-        chunks.give_back();
+        chunks.release();
         None
     }
 
@@ -190,7 +190,7 @@ impl SessionEntry {
     /// The publishing transaction is over, and its commit is visible.
     pub(in crate::pg) fn end_publishing(&self) {
         let chunks = self.inner.lock().publishing.end();
-        chunks.give_back();
+        chunks.release();
     }
 
     /// Keeps the workers of a database away until the transaction ends; `None`: no longer.

@@ -88,7 +88,7 @@ fn capture(entry: &'static Entry) -> Result<(), String> {
         capturer.pause();
         // Before the look at the settings: those that were committed before a change hold for it.
         let target = decode::flushed();
-        if capturer.must_leave()? {
+        if capturer.must_end()? {
             return Ok(());
         }
         capturer.round(target)?;
@@ -154,8 +154,8 @@ impl Capturer {
     }
 
     /// True once another process needs this one gone, or the source is not what it was.
-    fn must_leave(&mut self) -> Result<bool, String> {
-        if session_entry::is_suspended(self.entry.database()) || !self.entry.is_wanted() {
+    fn must_end(&mut self) -> Result<bool, String> {
+        if session_entry::is_suspended(self.entry.database()) || !self.entry.is_enabled() {
             return Ok(true);
         }
         if !self.entry.take_config_changed() {

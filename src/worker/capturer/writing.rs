@@ -332,6 +332,6 @@ impl<'a> Batch<'a> {
         self.written += self.keys.len() as i64;
         self.bytes = 0;
         let (keys, data) = (std::mem::take(&mut self.keys), std::mem::take(&mut self.data));
-        memory::scoped(|| messages::append(self.stream, self.table, keys, data))
+        memory::scoped(|| messages::insert_texts(self.stream, self.table, keys, data))
     }
 }

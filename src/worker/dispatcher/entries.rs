@@ -89,7 +89,7 @@ pub(super) fn refuse_all(database: &Database) {
         } else {
             entry.ask_again(request_id);
             database.notify_request(session);
-            database.want(true);
+            database.set_enabled(true);
         }
     }
 }

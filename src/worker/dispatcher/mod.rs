@@ -51,13 +51,13 @@ pub fn run(database: &'static Database) {
         Ok(Some(mut worker)) => {
             database.dispatcher.set_error("");
             match worker.live() {
-                Some(End::NoExtension) => leave_for_good(database),
+                Some(End::NoExtension) => end_for_good(database),
                 Some(End::NeedsEpoch) | None => worker.stop(),
             }
             database.dispatcher.exited_cleanly();
         }
         Ok(None) => {
-            leave_for_good(database);
+            end_for_good(database);
             database.dispatcher.exited_cleanly();
         }
         Err(error) => {
@@ -67,13 +67,13 @@ pub fn run(database: &'static Database) {
     }
 }
 
-fn leave_for_good(database: &Database) {
+fn end_for_good(database: &Database) {
     sources::clear_out(database);
-    database.want(false);
+    database.set_enabled(false);
     // The extension may have been created just now; whoever commits that says so before wanting a dispatcher.
     if database.has_config_changed() {
         database.take_changes();
-        database.want(true);
+        database.set_enabled(true);
     }
     entries::refuse_all(database);
 }

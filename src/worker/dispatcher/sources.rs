@@ -27,7 +27,7 @@ impl Worker {
     pub(super) fn apply_sources(&mut self, sources: &[Source]) {
         let runnable = sources.iter().filter(|source| source.is_here && !source.paused);
         let ids: Vec<i32> = runnable.map(|source| source.id).collect();
-        let left = capturers::want(self.database.oid(), &ids);
+        let left = capturers::set_enabled(self.database.oid(), &ids);
         if !left.is_empty() {
             self.fail("cannot run all sources: too few entries: raise sequin.max_sources");
         }
@@ -87,7 +87,7 @@ fn delete_all(database: &Database) -> Result<bool> {
 /// There is no extension here any more: its capturers leave, and its slots are dropped.
 pub(super) fn clear_out(database: &Database) {
     let until = Instant::now() + LEAVING;
-    capturers::want(database.oid(), &[]);
+    capturers::set_enabled(database.oid(), &[]);
     while capturers::are_running(database.oid()) && Instant::now() < until {
         if process::must_end() {
             return;

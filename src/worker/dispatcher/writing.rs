@@ -20,12 +20,12 @@ impl Worker {
     /// The unwritten events of these consumers, or none of them; false if that would have to wait.
     pub(super) fn write_journal(&self, consumers: &[ConsumerId]) -> Result<bool, Failure> {
         let rules = &self.rules;
-        let buries = consumers.iter().any(|&id| rules.dead_letters(id).next().is_some());
-        Ok(transaction(buries, || {
+        let has_dead = consumers.iter().any(|&id| rules.dead_letters(id).next().is_some());
+        Ok(transaction(has_dead, || {
             for &id in consumers {
                 let Some(config) = rules.config(id) else { continue };
                 let dead: Vec<Item> = rules.dead_letters(id).collect();
-                if !bury(rules, id, &dead)? {
+                if !dead_letter(rules, id, &dead)? {
                     return Ok(false);
                 }
                 outbox::insert(id, config.generation, rules.unwritten(id))?;
@@ -45,7 +45,7 @@ impl Worker {
     ) -> Result<bool, Failure> {
         let Folded { replaces, acks } = folded;
         Ok(transaction(!dead.is_empty(), || {
-            if !bury(&self.rules, id, dead)? {
+            if !dead_letter(&self.rules, id, dead)? {
                 return Ok(false);
             }
             checkpoints::insert(id, new)?;
@@ -68,10 +68,10 @@ impl Worker {
 }
 
 /// A transaction of the journal, for one consumer or several. Of dead letters users can lock the rows: with such among what
-/// is written it waits for nobody, and is false if it would have to. `bury` looks for locked rows before; what others are
+/// is written it waits for nobody, and is false if it would have to. `dead_letter` looks for locked rows before; what others are
 /// inserting can't be seen, only met.
-fn transaction(buries: bool, write: impl FnOnce() -> Result<bool>) -> Result<bool, TxError> {
-    if !buries {
+fn transaction(has_dead: bool, write: impl FnOnce() -> Result<bool>) -> Result<bool, TxError> {
+    if !has_dead {
         return process::try_transaction(write);
     }
     process::set("lock_timeout", "1ms");
@@ -85,7 +85,7 @@ fn transaction(buries: bool, write: impl FnOnce() -> Result<bool>) -> Result<boo
 
 /// Copies the dead to the dead letters, while they are still in the stream. False if that is locked, or a row that it takes:
 /// this process waits for nobody.
-fn bury(rules: &Dispatcher, id: ConsumerId, dead: &[Item]) -> Result<bool> {
+fn dead_letter(rules: &Dispatcher, id: ConsumerId, dead: &[Item]) -> Result<bool> {
     let Some(config) = rules.config(id).filter(|_| !dead.is_empty()) else { return Ok(true) };
     match messages::try_lock(&config.stream) {
         Table::Busy => Ok(false),
@@ -94,7 +94,7 @@ fn bury(rules: &Dispatcher, id: ConsumerId, dead: &[Item]) -> Result<bool> {
             if !dead_letters::try_lock(&config.name, dead)? {
                 return Ok(false);
             }
-            dead_letters::bury(&config.name, &config.stream, dead, Some(MAX_DELIVER_REACHED))
+            dead_letters::insert(&config.name, &config.stream, dead, Some(MAX_DELIVER_REACHED))
                 .map(|()| true)
         }
     }

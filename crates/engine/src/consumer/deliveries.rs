@@ -13,14 +13,14 @@ impl Consumer {
         max: usize,
         lease: Micros,
         holder: i32,
-        m: &mut StepContext,
+        context: &mut StepContext,
     ) -> Vec<Delivery> {
-        let seqs = self.choose(max, m);
+        let seqs = self.choose(max, context);
         if seqs.is_empty() {
             return Vec::new();
         }
-        let first_ack_id = AckId(m.ids.take(seqs.len()));
-        let due = m.now.saturating_add(lease);
+        let first_ack_id = AckId(context.ids.take(seqs.len()));
+        let due = context.now.saturating_add(lease);
         let mut items = Vec::with_capacity(seqs.len());
         let mut deliveries = Vec::with_capacity(seqs.len());
         for (ack_id, seq) in first_ack_id.and_above().zip(seqs) {
@@ -32,12 +32,12 @@ impl Consumer {
             deliveries.push(Delivery { ack_id, seq, deliveries: message.deliveries });
             self.timers.insert((due, seq));
             self.by_ack_id.insert(ack_id, seq);
-            self.reach = self.reach.max(seq);
+            self.max_delivered = self.max_delivered.max(seq);
             if self.settings.ordered {
                 self.lanes.hold(message.key);
             }
         }
-        self.record(m, Change::Delivered { first_ack_id, due: m.wall(due), items });
+        self.record(context, Change::Delivered { first_ack_id, due: context.wall(due), items });
         deliveries
     }
 
@@ -80,28 +80,28 @@ impl Consumer {
     }
 
     /// A delivery failed: back after `delay`, or after the backoff; a dead letter if it was the last one.
-    pub fn nack(&mut self, ack_id: AckId, delay: Option<Micros>, m: &mut StepContext) {
+    pub fn nack(&mut self, ack_id: AckId, delay: Option<Micros>, context: &mut StepContext) {
         let Some((seq, message)) = self.live(ack_id) else { return };
         let deliveries = message.deliveries;
         let wait = delay.unwrap_or_else(|| self.settings.backoff_after(deliveries));
-        self.give_back(seq, wait, m);
+        self.release_after(seq, wait, context);
     }
 
     /// The receiving transaction rolled back: the delivery never was, but it counts; back at once. Where
     /// another transaction has acked it, that one's end decides; the lease is over if it rolls back too.
-    pub fn release(&mut self, ack_id: AckId, m: &mut StepContext) {
+    pub fn release(&mut self, ack_id: AckId, context: &mut StepContext) {
         match self.live(ack_id) {
             Some((_, Message { state: State::InFlight(Lease { pinned: true, .. }), .. })) => {
-                self.extend(ack_id, 0, m);
+                self.extend(ack_id, 0, context);
             }
-            Some((seq, _)) => self.give_back(seq, 0, m),
+            Some((seq, _)) => self.release_after(seq, 0, context),
             None => {}
         }
     }
 
     /// A new deadline for a live delivery, `lease` from now; false if it isn't live.
-    pub fn extend(&mut self, ack_id: AckId, lease: Micros, m: &mut StepContext) -> bool {
-        let due = m.now.saturating_add(lease);
+    pub fn extend(&mut self, ack_id: AckId, lease: Micros, context: &mut StepContext) -> bool {
+        let due = context.now.saturating_add(lease);
         let Some((seq, message)) = self.live(ack_id) else { return false };
         let State::InFlight(old) = &mut message.state else { return false };
         let before = std::mem::replace(&mut old.due, due);
@@ -109,26 +109,27 @@ impl Consumer {
             self.timers.remove(&(before, seq));
             self.timers.insert((due, seq));
         }
-        self.record(m, Change::Extended { ack_id, seq, due: m.wall(due) });
+        self.record(context, Change::Extended { ack_id, seq, due: context.wall(due) });
         true
     }
 
     /// The message of a delivery is no longer in the stream: there is nothing left to do.
-    pub fn gone(&mut self, ack_id: AckId, m: &mut StepContext) {
+    pub fn gone(&mut self, ack_id: AckId, context: &mut StepContext) {
         if let Some((seq, _)) = self.live(ack_id) {
             self.remove(seq);
-            self.record(m, Change::Finished { seqs: vec![seq] });
+            self.record(context, Change::Finished { seqs: vec![seq] });
         }
     }
 
     /// Ends leases and delays that are due.
-    pub fn tick(&mut self, m: &mut StepContext) {
-        while let Some(&(due, seq)) = self.timers.first().filter(|&&(due, _)| due <= m.now) {
+    pub fn tick(&mut self, context: &mut StepContext) {
+        while let Some(&(due, seq)) = self.timers.first().filter(|&&(due, _)| due <= context.now) {
             self.timers.remove(&(due, seq));
             let Some(message) = self.messages.get(&seq).copied() else { continue };
             match message.state {
                 State::InFlight(_) => {
-                    self.give_back(seq, self.settings.backoff_after(message.deliveries), m);
+                    let wait = self.settings.backoff_after(message.deliveries);
+                    self.release_after(seq, wait, context);
                 }
                 State::Delayed { .. } => self.make_ready(seq),
                 State::Ready | State::Withheld => {}
@@ -138,13 +139,15 @@ impl Consumer {
 
     /// Takes up to `max` messages out of the ready sets, ascending. Those that a lower max_deliver has
     /// exhausted meanwhile become dead letters instead.
-    fn choose(&mut self, max: usize, m: &mut StepContext) -> Vec<Seq> {
+    fn choose(&mut self, max: usize, context: &mut StepContext) -> Vec<Seq> {
         let max = max.min(self.deliverable());
         let mut seqs: Vec<Seq> = Vec::with_capacity(max);
         while seqs.len() < max {
             if let Some(seq) = self.again.pop_first() {
                 match self.item(seq) {
-                    Some(item) if self.settings.is_exhausted(item.deliveries) => self.bury(item, m),
+                    Some(item) if self.settings.is_exhausted(item.deliveries) => {
+                        self.dead_letter(item, context)
+                    }
                     _ => seqs.push(seq),
                 }
             } else if let Some(seq) = self.fresh.pop_first() {
@@ -157,10 +160,10 @@ impl Consumer {
         seqs
     }
 
-    fn bury(&mut self, item: Item, m: &mut StepContext) {
+    fn dead_letter(&mut self, item: Item, context: &mut StepContext) {
         self.remove(item.seq);
         self.totals.dead_total += 1;
-        self.record(m, Change::Dead { item });
+        self.record(context, Change::Dead { item });
     }
 
     fn live(&mut self, ack_id: AckId) -> Option<(Seq, &mut Message)> {
@@ -169,18 +172,18 @@ impl Consumer {
     }
 
     /// Ends a delivery without an ack: dead letter, delay, or ready.
-    fn give_back(&mut self, seq: Seq, wait: Micros, m: &mut StepContext) {
+    fn release_after(&mut self, seq: Seq, wait: Micros, context: &mut StepContext) {
         let Some(item) = self.item(seq) else { return };
         if self.settings.is_exhausted(item.deliveries) {
-            return self.bury(item, m);
+            return self.dead_letter(item, context);
         }
         // A wait of nothing is no time of day: restored after the clock was set back it still is over.
-        let until = if wait > 0 { m.now.saturating_add(wait) } else { 0 };
+        let until = if wait > 0 { context.now.saturating_add(wait) } else { 0 };
         if wait > 0 {
             self.delay(seq, until);
         } else {
             self.make_ready(seq);
         }
-        self.record(m, Change::Returned { item, until: m.wall(until) });
+        self.record(context, Change::Returned { item, until: context.wall(until) });
     }
 }

@@ -47,7 +47,7 @@ impl Desk {
     }
 
     fn deliveries(&mut self, max: usize) -> Vec<Delivery> {
-        self.with(|consumer, m| consumer.grant(max, LEASE, 7, m))
+        self.with(|consumer, context| consumer.grant(max, LEASE, 7, context))
     }
 
     /// The seqs of a batch, and its first ack_id.
@@ -59,7 +59,7 @@ impl Desk {
 
     fn tick_at(&mut self, now: Micros) {
         self.now = now;
-        self.with(|consumer, m| consumer.tick(m));
+        self.with(|consumer, context| consumer.tick(context));
     }
 
     fn ack(&mut self, ack_id: AckId) -> bool {
@@ -67,7 +67,7 @@ impl Desk {
     }
 
     fn nack(&mut self, ack_id: AckId, delay: Option<Micros>) {
-        self.with(|consumer, m| consumer.nack(ack_id, delay, m));
+        self.with(|consumer, context| consumer.nack(ack_id, delay, context));
     }
 
     fn operation(&mut self, number: u64, operation: Operation) {
@@ -75,14 +75,14 @@ impl Desk {
     }
 
     fn abort(&mut self, from: u64) {
-        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
-        self.pending.abort(RequestId(from), &mut One(&mut self.consumer), &mut moment);
+        let mut context = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
+        self.pending.abort(RequestId(from), &mut One(&mut self.consumer), &mut context);
     }
 
     fn commit(&mut self) -> Vec<AckRowId> {
-        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
+        let mut context = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         let applied =
-            self.pending.commit(RequestId(u64::MAX), &mut One(&mut self.consumer), &mut moment);
+            self.pending.commit(RequestId(u64::MAX), &mut One(&mut self.consumer), &mut context);
         applied.into_iter().map(|applied| applied.ack_row_id).collect()
     }
 
@@ -174,7 +174,7 @@ fn the_last_delivery_that_fails_is_one_dead_letter() {
 }
 
 #[test]
-fn a_lower_max_deliver_buries_what_has_had_its_deliveries() {
+fn a_lower_max_deliver_makes_dead_letters_of_what_has_had_its_deliveries() {
     let mut desk = desk(Settings::default());
     desk.offer(&[1, 2]);
     let (_, first) = desk.grant(1);
@@ -194,7 +194,7 @@ fn a_late_ack_is_nothing() {
     assert_eq!(seqs, [1]);
     assert!(!desk.ack(first));
     desk.nack(first, None);
-    assert!(!desk.with(|consumer, m| consumer.extend(first, LEASE, m)));
+    assert!(!desk.with(|consumer, context| consumer.extend(first, LEASE, context)));
     assert_eq!(desk.consumer.counts().in_flight, 1);
     assert!(desk.ack(second));
     assert!(!desk.ack(second));
@@ -206,7 +206,7 @@ fn an_extension_counts_from_now() {
     desk.offer(&[1]);
     let (_, ack_id) = desk.grant(1);
     desk.now += 60;
-    assert!(desk.with(|consumer, m| consumer.extend(ack_id, LEASE, m)));
+    assert!(desk.with(|consumer, context| consumer.extend(ack_id, LEASE, context)));
     desk.tick_at(HOUR + 159);
     assert_eq!(desk.consumer.counts().in_flight, 1);
     desk.tick_at(HOUR + 160);
@@ -258,7 +258,7 @@ fn a_message_that_is_gone_holds_nothing_up() {
     let mut desk = desk(Settings::default());
     desk.offer(&[7, 7]);
     let (_, ack_id) = desk.grant(1);
-    desk.with(|consumer, m| consumer.gone(ack_id, m));
+    desk.with(|consumer, context| consumer.gone(ack_id, context));
     assert_eq!(desk.grant(1).0, [2]);
     let events = desk.consumer.take_events();
     assert!(events.iter().any(|event| event.change == Change::Finished { seqs: vec![1] }));

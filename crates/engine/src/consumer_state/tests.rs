@@ -23,14 +23,14 @@ impl Life {
 
     /// The ack_ids of all that can be had.
     fn grant(&mut self) -> Vec<(Seq, AckId)> {
-        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
-        let deliveries = self.consumer.grant(100, 50, 7, &mut moment);
+        let mut context = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
+        let deliveries = self.consumer.grant(100, 50, 7, &mut context);
         deliveries.into_iter().map(|delivery| (delivery.seq, delivery.ack_id)).collect()
     }
 
     fn nack(&mut self, ack_id: AckId, delay: Option<Micros>) {
-        let mut moment = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
-        self.consumer.nack(ack_id, delay, &mut moment);
+        let mut context = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
+        self.consumer.nack(ack_id, delay, &mut context);
     }
 
     fn state(&self) -> ConsumerState {
@@ -43,7 +43,7 @@ fn replayed(mut state: ConsumerState, events: Vec<Event>) -> ConsumerState {
     state
 }
 
-/// What a snapshot says of each message: how often it was delivered, its ack_id or 0, and until when.
+/// What a state says of each message: how often it was delivered, its ack_id or 0, and until when.
 fn holds(state: &ConsumerState) -> Vec<(Seq, u32, AckId, Micros)> {
     let of = |&(item, hold): &(Item, Hold)| match hold {
         Hold::InFlight(lease) => (item.seq, item.deliveries, lease.ack_id, lease.due),
@@ -59,8 +59,8 @@ fn the_journal_replayed_gives_the_state_that_wrote_it() {
     let [(1, first), (2, second), (3, third)] = life.grant()[..] else { panic!("three keys") };
     life.nack(second, Some(500));
     life.nack(third, None);
-    let mut moment = StepContext { now: life.now + 20, wall_offset: 0, ids: &mut life.ids };
-    assert!(life.consumer.extend(first, 50, &mut moment));
+    let mut context = StepContext { now: life.now + 20, wall_offset: 0, ids: &mut life.ids };
+    assert!(life.consumer.extend(first, 50, &mut context));
     let after = replayed(before, life.consumer.take_events());
     assert_eq!(holds(&after), holds(&life.state()));
     assert_eq!(holds(&after), [(1, 1, first, 1070), (2, 1, AckId(0), 1500), (3, 1, AckId(0), 0)]);

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_back_from_the_slots_next_session() {
+    fn nothing_is_taken_back_from_the_entry_s_next_session() {
         let mut path = FastPath::default();
         path.grant(RequestId(9), 1);
         assert_eq!(path.revoke_of(RequestId(7)), None);

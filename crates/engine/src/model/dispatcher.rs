@@ -131,9 +131,9 @@ impl Dispatcher {
     }
 
     pub fn apply(&mut self, session: usize, now: Micros) {
-        let mut moment = StepContext { now, wall_offset: 0, ids: &mut self.ids };
+        let mut context = StepContext { now, wall_offset: 0, ids: &mut self.ids };
         for applied in
-            self.pending[session].commit(RequestId(u64::MAX), &mut self.streams, &mut moment)
+            self.pending[session].commit(RequestId(u64::MAX), &mut self.streams, &mut context)
         {
             if let Some(loaded) = self.loaded.get_mut(&applied.consumer) {
                 loaded.applied.push(applied.ack_row_id);
@@ -142,8 +142,8 @@ impl Dispatcher {
     }
 
     pub fn abort(&mut self, session: usize, from: RequestId, now: Micros) {
-        let mut moment = StepContext { now, wall_offset: 0, ids: &mut self.ids };
-        self.pending[session].abort(from, &mut self.streams, &mut moment);
+        let mut context = StepContext { now, wall_offset: 0, ids: &mut self.ids };
+        self.pending[session].abort(from, &mut self.streams, &mut context);
     }
 
     pub fn write_outbox(&mut self, id: ConsumerId, world: &mut World) {

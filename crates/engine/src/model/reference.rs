@@ -101,7 +101,7 @@ impl Reference {
 
     pub fn nack(&mut self, ack_id: AckId, delay: Option<Micros>, now: Micros, settings: &Settings) {
         if let Some(lease) = self.leases.remove(&ack_id) {
-            self.give_back(lease.seq, delay, now, settings);
+            self.release_after(lease.seq, delay, now, settings);
         }
     }
 
@@ -126,7 +126,7 @@ impl Reference {
         self.leases.values_mut().for_each(|lease| lease.pinned = false);
     }
 
-    fn give_back(&mut self, seq: Seq, delay: Option<Micros>, now: Micros, settings: &Settings) {
+    fn release_after(&mut self, seq: Seq, delay: Option<Micros>, now: Micros, settings: &Settings) {
         let nth = self.deliveries[&seq];
         if settings.max_deliver.is_some_and(|max| nth >= max) {
             self.dying.insert(seq);

@@ -28,16 +28,16 @@ impl Run {
         }
         self.load(id)?;
         let now = self.now;
-        let (consumer, mut moment) = self.dispatcher.at(id, now)?;
-        let deliveries = consumer.grant(batch, lease, 100 + s as i32, &mut moment);
+        let (consumer, mut context) = self.dispatcher.at(id, now)?;
+        let deliveries = consumer.grant(batch, lease, 100 + s as i32, &mut context);
         self.check_grant(id, &deliveries, batch, now + lease)?;
         let Some(first) = deliveries.first() else { return Ok(()) };
         let operation = Operation::Received { first_ack_id: first.ack_id, count: deliveries.len() };
         self.operation(s, id, operation)?;
         for delivery in deliveries {
             if self.world.now.messages.get(&delivery.seq).is_none_or(|message| message.removed) {
-                let (consumer, mut moment) = self.dispatcher.at(id, now)?;
-                consumer.gone(delivery.ack_id, &mut moment);
+                let (consumer, mut context) = self.dispatcher.at(id, now)?;
+                consumer.gone(delivery.ack_id, &mut context);
                 self.watched(id).reference.finish(delivery.seq);
             } else {
                 self.handed.push((id, delivery.ack_id));
@@ -68,8 +68,8 @@ impl Run {
         self.load(id)?;
         let now = self.now;
         for ack_id in ack_ids {
-            let (consumer, mut moment) = self.dispatcher.at(id, now)?;
-            let live = consumer.extend(ack_id, lease, &mut moment);
+            let (consumer, mut context) = self.dispatcher.at(id, now)?;
+            let live = consumer.extend(ack_id, lease, &mut context);
             prop_assert_eq!(live, self.watched(id).reference.extend(ack_id, now + lease));
         }
         Ok(())

@@ -162,7 +162,7 @@ impl Run {
         self.after_step()
     }
 
-    /// The publishers' slots in shared memory.
+    /// The publishers' entries in shared memory.
     pub fn open(&self) -> Vec<Publisher> {
         self.sessions.iter().filter_map(|session| session.publisher).collect()
     }
@@ -213,7 +213,7 @@ impl Run {
         if noticed { self.notice(s) } else { Ok(()) }
     }
 
-    /// The session clears its slot, and the dispatcher learns what became of the transaction.
+    /// The session clears its entry, and the dispatcher learns what became of the transaction.
     pub fn notice(&mut self, s: usize) -> Checked {
         let Some(Ended { committed, transaction }) = self.sessions[s].ended.take() else {
             return Ok(());
@@ -260,8 +260,8 @@ impl Run {
     pub fn tick(&mut self) -> Checked {
         self.ticked = self.ticked.max(self.now);
         for id in self.dispatcher.loaded.keys().copied().collect::<Vec<_>>() {
-            let (consumer, mut moment) = self.dispatcher.at(id, self.now)?;
-            consumer.tick(&mut moment);
+            let (consumer, mut context) = self.dispatcher.at(id, self.now)?;
+            consumer.tick(&mut context);
             let settings = self.world.config(id)?.settings;
             let now = self.now;
             self.watched(id).reference.tick(now, &settings);

@@ -41,7 +41,7 @@ pub struct Ended {
 
 #[derive(Debug, Default)]
 pub struct Session {
-    /// Its slot in shared memory.
+    /// Its entry in shared memory.
     pub publisher: Option<Publisher>,
     /// When it wrote its bound there.
     pub begun: u64,

@@ -84,8 +84,8 @@ impl Bed {
     }
 
     fn grant(&mut self, id: ConsumerId, max: usize) -> Vec<(Seq, AckId)> {
-        let mut moment = StepContext { now: 0, wall_offset: 0, ids: &mut self.ids };
-        let deliveries = self.stream.consumer_mut(id).unwrap().grant(max, 100, 0, &mut moment);
+        let mut context = StepContext { now: 0, wall_offset: 0, ids: &mut self.ids };
+        let deliveries = self.stream.consumer_mut(id).unwrap().grant(max, 100, 0, &mut context);
         deliveries.into_iter().map(|delivery| (delivery.seq, delivery.ack_id)).collect()
     }
 
@@ -223,7 +223,7 @@ fn a_detached_consumer_reads_on_from_its_cursor_and_attaches_at_the_tail() {
     assert_eq!(bed.take(ONE), [5, 6, 7, 8, 9, 10, 11, 12]);
 }
 
-/// Or the message would be offered when the tail finds it in the hole, and the read a moment before would
+/// Or the message would be offered when the tail finds it in the hole, and the read a context before would
 /// lack it: the one after the other.
 #[test]
 fn a_detached_consumer_gets_what_fills_a_hole_once() {

@@ -15,10 +15,10 @@ const TRANSACTIONS_EACH: u64 = 3;
 #[derive(Clone, Copy, PartialEq)]
 enum Broken {
     Nothing,
-    SlotClearedBeforeCommit,
-    SnapshotBeforeSlots,
-    SlotsBeforeLast,
-    SlotsTakenAtTheirWord,
+    EntryClearedBeforeCommit,
+    SnapshotBeforeEntries,
+    EntriesBeforeLast,
+    EntriesTakenAtTheirWord,
 }
 
 /// What a run can find wrong.
@@ -31,10 +31,10 @@ enum Fault {
     NeverDone,
 }
 
-/// What a look reads before the rows. Each slot is a step of its own.
+/// What a look reads before the rows. Each entry is a step of its own.
 enum Part {
     Last,
-    Slots,
+    Entries,
     Snapshot,
 }
 
@@ -42,7 +42,7 @@ enum Part {
 #[derive(Default)]
 struct Dispatcher {
     parts_done: usize,
-    slots_read: usize,
+    entries_read: usize,
     last: Seq,
     open: Vec<Publisher>,
     snapshot: u64,
@@ -58,24 +58,24 @@ struct Dispatcher {
 impl Dispatcher {
     fn step(&mut self, world: &World, random: &mut Random, broken: Broken) -> Result<(), Fault> {
         let order = match broken {
-            Broken::SnapshotBeforeSlots => [Part::Last, Part::Snapshot, Part::Slots],
-            Broken::SlotsBeforeLast => [Part::Slots, Part::Last, Part::Snapshot],
-            _ => [Part::Last, Part::Slots, Part::Snapshot],
+            Broken::SnapshotBeforeEntries => [Part::Last, Part::Snapshot, Part::Entries],
+            Broken::EntriesBeforeLast => [Part::Entries, Part::Last, Part::Snapshot],
+            _ => [Part::Last, Part::Entries, Part::Snapshot],
         };
         match order.get(self.parts_done) {
             Some(Part::Last) => self.last = world.last,
             Some(Part::Snapshot) => self.snapshot = world.now,
-            Some(Part::Slots) => {
-                self.open.extend(world.slots[self.slots_read]);
-                self.slots_read += 1;
-                if self.slots_read < PUBLISHERS {
+            Some(Part::Entries) => {
+                self.open.extend(world.entries[self.entries_read]);
+                self.entries_read += 1;
+                if self.entries_read < PUBLISHERS {
                     return Ok(());
                 }
             }
             None => {
-                (self.parts_done, self.slots_read) = (0, 0);
+                (self.parts_done, self.entries_read) = (0, 0);
                 let mut open = std::mem::take(&mut self.open);
-                if broken != Broken::SlotsTakenAtTheirWord {
+                if broken != Broken::EntriesTakenAtTheirWord {
                     open.retain(|publisher| world.is_running(publisher, self.snapshot));
                 }
                 return match self.tail.take() {
@@ -198,7 +198,7 @@ fn check(world: &World, order: &BTreeMap<Seq, usize>) -> Result<(), Fault> {
     }
     for (committed, one) in world.transactions.iter().enumerate() {
         for (by, other) in world.transactions.iter().enumerate() {
-            if one.slot_cleared < other.begun
+            if one.entry_cleared < other.begun
                 && let (Some((_, last)), Some((first, _))) = (delivered[committed], delivered[by])
                 && last > first
             {
@@ -225,21 +225,21 @@ fn no_interleaving_loses_repeats_or_reorders_a_message() {
 }
 
 #[test]
-fn clearing_the_slot_before_the_commit_is_visible_loses_messages() {
-    assert!(runs_that_lose(1_000, Broken::SlotClearedBeforeCommit) > 10);
+fn clearing_the_entry_before_the_commit_is_visible_loses_messages() {
+    assert!(runs_that_lose(1_000, Broken::EntryClearedBeforeCommit) > 10);
 }
 
 #[test]
-fn taking_the_snapshot_before_reading_the_slots_loses_messages() {
-    assert!(runs_that_lose(1_000, Broken::SnapshotBeforeSlots) > 10);
+fn taking_the_snapshot_before_reading_the_entries_loses_messages() {
+    assert!(runs_that_lose(1_000, Broken::SnapshotBeforeEntries) > 10);
 }
 
 #[test]
 fn taking_a_publisher_for_open_whose_commit_is_visible_skips_messages() {
-    assert!(runs_that_skip(1_000, Broken::SlotsTakenAtTheirWord) > 10);
+    assert!(runs_that_skip(1_000, Broken::EntriesTakenAtTheirWord) > 10);
 }
 
 #[test]
-fn reading_the_slots_before_the_last_value_loses_messages() {
-    assert!(runs_that_lose(1_000, Broken::SlotsBeforeLast) > 10);
+fn reading_the_entries_before_the_last_value_loses_messages() {
+    assert!(runs_that_lose(1_000, Broken::EntriesBeforeLast) > 10);
 }

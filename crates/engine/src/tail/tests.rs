@@ -84,7 +84,7 @@ fn holes_are_looked_at_again_when_a_publisher_ends_and_not_before() {
 }
 
 #[test]
-fn the_next_transaction_of_a_slot_is_another_publisher() {
+fn the_next_transaction_of_an_entry_is_another_publisher() {
     let mut tail = Tail::new(0, &[]);
     scan(&mut tail, 2, &[publisher(1, 1, 1)], &[2]);
     let plan = tail.plan_read(3, vec![publisher(1, 2, 3)], 1000);

@@ -31,7 +31,7 @@ pub(super) struct Transaction {
     pub visible: Option<u64>,
     /// When it ended, for a snapshot.
     pub over: Option<u64>,
-    pub slot_cleared: u64,
+    pub entry_cleared: u64,
 }
 
 /// What publishers and dispatcher share. A time is the number of a step.
@@ -42,7 +42,7 @@ pub(super) struct World {
     /// The transaction that took a seq.
     pub taken: BTreeMap<Seq, usize>,
     pub transactions: Vec<Transaction>,
-    pub slots: [Option<Publisher>; PUBLISHERS],
+    pub entries: [Option<Publisher>; PUBLISHERS],
 }
 
 impl World {
@@ -94,7 +94,7 @@ impl Backend {
         random: &mut Random,
         broken: Broken,
     ) -> bool {
-        let early = broken == Broken::SlotClearedBeforeCommit;
+        let early = broken == Broken::EntryClearedBeforeCommit;
         let next = match *self {
             Self::Idle => Self::ReadLast { bound: world.last + 1, begun: world.now },
             Self::ReadLast { bound, begun } => {
@@ -103,11 +103,11 @@ impl Backend {
                     begun,
                     visible: None,
                     over: None,
-                    slot_cleared: 0,
+                    entry_cleared: 0,
                 });
                 let publisher =
                     Publisher { session: session as u32, transaction: me as u64, bound };
-                world.slots[session] = Some(publisher);
+                world.entries[session] = Some(publisher);
                 Self::Publishing { me, seqs_left: random.below(4) }
             }
             Self::Publishing { me, seqs_left: 0 } if random.one_in(3) => {
@@ -132,12 +132,12 @@ impl Backend {
         matches!(next, Self::Idle)
     }
 
-    /// Half of the end of a transaction: it clears its slot, or its rows become visible.
+    /// Half of the end of a transaction: it clears its entry, or its rows become visible.
     fn end(me: usize, session: usize, commits: bool, clear: bool, world: &mut World) {
         let transaction = &mut world.transactions[me];
         if clear {
-            world.slots[session] = None;
-            transaction.slot_cleared = world.now;
+            world.entries[session] = None;
+            transaction.entry_cleared = world.now;
         } else {
             transaction.visible = commits.then_some(world.now);
             transaction.over = Some(world.now);

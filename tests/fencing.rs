@@ -1,4 +1,4 @@
-//! A transaction that relies on the word of a dispatcher that is gone must not commit.
+//! A transaction that relies on a dispatcher that is gone must not commit.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Appending messages to a stream's table without the executor, where it is as create_stream has made it.
+//! Inserting messages into a stream's table without the executor, where it is as create_stream has made it.
 
 use super::datum::{Jsonb, Text};
 use super::insert::{Opened, Target};
@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use sequin_engine::key::{self, Seq};
 use std::ffi::CStr;
 
-/// A message that is to be appended.
+/// A message that is to be inserted.
 pub struct New {
     pub seq: Seq,
     pub key: Text,
@@ -18,7 +18,7 @@ pub struct New {
 
 /// Inserts messages as the current role. False if the table has anything that only the executor knows how to deal with;
 /// then nothing has happened. The caller has announced that it publishes, which is what the table's trigger does.
-pub fn append(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -> Result<bool> {
+pub fn insert(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -> Result<bool> {
     let target = match Target::open(table, &scan::COLUMNS, Some(c"on_publish")) {
         Opened::Plain(target) if has_own_default(&target) => target,
         Opened::Plain(_) | Opened::ForTheExecutor => return Ok(false),
@@ -32,7 +32,7 @@ pub fn append(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -
         let seq = Some(pg_sys::Datum::from(seq));
         rows.push([seq, Some(key.datum()), Some(data.datum()), headers.map(Jsonb::datum), now]);
     }
-    target.put(&rows, has_checks);
+    target.insert(&rows, has_checks);
     Ok(true)
 }
 
