@@ -18,8 +18,8 @@ mod tests {
     use crate::store::sources::Source;
     use crate::store::{backfills, messages, slots, source_progress, sources, streams, tables};
     use pgrx::prelude::*;
+    use sequin_engine::dispatcher::Reached;
     use sequin_engine::key::Seq;
-    use sequin_engine::tail::Reached;
     use std::time::Duration;
 
     fn stream(name: &str) -> pg_sys::Oid {

@@ -3,9 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use sequin_engine::filter::{Filter, key_matches};
+use sequin_engine::fuzzing::{RouteScratch, Router};
 use sequin_engine::ids::ConsumerId;
 use sequin_engine::key::check_key;
-use sequin_engine::router::{RouteScratch, Router};
 
 /// Enough for filters that have something in common; the check takes as long as the cube of it.
 const MOST_LINES: usize = 24;

@@ -6,16 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use sequin_engine::consumer::Lease;
-use sequin_engine::consumer::StepContext;
 use sequin_engine::consumer_state::{ConsumerState, Hold};
+use sequin_engine::dispatcher::{Found, Lease, Reached, Row};
 use sequin_engine::event::{Change, Item};
 use sequin_engine::filter::Filter;
+use sequin_engine::fuzzing::{StepContext, Stream};
 use sequin_engine::ids::{AckId, ConsumerId, Ids};
 use sequin_engine::ranges::RangeSet;
 use sequin_engine::settings::Settings;
-use sequin_engine::stream::{Found, Row, Stream};
-use sequin_engine::tail::Reached;
 
 /// Rows of the stream: seqs 1 to this.
 const LAST: i64 = 24;

@@ -4,9 +4,8 @@
 use super::{acks, outbox, statement};
 use crate::error::{Error, Result};
 use crate::pg::exec::spi::{Access, Row, arg};
-use sequin_engine::consumer::Lease;
 use sequin_engine::consumer_state::{ConsumerState, Hold};
-use sequin_engine::dispatcher::Checkpoint;
+use sequin_engine::dispatcher::{Checkpoint, Lease};
 use sequin_engine::event::Item;
 use sequin_engine::ids::{AckId, AckRowId, ConsumerId, Generation};
 use sequin_engine::key::Seq;

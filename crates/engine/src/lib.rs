@@ -1,34 +1,45 @@
 //! The rules, pure: no PostgreSQL, no clock, no I/O. Time, rows and publishers come in as arguments.
 //!
-//! `key`, `filter`, `router`: what a key is, and who wants it. `tail`: which messages are visible, in which order. `lanes`,
-//! `consumer`: who may have which message when. `stream` ties the two together. `pending`: what open transactions have asked
-//! for. `event`, `consumer_state`: what survives a restart. `changes`: what of the configuration is to be read again. `dispatcher` has all of these, and decides what is read, written
-//! and answered; `entry` is a session's side of it, in shared memory, and `wire` what the two say to each other.
+//! [`dispatcher`] decides what is read, written and answered: inputs come in, and effects go out. [`entry`] is a
+//! session's side of it, in shared memory, and [`wire`] what the two say to each other. [`key`] and [`filter`] say what a
+//! key is, and which messages a consumer wants. The other public modules are the data that these carry.
+//!
+//! Inside, `router` finds the consumers that a key is for; `tail` says which messages are visible, in which order;
+//! `lanes` and `consumer` say who may have which message when, and `stream` ties all of these together. `pending` is what
+//! open transactions have asked for. `event` and `consumer_state` are what survives a restart.
 
 #![forbid(unsafe_code)]
 
-pub mod ack_rows;
+mod ack_rows;
 pub mod changes;
-pub mod consumer;
+mod consumer;
 pub mod consumer_state;
 pub mod dispatcher;
 pub mod entry;
 pub mod event;
 pub mod fault;
 pub mod filter;
-pub mod id_map;
+mod id_map;
 pub mod ids;
 pub mod key;
-pub mod lanes;
-pub mod pending;
+mod lanes;
+mod pending;
 pub mod ranges;
-pub mod router;
-pub mod seq_list;
+mod router;
+mod seq_list;
 pub mod settings;
-pub mod stream;
-pub mod tail;
+mod stream;
+mod tail;
 mod varint;
 pub mod wire;
+
+/// What the fuzz targets drive by itself, and nothing else uses from outside.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::consumer::StepContext;
+    pub use crate::router::{RouteScratch, Router};
+    pub use crate::stream::Stream;
+}
 
 #[cfg(test)]
 mod model;

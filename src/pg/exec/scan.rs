@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::pg::shared::bounds::Xid;
 use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
+use sequin_engine::dispatcher::Reached;
 use sequin_engine::key::Seq;
-use sequin_engine::tail::Reached;
 use std::time::{Duration, Instant};
 
 /// Columns of a stream's table, in the order that create_stream gives them.

@@ -2,7 +2,7 @@
 
 use super::current;
 use crate::error::Result;
-use sequin_engine::consumer::Delivery;
+use sequin_engine::dispatcher::Delivery;
 use sequin_engine::ids::{AckId, AckRowId, ConsumerId, Generation, RequestId};
 use std::cell::RefCell;
 

@@ -11,12 +11,11 @@ use super::lwlock::Lock;
 use super::shmem::{Segment, segment};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
-use sequin_engine::dispatcher::{Answer, Asked, FastPathAck, Outcome, Request};
+use sequin_engine::dispatcher::{Answer, Asked, FastPathAck, Outcome, Publisher, Request};
 use sequin_engine::entry::{Entry, Mailbox};
 use sequin_engine::ids::{RequestId, SessionId};
 use sequin_engine::key::Seq;
 use sequin_engine::settings::Micros;
-use sequin_engine::tail::Publisher;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 

@@ -6,9 +6,8 @@ use crate::pg::shared::database::Database;
 use crate::pg::shared::session_entry::{self, SessionEntry};
 use crate::pg::shared::shmem::{Segment, segment};
 use sequin_engine::changes::Changes;
-use sequin_engine::dispatcher::{Answer, Asked, FastPathAck, Outcome, Shared};
+use sequin_engine::dispatcher::{Answer, Asked, FastPathAck, Outcome, Publisher, Shared};
 use sequin_engine::ids::{RequestId, SessionId, StreamId};
-use sequin_engine::tail::Publisher;
 use std::time::{Duration, Instant};
 
 /// Those of one database.

@@ -9,11 +9,10 @@ use crate::store::messages::{self, Table};
 use crate::store::streams::{self, Tail};
 use crate::store::{consumers, journal, sources};
 use sequin_engine::changes::Changes;
-use sequin_engine::dispatcher::{Config, Failure, Journal, Look};
+use sequin_engine::dispatcher::{Config, Failure, Found, Journal, Look};
 use sequin_engine::fault::Known;
 use sequin_engine::ids::{ConsumerId, Generation, StreamId};
 use sequin_engine::key::Seq;
-use sequin_engine::stream::Found;
 
 /// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
 /// transaction around it, about 15 us, cheap.

@@ -26,6 +26,9 @@ mod sessions;
 mod simulation;
 mod waiters;
 
+pub use crate::consumer::{Counts, Delivery, LOOK_AHEAD, Lease};
+pub use crate::stream::{Found, Row};
+pub use crate::tail::{Publisher, Reached, ReadPlan};
 pub use interface::*;
 pub use journal::MAX_DELIVER_REACHED;
 pub use recovery::unloaded_stats;
@@ -41,7 +44,6 @@ use crate::key::Seq;
 use crate::pending::Consumers;
 use crate::settings::Micros;
 use crate::stream::Stream;
-use crate::tail::{Publisher, ReadPlan};
 use config::Named;
 use filling::Fill;
 use journal::CheckpointOut;
