@@ -2,36 +2,16 @@
 //!
 //! A consumer refers to its stream by name. So a stream that comes or goes takes the consumers of its name along.
 
-use super::interface::{Answer, Config, ConsumerConfig, Effect, End, Shared, StreamConfig};
-use super::waiters::Waiters;
-use super::{ConsumerEntry, Dispatcher, LastCheckpoint, Step, StreamEntry, World};
+use super::exchange::Answer;
+use super::interface::{Effect, End, Shared};
+use super::stored::{Config, ConsumerConfig, StreamConfig};
+use super::world::{ConsumerEntry, StreamEntry};
+use super::{Dispatcher, Step};
 use crate::changes::Changes;
 use crate::fault::Known;
 use crate::ids::{ConsumerId, StreamId};
 use crate::pending::Consumers;
 use std::collections::BTreeSet;
-
-/// What goes by the name of a stream.
-#[derive(Debug, Default)]
-pub(super) struct Named {
-    /// `None` while it has no table.
-    stream: Option<StreamId>,
-    consumers: BTreeSet<ConsumerId>,
-}
-
-impl World {
-    fn stream_named(&self, name: &str) -> Option<StreamId> {
-        self.names.get(name)?.stream
-    }
-
-    fn at_name<R>(&mut self, name: &str, change: impl FnOnce(&mut Named) -> R) {
-        let named = self.names.entry(name.into()).or_default();
-        change(named);
-        if named.stream.is_none() && named.consumers.is_empty() {
-            self.names.remove(name);
-        }
-    }
-}
 
 impl Dispatcher {
     /// Has read what has changed; everything, as long as nothing is known.
@@ -219,28 +199,5 @@ impl Dispatcher {
         self.held_back.remove(&id);
         self.to_fill.remove(&id);
         self.has_more.remove(&id);
-    }
-}
-
-impl ConsumerEntry {
-    fn new(config: ConsumerConfig) -> ConsumerEntry {
-        ConsumerEntry {
-            config,
-            stream: None,
-            loaded: false,
-            loading: false,
-            asked: Vec::new(),
-            waiting: Waiters::default(),
-            fill: None,
-            due: None,
-            unwritten: Vec::new(),
-            unwritten_since: None,
-            applied: Vec::new(),
-            checkpoint: LastCheckpoint::default(),
-            last_error: None,
-            used_at: 0,
-            check_at: None,
-            memory: 0,
-        }
     }
 }

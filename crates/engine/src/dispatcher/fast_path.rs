@@ -2,7 +2,8 @@
 //! advance. That is revoked before anything is done to such a delivery: before its deadline is noticed, another session
 //! names it, or its consumer changes. Saves one of two exchanges for each batch that is received and acked.
 
-use super::interface::{Clock, FastPathAck, Shared};
+use super::exchange::FastPathAck;
+use super::interface::{Clock, Shared};
 use super::{Dispatcher, Step};
 use crate::ids::{AckId, AckRowId, ConsumerId, RequestId, SessionId};
 use crate::pending::{Consumers, Operation};

@@ -1,6 +1,7 @@
 //! Streams whose messages could not all be found, and who is told.
 
-use super::interface::{Answer, Effect, Shared};
+use super::exchange::Answer;
+use super::interface::{Effect, Shared};
 use super::{Dispatcher, Step};
 use crate::fault::Fault;
 use crate::ids::{ConsumerId, StreamId};

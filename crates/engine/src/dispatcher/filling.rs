@@ -4,8 +4,9 @@
 //! Whose time is over is judged by the clock at the begin of a **fill**, which may take several reads of the table. A
 //! session is told that there is nothing only if its deadline had passed before the last look began that found nothing.
 
+use super::exchange::Answer;
 use super::fast_path::FastPathGrant;
-use super::interface::{Answer, Shared};
+use super::interface::Shared;
 use super::reading::Supply;
 use super::waiters::Waiter;
 use super::{Dispatcher, Step};

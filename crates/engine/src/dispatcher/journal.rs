@@ -1,8 +1,10 @@
 //! Writing down what happened: events to the outbox within a tenth of a second, checkpoints about once a second. All in
 //! transactions that commit asynchronously: a crash may lose the last moments, and their messages come early once more.
 
-use super::interface::{Checkpoint, Effect, Failure, Shared};
-use super::{ConsumerEntry, Dispatcher, LastCheckpoint, Step};
+use super::interface::{Effect, Failure, Shared};
+use super::stored::Checkpoint;
+use super::world::{ConsumerEntry, LastCheckpoint};
+use super::{Dispatcher, Step};
 use crate::ack_rows;
 use crate::event::{Change, Event, Item};
 use crate::ids::{AckRowId, ConsumerId};

@@ -1,10 +1,15 @@
 //! Bringing consumers in: the first time that somebody uses it, a consumer's stream is opened, and its state read.
 
-use super::interface::{Answer, Asked, Effect, End, Failure, Journal, Shared};
+use super::exchange::{Answer, Asked};
+use super::interface::{Effect, End, Failure, Shared};
 use super::reading::RETRY_LOCKED;
 use super::recovery::{Recovered, recover};
-use super::{Dispatcher, LastCheckpoint, Step};
+use super::stored::Journal;
+use super::world::{LastCheckpoint, StreamEntry};
+use super::{Dispatcher, Step};
+use crate::consumer_state::ConsumerState;
 use crate::fault::{Fault, Known};
+use crate::filter::Filter;
 use crate::ids::{ConsumerId, StreamId};
 use crate::stream::Stream;
 
@@ -186,6 +191,26 @@ impl Dispatcher {
         self.stop_loading(id).into_iter().for_each(|asked| self.serve(asked, s));
     }
 
+    /// Puts a consumer back to where it is: what it has loaded and not delivered is read again, by the filters and the
+    /// order that it has now.
+    pub(super) fn put_again<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
+        // Events are the consumer's, which is made anew.
+        self.account(id, s);
+        if let Some(state) = self.world.stream_of(id).and_then(|stream| stream.state(id)) {
+            self.put(id, state);
+        }
+    }
+
+    /// Puts a consumer into its stream in this state, as it is configured; false if there is no stream.
+    pub(super) fn put(&mut self, id: ConsumerId, state: ConsumerState) -> bool {
+        let Some(entry) = self.world.consumers.get(&id) else { return false };
+        let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
+        let Some(stream) = self.world.stream_of_mut(id) else { return false };
+        stream.put(id, filters, settings, state);
+        self.world.touched.insert(id);
+        true
+    }
+
     /// A consumer can't be loaded: tells those who have asked why.
     pub(super) fn refuse_load<S: Shared>(
         &mut self,
@@ -206,10 +231,15 @@ impl Dispatcher {
     }
 }
 
-impl super::StreamEntry {
+impl StreamEntry {
     fn open<S>(&mut self, id: StreamId, s: &mut Step<S>) {
         if !std::mem::replace(&mut self.opening, true) {
             s.out.push(Effect::Open { stream: id, known: self.known });
         }
     }
+}
+
+/// Filters were checked when they were set; one that a later version can't read matches nothing.
+fn parse(filters: &[String]) -> Vec<Filter> {
+    filters.iter().filter_map(|filter| Filter::parse(filter).ok()).collect()
 }

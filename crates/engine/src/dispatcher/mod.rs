@@ -5,11 +5,13 @@
 //! is to be read or written goes out as [`Effect`]s, and what came of it comes in as the next [`Input`]. So a test can
 //! run it against a simulated server, with whatever order of events it likes.
 //!
-//! `requests` serves sessions, `sessions` and `fast_path` know of their transactions, `filling` and `reading` give those
-//! who wait what there is, `loading` brings consumers in, `memory` lets them go, `config` applies settings, `journal`
-//! writes, `reports` tells the views.
+//! `interface` has inputs and effects, and with `exchange` and `stored` the data that they carry. `world` has all streams
+//! and consumers. `requests` serves sessions, `sessions` and `fast_path` know of their transactions, `filling` and
+//! `reading` give those who wait what there is, `loading` brings consumers in, `memory` lets them go, `config` applies
+//! settings, `journal` writes, `reports` tells the views.
 
 mod config;
+mod exchange;
 mod fast_path;
 mod faults;
 mod filling;
@@ -24,150 +26,30 @@ mod requests;
 mod sessions;
 #[cfg(test)]
 mod simulation;
+mod stored;
 mod waiters;
+mod world;
 
 pub use crate::consumer::{Counts, Delivery, LOOK_AHEAD, Lease};
 pub use crate::stream::{Found, Row};
 pub use crate::tail::{Publisher, Reached, ReadPlan};
+pub use exchange::*;
 pub use interface::*;
 pub use journal::MAX_DELIVER_REACHED;
 pub use recovery::unloaded_stats;
+pub use stored::*;
 
 use crate::changes::Changes;
-use crate::consumer::{Consumer, StepContext};
-use crate::consumer_state::ConsumerState;
-use crate::event::Event;
-use crate::fault::{Fault, Known};
-use crate::filter::Filter;
-use crate::ids::{AckRowId, ConsumerId, Ids, StreamId};
+use crate::consumer::StepContext;
+use crate::ids::{ConsumerId, Ids, StreamId};
 use crate::key::Seq;
 use crate::pending::Consumers;
 use crate::settings::Micros;
-use crate::stream::Stream;
-use config::Named;
-use filling::Fill;
 use journal::CheckpointOut;
 use memory::Memory;
-use recovery::Recovered;
 use sessions::Sessions;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use waiters::Waiters;
-
-/// A stream with a table.
-#[derive(Debug, Default)]
-struct StreamEntry {
-    name: String,
-    /// Made when the first of its consumers is used.
-    stream: Option<Stream>,
-    /// What has been seen of its sequence.
-    known: Known,
-    repairs: i32,
-    /// Why not all of its messages can be found, if so.
-    fault: Option<Fault>,
-    /// All has been read that was committed, and nobody has published since.
-    caught_up: bool,
-    /// Counts the looks that have read all there was.
-    looks: u64,
-    /// An effect is out that opens it; these wait for it, the latter with a state that goes beyond what is known.
-    opening: bool,
-    to_restore: Vec<ConsumerId>,
-    to_check: Vec<(ConsumerId, Recovered)>,
-    /// An effect is out that looks at its tail, and these wait for it.
-    looking: bool,
-    readers: Vec<ConsumerId>,
-    /// Its table was locked, or unreadable: not to be tried before.
-    retry_at: Micros,
-    /// It was unreadable: nor is it to be tried before for those who ask again and again.
-    failing_until: Micros,
-}
-
-/// A consumer, what waits for it, and what of it is not written yet.
-#[derive(Debug)]
-struct ConsumerEntry {
-    config: ConsumerConfig,
-    /// `None` while its stream has no table.
-    stream: Option<StreamId>,
-    /// Its state has been read from the journals, and its stream has it.
-    loaded: bool,
-    /// An effect is out that reads it, and these requests wait for that.
-    loading: bool,
-    asked: Vec<Asked>,
-    waiting: Waiters,
-    /// While those who wait are being served.
-    fill: Option<Fill>,
-    /// When its next lease or delay ends, as `timers` has it.
-    due: Option<Micros>,
-    /// Events that are not in the outbox yet.
-    unwritten: Vec<Event>,
-    /// When the oldest of them happened.
-    unwritten_since: Option<Micros>,
-    /// Rows of sequin.acks that have taken effect, and are in no checkpoint yet.
-    applied: Vec<AckRowId>,
-    checkpoint: LastCheckpoint,
-    last_error: Option<String>,
-    /// When somebody last asked for it, and when to look whether anybody still does.
-    used_at: Micros,
-    check_at: Option<Micros>,
-    /// What its state takes, in bytes.
-    memory: usize,
-}
-
-/// The newest checkpoint of a consumer, and what has come since.
-#[derive(Debug, Clone, Copy, Default)]
-struct LastCheckpoint {
-    id: i64,
-    /// When it was written or tried; `None`: one is wanted now.
-    at: Option<Micros>,
-    size: usize,
-    cursor: Seq,
-    /// Events in the outbox since.
-    events: usize,
-}
-
-/// All streams and their consumers.
-#[derive(Debug, Default)]
-struct World {
-    streams: BTreeMap<StreamId, StreamEntry>,
-    consumers: BTreeMap<ConsumerId, ConsumerEntry>,
-    names: BTreeMap<String, Named>,
-    /// Consumers that something has happened to, and of which no account has been taken yet.
-    touched: BTreeSet<ConsumerId>,
-}
-
-impl World {
-    /// A consumer's stream.
-    fn stream_id(&self, id: ConsumerId) -> Option<StreamId> {
-        self.consumers.get(&id)?.stream
-    }
-
-    fn entry_of(&self, id: ConsumerId) -> Option<&StreamEntry> {
-        self.streams.get(&self.stream_id(id)?)
-    }
-
-    fn entry_of_mut(&mut self, id: ConsumerId) -> Option<&mut StreamEntry> {
-        self.streams.get_mut(&self.stream_id(id)?)
-    }
-
-    fn stream_of(&self, id: ConsumerId) -> Option<&Stream> {
-        self.entry_of(id)?.stream.as_ref()
-    }
-
-    fn stream_of_mut(&mut self, id: ConsumerId) -> Option<&mut Stream> {
-        self.entry_of_mut(id)?.stream.as_mut()
-    }
-
-    /// Up to where a consumer has been offered rows.
-    fn cursor(&self, id: ConsumerId) -> Option<Seq> {
-        self.stream_of(id)?.cursor(id)
-    }
-}
-
-impl Consumers for World {
-    fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer> {
-        self.touched.insert(id);
-        self.stream_of_mut(id)?.consumer_mut(id)
-    }
-}
+use std::collections::{BTreeSet, VecDeque};
+use world::{StreamEntry, World};
 
 /// What one call of `handle` works with.
 struct Step<'a, S> {
@@ -411,29 +293,4 @@ impl Dispatcher {
             self.unwritten.insert(id);
         }
     }
-
-    /// Puts a consumer back to where it is: what it has loaded and not delivered is read again, by the filters and the
-    /// order that it has now.
-    fn put_again<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
-        // Events are the consumer's, which is made anew.
-        self.account(id, s);
-        if let Some(state) = self.world.stream_of(id).and_then(|stream| stream.state(id)) {
-            self.put(id, state);
-        }
-    }
-
-    /// Puts a consumer into its stream in this state, as it is configured; false if there is no stream.
-    fn put(&mut self, id: ConsumerId, state: ConsumerState) -> bool {
-        let Some(entry) = self.world.consumers.get(&id) else { return false };
-        let (filters, settings) = (parse(&entry.config.filters), entry.config.settings.clone());
-        let Some(stream) = self.world.stream_of_mut(id) else { return false };
-        stream.put(id, filters, settings, state);
-        self.world.touched.insert(id);
-        true
-    }
-}
-
-/// Filters were checked when they were set; one that a later version can't read matches nothing.
-fn parse(filters: &[String]) -> Vec<Filter> {
-    filters.iter().filter_map(|filter| Filter::parse(filter).ok()).collect()
 }

@@ -1,7 +1,9 @@
 //! What the tables say of a consumer, put together: its checkpoint, and the journal replayed over it.
 
-use super::LastCheckpoint;
-use super::interface::{Clock, ConsumerConfig, ConsumerStats, Journal};
+use super::exchange::ConsumerStats;
+use super::interface::Clock;
+use super::stored::{ConsumerConfig, Journal};
+use super::world::LastCheckpoint;
 use crate::consumer::{Consumer, StepContext};
 use crate::consumer_state::ConsumerState;
 use crate::event::Change;

@@ -1,7 +1,9 @@
 //! What the views ask: the state of consumers, and what has gone wrong with them.
 
-use super::interface::{Answer, Asked, ConsumerStats, Shared};
-use super::{ConsumerEntry, Dispatcher, Step};
+use super::exchange::{Answer, Asked, ConsumerStats};
+use super::interface::Shared;
+use super::world::ConsumerEntry;
+use super::{Dispatcher, Step};
 use crate::ids::ConsumerId;
 use crate::wire::STATS_PER_ANSWER;
 use std::ops::Bound;

@@ -1,6 +1,7 @@
 //! Serving sessions: what became of their transactions, and what they ask.
 
-use super::interface::{Answer, Asked, Outcome, Request, Shared};
+use super::exchange::{Answer, Asked, Outcome, Request};
+use super::interface::Shared;
 use super::loading::Loaded;
 use super::waiters::Waiter;
 use super::{Dispatcher, Step};

@@ -1,6 +1,6 @@
 //! What must hold, for whoever sees only what clients see; and what the rules must know of it.
 
-use super::super::interface::{Answer, Request};
+use super::super::exchange::{Answer, Request};
 use super::server::{Given, Worker};
 use super::world::{Database, World};
 use super::{Checked, fail};

@@ -1,6 +1,7 @@
 //! What a session does: as `pg::session` has it, with a transaction, its savepoints, and its entry.
 
-use super::super::interface::{AckRow, Answer, Request};
+use super::super::exchange::{Answer, Request};
+use super::super::stored::AckRow;
 use super::Op;
 use super::mistakes::Mistake;
 use super::tables::Message;

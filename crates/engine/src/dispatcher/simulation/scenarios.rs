@@ -1,7 +1,7 @@
 //! Races that were mended once, as they were found: by readers, by torture, or by the simulation.
 
 use super::super::Dispatcher;
-use super::super::interface::{Answer, Request};
+use super::super::exchange::{Answer, Request};
 use super::Op;
 use super::client::Stage;
 use super::tables::Stream;

@@ -2,7 +2,8 @@
 //! sessions go on, and the dispatcher may end.
 
 use super::super::Dispatcher;
-use super::super::interface::{Answer, Clock, Effect, Failure, FastPathAck, Input, Look, Shared};
+use super::super::exchange::{Answer, FastPathAck};
+use super::super::interface::{Clock, Effect, Failure, Input, Look, Shared};
 use super::mistakes::Mistake;
 use super::tables::Tables;
 use super::world::{Numbers, SESSIONS, World};

@@ -1,6 +1,6 @@
 //! What the tables of a database have, as everybody sees it and as it is on disk.
 
-use super::super::interface::{AckRow, Checkpoint, Config, ConsumerConfig, Journal, StreamConfig};
+use super::super::stored::{AckRow, Checkpoint, Config, ConsumerConfig, Journal, StreamConfig};
 use crate::changes::Changes;
 use crate::event::{Change, Event};
 use crate::filter::Filter;

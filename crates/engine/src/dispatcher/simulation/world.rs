@@ -1,6 +1,6 @@
 //! One run: two databases, and the sessions that use them.
 
-use super::super::interface::ConsumerConfig;
+use super::super::stored::ConsumerConfig;
 use super::checker::Promised;
 use super::client::Client;
 use super::mistakes::Mistake;
