@@ -38,7 +38,7 @@ pub struct StepContext<'a> {
 }
 
 impl StepContext<'_> {
-    /// A moment, as the journal and users are told it. 0 is no time of day, but "at once".
+    /// The same moment by the wall clock, for the journal and for users. 0 means "at once", by either clock.
     pub fn wall(&self, moment: Micros) -> Micros {
         shift(moment, self.wall_offset)
     }
@@ -191,8 +191,8 @@ impl Consumer {
         std::mem::take(&mut self.events)
     }
 
-    /// Leaves out of what is to be journalled the deliveries whose messages are all finished by now, which their acks
-    /// say. But nothing once a delivery has ended in another way, which a later entry may build on.
+    /// Takes those deliveries out of `events` whose messages are all finished by now: their acks say so. It takes out
+    /// nothing if one of the events is of another kind, since that may build on an earlier one.
     pub fn drop_finished(&self, events: &mut Vec<Event>) {
         let unfinished = |event: &Event| match &event.change {
             Change::Delivered { items, .. } => {
@@ -223,7 +223,7 @@ impl Consumer {
         self.recovering_until = self.recovering_until.filter(|&last| self.cursor < last);
     }
 
-    /// True while [`Consumer::loaded`] must still be told how far rows have been offered.
+    /// True as long as [`Consumer::loaded`] has to be called whenever more rows have been offered.
     pub(super) fn is_settling(&self) -> bool {
         self.recovering_until.is_some() || self.done.last() > Some(self.cursor)
     }

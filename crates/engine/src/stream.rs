@@ -1,4 +1,4 @@
-//! One stream and its consumers: who is to read what from the table, and which rows go to whom.
+//! One stream and its consumers: which rows are to be read from the table, and which consumers they go to.
 //!
 //! New rows are read once, at the tail, and routed by key to the consumers attached to it. A consumer that is
 //! behind, full, or was rewound is detached: it reads the table from its own cursor, so it costs the others
@@ -44,7 +44,7 @@ pub struct Stream {
     tail: Tail,
     router: Router,
     members: BTreeMap<ConsumerId, Member>,
-    /// Consumers that were restored, and are to be told when rows up to what they had reached are offered.
+    /// Consumers that were restored and still need [`Consumer::loaded`] after each look.
     settling: BTreeSet<ConsumerId>,
     scratch: RouteScratch,
     routed: Vec<ConsumerId>,

@@ -1,5 +1,5 @@
-//! Requests and answers as bytes, the way they lie in a session's entry. What has no room there is told from what has
-//! while it is written, and then goes in parts.
+//! Requests and answers as bytes, the way they lie in a session's entry. Whether there is room turns out while one is
+//! written. What has no room goes in parts.
 //!
 //! Of a list each number is written as its distance from the one before it: seqs ascend, and ack_ids are mostly
 //! neighbours. A thousand deliveries take one to four kilobytes.

@@ -16,7 +16,7 @@ struct Received {
     deliveries: Vec<Delivery>,
 }
 
-/// As the dispatcher answers who asks it to finish deliveries.
+/// What the dispatcher answers to a request to finish deliveries.
 pub struct Finished {
     pub ack_row_id: AckRowId,
     pub generation: Generation,
@@ -27,7 +27,7 @@ thread_local! {
     static LAST: RefCell<Option<Received>> = const { RefCell::new(None) };
 }
 
-/// The answer to this session's last request was these.
+/// Remembers the answer to this session's last request.
 pub fn remember(
     consumer: ConsumerId,
     ack_row_id: AckRowId,
@@ -40,7 +40,7 @@ pub fn remember(
 }
 
 /// Finishes deliveries when this transaction commits. `None` if the dispatcher has to be asked: for others than those
-/// that were received last, or when it has taken back its word.
+/// that were received last, or when it has revoked that right.
 pub fn finish(consumer: ConsumerId, ack_ids: &[AckId]) -> Result<Option<Finished>> {
     LAST.with_borrow_mut(|last| {
         let Some(received) = last.as_ref().filter(|last| last.consumer == consumer) else {

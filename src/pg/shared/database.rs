@@ -165,7 +165,7 @@ impl Database {
         self.oid.store(0, Ordering::Release);
     }
 
-    /// This process is the dispatcher whose word counts from now on, and that of no other.
+    /// From now on this process is the dispatcher whose promises hold, and no other.
     pub fn begin_reign(&self) {
         let Some(segment) = segment() else { return };
         let reign = segment.reigns.fetch_add(1, Ordering::SeqCst) + 1;
@@ -174,12 +174,12 @@ impl Database {
         self.reign.store(reign, Ordering::SeqCst);
     }
 
-    /// The dispatcher's word counts no more.
+    /// The dispatcher ends: its promises of nacks hold no more, those of acks hold until there is another one.
     pub fn end_reign(&self) {
         self.reign.store(0, Ordering::SeqCst);
     }
 
-    /// Whose word counts.
+    /// The reigns whose promises hold.
     pub(in crate::pg) fn reigns(&self) -> Reigns {
         let current = self.reign.load(Ordering::SeqCst);
         Reigns { current, last: self.last_reign.load(Ordering::SeqCst) }
@@ -199,7 +199,8 @@ impl Database {
         self.enabled.store(enabled, Ordering::Release);
     }
 
-    /// A transaction is over that was to change streams or consumers: what it has changed, if it has committed.
+    /// A transaction is over that was to change streams or consumers: what it has changed, or `None` if that came to
+    /// nothing.
     pub(in crate::pg) fn tell_change(&self, committed: Option<&Changes>) {
         if let Some(committed) = committed {
             let mut changes = self.changes.lock();
@@ -254,8 +255,8 @@ impl Database {
         !self.is_waited_for.swap(waited_for, Ordering::SeqCst) && waited_for
     }
 
-    /// Takes the entries that have something for the dispatcher: until a pass finds nothing, so that with a
-    /// entry's mark all are found that were made before it. Who has asked waits for the answer, so this ends.
+    /// Takes the entries that have something for the dispatcher: until a pass finds nothing, so that with an
+    /// entry's mark all are found that were made before it. Each session waits for its answer, so this ends.
     pub fn take_requests(&self, found: &mut Vec<usize>) {
         found.clear();
         loop {

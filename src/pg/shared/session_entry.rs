@@ -154,7 +154,7 @@ impl SessionEntry {
         self.with(Entry::commit);
     }
 
-    /// The transaction is about to commit. False if the dispatcher whose word it relies on is gone.
+    /// The transaction is about to commit. False if it relies on a dispatcher that is gone.
     pub(in crate::pg) fn may_commit(&self) -> bool {
         // Read under the lock: a dispatcher that ends its reign looks at all entries after that.
         self.with(|entry| {
@@ -232,7 +232,7 @@ impl SessionEntry {
         self.with(|entry| entry.reset(database.to_u32()));
     }
 
-    /// True while a transaction commits that relies on the word of a dispatcher of this database.
+    /// True while a transaction commits that relies on a dispatcher of this database.
     pub fn is_committing(&self, database: pg_sys::Oid) -> bool {
         self.with(|entry| entry.is_committing(database.to_u32()))
     }

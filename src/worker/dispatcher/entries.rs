@@ -93,8 +93,8 @@ pub(super) fn refuse_all(database: &Database) {
     }
 }
 
-/// A dispatcher starts: what its predecessor has taken is asked again. Transactions that rely on that one's word can't
-/// begin to commit any more, and those that are just committing are waited for, so that their rows are read.
+/// A dispatcher starts: what its predecessor has taken is asked again. Transactions that rely on the predecessor can't
+/// begin to commit any more. Those that are just committing are waited for, so that their rows are read.
 pub(super) fn take_over(database: &Database) {
     database.begin_reign();
     for (session, entry) in entries().iter().enumerate() {
@@ -104,8 +104,8 @@ pub(super) fn take_over(database: &Database) {
     await_commits(database, None);
 }
 
-/// A dispatcher ends: from now on no nack counts that it knows of and hasn't been told the end of. One that is just
-/// committing is waited for; not for long, as a commit may wait for a standby.
+/// A dispatcher ends: from now on no transaction commits with a nack that it has answered. One that is just committing
+/// is waited for; not for long, as a commit may wait for a standby.
 pub(super) fn hand_over(database: &Database) {
     const PATIENCE: Duration = Duration::from_secs(1);
     database.end_reign();

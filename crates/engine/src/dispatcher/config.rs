@@ -14,7 +14,7 @@ use crate::pending::Consumers;
 use std::collections::BTreeSet;
 
 impl Dispatcher {
-    /// Has read what has changed; everything, as long as nothing is known.
+    /// Asks for what has changed to be read; for everything, as long as nothing is known.
     pub(super) fn read_config<S: Shared>(&mut self, changes: Changes, s: &mut Step<S>) {
         let changes = if self.config_read { changes } else { Changes::everything() };
         s.out.push(Effect::ReadConfig(Box::new(changes)));
@@ -36,7 +36,7 @@ impl Dispatcher {
                 changed.iter().for_each(|&id| self.move_to_stream(id, s));
                 let is_orphan = |&id: &ConsumerId| self.world.stream_id(id).is_none();
                 if *changes != Changes::everything() && read.iter().any(is_orphan) {
-                    // Its stream's table may have come in a way that nobody tells, such as CREATE TABLE.
+                    // Its stream's table may have been made in a way that is not noticed, such as CREATE TABLE.
                     self.read_config(Changes::everything(), s);
                 }
                 // Tables come and go, and are altered: those are looked at again that somebody waits for.
@@ -166,7 +166,8 @@ impl Dispatcher {
         }
     }
 
-    /// A stream that was made anew is read from the start when it is used; nobody waits for one whose table was dropped.
+    /// Gives a consumer the stream that has its name now. A stream that was made anew is read from the start when it is
+    /// used. Requests for one whose table was dropped are refused.
     fn move_to_stream<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         let Some(entry) = self.world.consumers.get(&id) else { return };
         let stream = self.world.stream_named(&entry.config.stream);
@@ -183,7 +184,7 @@ impl Dispatcher {
         }
     }
 
-    /// The consumer is dropped: those who wait for it are told.
+    /// The consumer is dropped: requests that wait for it are refused.
     fn forget<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         self.refuse_waiting(id, &Answer::NoConsumer, s);
         self.refuse_load(id, &Answer::NoConsumer, s);

@@ -33,11 +33,11 @@ pub enum Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)] // It lies in shared memory.
 pub enum Promise {
-    /// The transaction's commit means nothing to it.
+    /// Nothing needs to be left: the transaction's commit means nothing to the request.
     None = 0,
     /// A row of sequin.acks says the same to the next dispatcher.
     Journalled,
-    /// Nothing.
+    /// Nothing is left.
     Unwritten,
 }
 
@@ -106,7 +106,7 @@ pub struct ConsumerStats {
     pub has_error: bool,
     /// Its stream is damaged.
     pub is_damaged: bool,
-    /// The numbers are its. Otherwise it is not in memory, and the tables have all there is to know.
+    /// It is in memory, and the numbers are its own. Otherwise the tables have all there is to know.
     pub is_loaded: bool,
 }
 

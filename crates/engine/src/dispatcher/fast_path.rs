@@ -24,15 +24,15 @@ pub(super) struct FastPathGrant {
 }
 
 impl FastPathGrant {
-    /// The first ack_id that is none of its.
+    /// The first ack_id behind its own.
     pub fn end(&self) -> AckId {
         self.first_ack_id.at(self.count)
     }
 }
 
 impl Dispatcher {
-    /// What a session has finished without asking is pending in its transaction from then on. Pinned while that is open;
-    /// mostly it has committed by now, and the operation is about to take effect.
+    /// Adds what a session has finished without asking to the operations of its transaction. As long as that is open
+    /// the deliveries are pinned. Mostly it has committed by now, and the operation takes effect next.
     pub(super) fn apply_fast_path_ack(
         &mut self,
         session: SessionId,

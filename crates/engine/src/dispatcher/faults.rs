@@ -1,4 +1,4 @@
-//! Streams whose messages could not all be found, and who is told.
+//! Streams whose messages could not all be found, and how this is reported.
 
 use super::exchange::Answer;
 use super::interface::{Effect, Shared};
@@ -7,7 +7,8 @@ use crate::fault::Fault;
 use crate::ids::{ConsumerId, StreamId};
 
 impl Dispatcher {
-    /// Remembers what is wrong with a stream, logged once, or that nothing is any more. Its consumers say so.
+    /// Remembers what is wrong with a stream, or that nothing is wrong any more. A fault is logged once, and is the
+    /// last error of the stream's consumers.
     pub(super) fn note_fault<S: Shared>(
         &mut self,
         id: StreamId,
@@ -31,7 +32,7 @@ impl Dispatcher {
         self.world.entry_of(id)?.fault
     }
 
-    /// Tells those who wait for a consumer's messages, if its stream is damaged; true then.
+    /// Refuses the requests that wait for a consumer's messages if its stream is damaged; true then.
     pub(super) fn refuse_if_damaged<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) -> bool {
         let fault = self.fault_of(id);
         if let Some(fault) = fault {

@@ -1,8 +1,8 @@
 //! Sessions that want messages: in a queue for each consumer, first come, first served, until there is something or
 //! their time is over.
 //!
-//! Whose time is over is judged by the clock at the begin of a **fill**, which may take several reads of the table. A
-//! session is told that there is nothing only if its deadline had passed before the last look began that found nothing.
+//! Expiry is judged by the clock at the begin of a **fill**, which may take several reads of the table. A session gets
+//! an empty answer only if its deadline had passed before the last look began that found nothing.
 
 use super::exchange::Answer;
 use super::fast_path::FastPathGrant;
@@ -15,15 +15,15 @@ use crate::pending::{Consumers, Operation};
 use crate::settings::Micros;
 use crate::wire;
 
-/// Those who wait for a consumer are being served.
+/// The sessions that wait for a consumer are being served.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fill {
-    /// Whose deadline is over by then is told what is found, or that there is nothing.
+    /// When it began. Sessions whose deadlines had passed then get an answer at its end, if need be an empty one.
     pub now: Micros,
-    /// Looks at the stream's tail that had found its end when this began: later ones are new to those who wait.
+    /// How many looks had read the stream's tail to its end when this began: a later one may have found something new.
     pub looks: u64,
     pub reads: usize,
-    /// A read is out.
+    /// It waits for a read.
     pub is_reading: bool,
     /// The table could not be read.
     pub failed: bool,
@@ -45,8 +45,8 @@ enum Outcome {
 }
 
 impl Outcome {
-    /// What those are told whose time is over: that there is nothing only if there was nothing. From who finds the table
-    /// locked it learns that, and waits for the lock itself.
+    /// The answer to sessions whose time is over, if there is one: it is empty only if there was nothing. A session
+    /// that is answered `NotNow` waits for the table's lock itself.
     fn at_the_end(&self) -> Option<Answer> {
         match self {
             Outcome::Nothing => Some(Answer::empty()),
@@ -129,7 +129,7 @@ impl Dispatcher {
         ends.min().unwrap_or(Micros::MAX)
     }
 
-    /// Gives those who wait for a consumer what there is, first come, first served.
+    /// Gives the sessions that wait for a consumer what there is, first come, first served.
     fn fill<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         let looks = self.world.entry_of(id).map_or(0, |stream| stream.looks);
         while let Some(entry) = self.world.consumers.get_mut(&id) {
@@ -173,7 +173,7 @@ impl Dispatcher {
         let Some(entry) = self.world.consumers.get(&id) else { return Outcome::Nothing };
         let Some(waiter) = entry.waiting.first() else { return Outcome::Nothing };
         let Waiter { session, request_id, pid, batch, ack_wait, .. } = *waiter;
-        // Those behind it are told that there is nothing when their time is over, too.
+        // Sessions behind it get an empty answer when their time is over, too.
         let can_wait = entry.waiting.next_end() > fill.now;
         let supply = self.supply(id, batch, can_wait, fill, s);
         let nothing = match supply {
@@ -215,7 +215,7 @@ impl Dispatcher {
         Outcome::Granted
     }
 
-    /// Answers those, also further back in the queue, whose time is over.
+    /// Answers all sessions of the queue whose time is over.
     fn end_waits<S: Shared>(
         &mut self,
         id: ConsumerId,
@@ -237,7 +237,7 @@ impl Dispatcher {
         self.sessions.forget_if_idle(waiter.session);
     }
 
-    /// Tells those who wait for a consumer that there is none, or why there is nothing to be had.
+    /// Answers all sessions that wait for a consumer with the reason why they get no messages.
     pub(super) fn refuse_waiting<S: Shared>(
         &mut self,
         id: ConsumerId,
@@ -256,7 +256,7 @@ impl Dispatcher {
         let Some(stream) = self.world.stream_id(id) else { return };
         if self.listening.insert(stream) {
             s.shared.listen(&mut self.listening.iter().copied());
-            // Who published just before has woken nobody.
+            // Those who published just before have woken nobody.
             if let Some(entry) = self.world.streams.get_mut(&stream) {
                 entry.caught_up = false;
             }

@@ -12,8 +12,8 @@ use crate::stream::Found;
 use crate::tail::{Publisher, ReadPlan};
 use std::fmt;
 
-/// Two clocks, read at one moment. Deadlines count on the one that never steps; what outlives the dispatcher, or is
-/// shown, is told in the other.
+/// Two clocks, read at one moment. Deadlines count on the one that never steps. What outlives the dispatcher, or is
+/// shown, is by the wall clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Clock {
     pub mono: Micros,
@@ -180,10 +180,11 @@ pub trait Shared {
     fn take_changes(&mut self) -> Changes;
     /// The transactions that have published to a stream, and whose end isn't known here yet.
     fn publishers(&mut self, stream: StreamId) -> Vec<Publisher>;
-    /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them.
+    /// Revokes the session's right to finish deliveries of the answer to this request without asking. Returns what it
+    /// has finished of them before.
     fn revoke(&mut self, session: SessionId, received_by: RequestId) -> Option<FastPathAck>;
     /// Answers; with the right to finish the deliveries without asking, if `fast_path`. False: it was withdrawn, or the
-    /// answer is too long, which the session is told instead.
+    /// answer is too long: then the session gets [`Answer::TooLong`] instead.
     fn answer(
         &mut self,
         session: SessionId,

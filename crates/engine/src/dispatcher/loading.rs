@@ -18,7 +18,7 @@ pub(super) enum Loaded {
     Yes,
     /// It is being read.
     Soon,
-    /// What those are told who ask.
+    /// It can't be: the answer to requests.
     No(Answer),
 }
 
@@ -153,8 +153,8 @@ impl Dispatcher {
         }
     }
 
-    /// A consumer knows of higher seqs than its stream's sequence had handed out when it was last looked at: now it has,
-    /// or it never did.
+    /// A consumer had been delivered higher seqs than its stream's sequence was known to have handed out. The sequence
+    /// has been read again: it has handed them out by now, or the stream is damaged.
     fn check_again<S: Shared>(
         &mut self,
         id: ConsumerId,
@@ -211,7 +211,7 @@ impl Dispatcher {
         true
     }
 
-    /// A consumer can't be loaded: tells those who have asked why.
+    /// A consumer can't be loaded: answers the requests that wait for it with the reason.
     pub(super) fn refuse_load<S: Shared>(
         &mut self,
         id: ConsumerId,
@@ -223,7 +223,7 @@ impl Dispatcher {
         }
     }
 
-    /// A consumer is no longer being loaded: those who have asked for it meanwhile.
+    /// A consumer is no longer being loaded. Returns the requests that have waited for it.
     fn stop_loading(&mut self, id: ConsumerId) -> Vec<Asked> {
         let Some(entry) = self.world.consumers.get_mut(&id) else { return Vec::new() };
         entry.loading = false;

@@ -1,5 +1,5 @@
-//! Memory: consumers together take no more than a budget, whatever they are behind by, and those that nobody asks for take
-//! none.
+//! Memory: consumers together take no more than a budget, however far they are behind, and those that nobody asks for
+//! take none.
 //!
 //! A consumer looks ahead as far as its share allows. When all together are over the budget, the largest are **trimmed**:
 //! what they have loaded and not delivered is forgotten, and read again when somebody asks. One that nobody has asked for a
@@ -33,7 +33,7 @@ const SHARE: usize = 8;
 /// A consumer with less than this is not worth trimming.
 const LEAST_TRIMMED: usize = if cfg!(test) { 0 } else { 32 << 10 };
 
-/// What the loaded consumers take, in bytes, and when they are looked at whether somebody still needs them.
+/// What the loaded consumers take, in bytes, and when each is checked for whether somebody still needs it.
 #[derive(Debug)]
 pub(super) struct Memory {
     budget: usize,
@@ -50,7 +50,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// What a consumer may take that takes this much.
+    /// What a consumer may take that takes `own` now.
     fn share(&self, own: usize) -> usize {
         let left = self.budget.saturating_sub(self.taken);
         own.saturating_add(left / SHARE).min(USUAL_BUDGET)
@@ -60,7 +60,7 @@ impl Memory {
         self.taken > self.budget
     }
 
-    /// Takes account of what a consumer takes now, and tells it how much it may.
+    /// Takes account of what a consumer takes now, and sets how much it may take.
     pub fn account(&mut self, before: &mut usize, consumer: &mut Consumer) {
         let now = consumer.memory();
         self.taken = self.taken.saturating_sub(std::mem::replace(before, now)).saturating_add(now);
@@ -139,8 +139,8 @@ impl Dispatcher {
         }
     }
 
-    /// Whether a consumer is of no use to anybody, and a checkpoint says all there is to know of it; if it doesn't, one
-    /// is wanted.
+    /// Whether nobody uses a consumer, and a checkpoint says all there is to know of it. If only the checkpoint is
+    /// missing, has one written.
     fn may_unload<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) -> bool {
         self.account(id, s);
         let Some(entry) = self.world.consumers.get(&id) else { return false };

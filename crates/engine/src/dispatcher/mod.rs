@@ -1,5 +1,5 @@
-//! The rules of a database's dispatcher: who is handed which message when, who is told that there is none, what is read,
-//! what is written, and what a session may finish without asking.
+//! The rules of a database's dispatcher: which session gets which messages when, which gets an empty answer, what is
+//! read, what is written, and what a session may finish without asking.
 //!
 //! All state is here, in one struct, and all that happens comes in through [`Dispatcher::handle`]. It does no I/O: what
 //! is to be read or written goes out as [`Effect`]s, and what came of it comes in as the next [`Input`]. So a test can
@@ -85,18 +85,18 @@ pub struct Dispatcher {
     listening: BTreeSet<StreamId>,
     /// When the next lease or delay of each consumer ends.
     timers: BTreeSet<(Micros, ConsumerId)>,
-    /// No wait ends before, and no locked table is tried again; to be found anew if `None`.
+    /// Before this no wait ends, and no locked table is tried again. `None`: it has to be found anew.
     next_wait: Option<Micros>,
-    /// The journals were locked: no consumer is to be read from them before. Each would wait for the lock as long.
+    /// The journals were locked: no consumer is read from them before this, since each would wait for the lock as long.
     retry_loading_at: Micros,
     memory: Memory,
     /// Consumers with events that are not written.
     unwritten: BTreeSet<ConsumerId>,
     /// When the oldest of these happened.
     unwritten_since: Option<Micros>,
-    /// They could not be written, and are not to be tried again before.
+    /// They could not be written. No write is tried again before this.
     retry_events_at: Micros,
-    /// Effects that are out, and whether one that came back was in vain.
+    /// Journal effects that are out, and whether one that came back has failed.
     journalling: usize,
     journal_failed: bool,
     /// Consumers that hand out nothing before their journal is written.
@@ -187,7 +187,7 @@ impl Dispatcher {
         }
     }
 
-    /// Whether requests can be served: before the configuration is read, nobody can be told whether a consumer exists.
+    /// Whether requests can be served. Before the configuration is read, it is not known which consumers exist.
     pub fn is_ready(&self) -> bool {
         self.config_read
     }
@@ -202,7 +202,7 @@ impl Dispatcher {
         timer.into_iter().chain(next).min().unwrap_or(0)
     }
 
-    /// The streams that it is of interest to know of that somebody has published to them.
+    /// The streams for which [`Input::Published`] says something new.
     pub fn watched(&self) -> impl Iterator<Item = StreamId> {
         let is_watched = |(id, entry): &(&StreamId, &StreamEntry)| {
             entry.caught_up || self.listening.contains(id)
@@ -222,12 +222,12 @@ impl Dispatcher {
         Some(entry.stream.as_mut()?.plan_read(last, open, reading::MAX_RANGES))
     }
 
-    /// A stream's name, for who carries out an effect.
+    /// A stream's name, for carrying out an effect.
     pub fn stream_name(&self, id: StreamId) -> Option<&str> {
         Some(self.world.streams.get(&id)?.name.as_str())
     }
 
-    /// A consumer's settings, likewise.
+    /// How a consumer is configured, likewise.
     pub fn config(&self, id: ConsumerId) -> Option<&ConsumerConfig> {
         Some(&self.world.consumers.get(&id)?.config)
     }
@@ -237,7 +237,8 @@ impl Dispatcher {
         StepContext { now: clock.mono, wall_offset: clock.wall_offset(), ids }
     }
 
-    /// All that has come in has its consequences: what is due ends, who waits is served, what happened is written.
+    /// All that has come in has its consequences: what is due ends, waiting sessions are served, what happened is
+    /// written.
     fn tick<S: Shared>(&mut self, s: &mut Step<S>) {
         if !self.config_read {
             return self.read_config(Changes::everything(), s);

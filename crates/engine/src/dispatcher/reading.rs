@@ -1,5 +1,5 @@
-//! Reading the streams' tables: the tail for all who keep up with it, and for each who doesn't his own part. Only as much
-//! as somebody waits for: a stream that nobody receives from costs nothing.
+//! Reading the streams' tables: the tail once for all consumers that keep up with it, and a part of its own for each
+//! that doesn't. Only as much is read as sessions wait for: a stream that nobody receives from costs nothing.
 
 use super::filling::Fill;
 use super::interface::{Effect, Failure, Look, Shared};
@@ -21,11 +21,11 @@ pub(super) const RETRY_LOCKED: Micros = 100_000;
 /// When a table is tried again that can't be read for another reason: each time is a line in the server's log.
 const RETRY_FAILED: Micros = 5_000_000;
 
-/// And when for those who can't wait: they ask every 0.1 s until their patience ends.
+/// The same for sessions that can't wait: they ask every 0.1 s until they give up.
 const RETRY_ASKED: Micros = 1_000_000;
 
-/// What there is for those who wait. If not all is known, there may be earlier messages than those that are loaded: see
-/// [`Dispatcher::has_late`].
+/// What there is for waiting sessions. If not all is known, there may be earlier messages than those that are loaded:
+/// see [`Dispatcher::has_late`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supply {
     /// What is wanted is loaded.
@@ -43,8 +43,8 @@ pub(super) enum Supply {
 impl Dispatcher {
     /// Has at least `wanted` messages of the consumer deliverable, as far as there are any.
     ///
-    /// If all who wait can wait on, the table isn't looked at before somebody publishes. Who is to be told that there is
-    /// nothing may know of a commit that is visible and has not been announced yet: for him it is.
+    /// If all sessions can wait on, the table isn't looked at before somebody publishes. Before one gets an empty
+    /// answer it is: its client may know of a commit that is visible and has not been announced yet.
     pub(super) fn supply<S: Shared>(
         &mut self,
         id: ConsumerId,
@@ -129,7 +129,7 @@ impl Dispatcher {
         entry.stream
     }
 
-    /// A read that those who wait for a consumer have waited for has come to its end.
+    /// A read for a consumer has come to its end: its waiting sessions have their turn.
     pub(super) fn resume(&mut self, id: ConsumerId, failed: bool) {
         if let Some(fill) = self.world.consumers.get_mut(&id).and_then(|entry| entry.fill.as_mut())
         {
@@ -196,7 +196,8 @@ impl Dispatcher {
         self.fill_all(s);
     }
 
-    /// Where a read had failed before, all who wait for the stream have their turn, and not just who has tried again.
+    /// Where a read had failed before, all sessions that wait for the stream have their turn, not only those that it
+    /// was tried again for.
     pub(super) fn read_well(&mut self, id: StreamId) {
         let Some(entry) = self.world.streams.get_mut(&id) else { return };
         entry.failing_until = 0;

@@ -9,8 +9,8 @@ use crate::wire::STATS_PER_ANSWER;
 use std::ops::Bound;
 
 impl Dispatcher {
-    /// Tells the state of consumers with an id above this one, as many as fit into an answer. Nothing is loaded for it: of
-    /// the others the tables say all there is to know.
+    /// Answers with the state of consumers with an id above this one, as many as fit. No consumer is loaded for this:
+    /// of those that are not, the tables have all there is to know.
     pub(super) fn report<S: Shared>(&self, asked: &Asked, after: ConsumerId, s: &mut Step<S>) {
         let above = self.world.consumers.range((Bound::Excluded(after), Bound::Unbounded));
         let stats = above.take(STATS_PER_ANSWER).map(|(&id, entry)| self.stats_of(id, entry));
@@ -31,7 +31,7 @@ impl Dispatcher {
         let Some((stream, consumer)) = stream.and_then(|of| Some((of, of.consumer(id)?))) else {
             return stats;
         };
-        // Of a damaged stream it is of use to know what has been seen of it.
+        // For a damaged stream, what has been seen of it.
         let pos = if is_damaged { stream.tail().pos() } else { 0 };
         ConsumerStats {
             counts: consumer.counts(),

@@ -25,7 +25,7 @@ impl Dispatcher {
         if let Some(upto) = outcome.committed_upto {
             self.commit(id, upto, s);
         }
-        // What the process did that had the entry before, if another has it now.
+        // If another process has the entry now: all that the one before did is void.
         if self.sessions.get(id).is_some_and(|session| session.pid != outcome.pid) {
             self.abort(id, RequestId::NONE, s);
         }
@@ -197,7 +197,7 @@ impl Dispatcher {
         messages: Vec<(Seq, KeyId)>,
         s: &mut Step<S>,
     ) {
-        // What open transactions want counts: each call, and each transaction, is of any number of requests.
+        // Open transactions count: each call, and each transaction, may make any number of requests.
         let pending: usize = self.sessions.iter().map(|s| s.pending.to_redeliver(id)).sum();
         let more = pending + messages.len();
         if self.at(id, s).is_some_and(|(consumer, _)| !consumer.has_room_to_redeliver(more)) {

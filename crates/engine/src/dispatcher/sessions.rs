@@ -80,7 +80,7 @@ impl Sessions {
         }
     }
 
-    /// It has to ask from now on, if what it may finish without is of this kind.
+    /// Takes its grant away, if that is the one meant: it has to ask from now on.
     pub fn take_grant(
         &mut self,
         id: SessionId,

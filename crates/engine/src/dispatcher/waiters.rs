@@ -18,7 +18,7 @@ pub(super) struct Waiter {
 #[derive(Debug)]
 pub(super) struct Waiters {
     queue: VecDeque<Waiter>,
-    /// Nobody's time is over before: so hundreds that wait cost those nothing who come and go.
+    /// No session's time is over before this. So hundreds of them cost nothing when another one comes or goes.
     next_end: Micros,
 }
 
@@ -51,17 +51,17 @@ impl Waiters {
         self.queue.front()
     }
 
-    /// The next one, who leaves.
+    /// Takes out the next one.
     pub fn pop(&mut self) -> Option<Waiter> {
         self.queue.pop_front()
     }
 
-    /// A session waits no more.
+    /// Takes out a session.
     pub fn remove(&mut self, session: SessionId) {
         self.queue.retain(|waiter| waiter.session != session);
     }
 
-    /// Those whose time is over, who leave.
+    /// Takes out those whose time is over.
     pub fn take_over(&mut self, now: Micros) -> VecDeque<Waiter> {
         if now < self.next_end {
             return VecDeque::new();

@@ -37,9 +37,9 @@ pub(super) struct StreamEntry {
     /// An effect is out that looks at its tail, and these wait for it.
     pub looking: bool,
     pub readers: Vec<ConsumerId>,
-    /// Its table was locked, or unreadable: not to be tried before.
+    /// Its table was locked, or unreadable: it is not tried again before this.
     pub retry_at: Micros,
-    /// It was unreadable: nor is it to be tried before for those who ask again and again.
+    /// It was unreadable: before this it is not tried even for sessions that ask again and again.
     pub failing_until: Micros,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct ConsumerEntry {
     pub loading: bool,
     pub asked: Vec<Asked>,
     pub waiting: Waiters,
-    /// While those who wait are being served.
+    /// While waiting sessions are being served.
     pub fill: Option<Fill>,
     /// When its next lease or delay ends, as `timers` has it.
     pub due: Option<Micros>,

@@ -14,7 +14,7 @@ use crate::wire::MAX_BATCH;
 pub(super) struct FastPath {
     /// The request that the deliveries were the answer to, while they are there.
     request: RequestId,
-    /// The dispatcher's, whose word it is.
+    /// Of the dispatcher that has granted it.
     reign: u64,
     /// The number under which the session has finished some, and which the dispatcher hasn't collected yet.
     finished_as: RequestId,
@@ -71,12 +71,12 @@ impl FastPath {
         }
     }
 
-    /// True for the deliveries of this answer, while the dispatcher's word stands.
+    /// True for the deliveries of this answer, until the grant is revoked.
     pub(super) fn is_of(&self, request: RequestId) -> bool {
         !request.is_none() && self.request == request
     }
 
-    /// Once for each answer: there is one id for a row of sequin.acks. Returns whose word it was.
+    /// Once for each answer: there is one id for a row of sequin.acks. Returns the reign of the grant.
     pub(super) fn finish(&mut self, request_id: RequestId, positions: &[usize]) -> u64 {
         self.finished_of = std::mem::take(&mut self.request);
         self.finished_as = request_id;

@@ -60,7 +60,7 @@ impl Entry {
         }
     }
 
-    /// The dispatcher hasn't been told yet what became of a transaction.
+    /// The dispatcher has not collected yet what became of a transaction.
     #[cfg(test)]
     pub fn has_outcome(&self) -> bool {
         !self.outcome.is_told()
@@ -85,10 +85,10 @@ impl Entry {
 
     // ---- the owner's side ----
 
-    /// Takes the entry over for a process, once what the last one left in it has been collected: by a dispatcher of the
-    /// same database before it collects anything of this one; by another's now, or by nobody. Otherwise returns the
-    /// database whose dispatcher has to collect first. One that isn't alive has forgotten what it is about: the next one
-    /// learns from the tables what was committed.
+    /// Takes the entry over for a process. What the last owner left in it must be collected first. A dispatcher of the
+    /// same database does so before it collects anything of the new owner. If it is another database's and its
+    /// dispatcher is alive, this returns that database and takes nothing over. If it isn't alive, nothing needs to be
+    /// collected: the next dispatcher reads from the tables what was committed.
     pub fn own(&mut self, pid: i32, here: u32, is_alive: impl FnOnce(u32) -> bool) -> Option<u32> {
         if self.database != here {
             if !self.outcome.is_told() && is_alive(self.database) {
@@ -120,9 +120,10 @@ impl Entry {
         Some(self.last_request)
     }
 
-    /// Finishes deliveries of the answer to a request, by their positions in it, without asking. `None` if the dispatcher
-    /// has to be asked: it revokes what it has granted before it takes note of a change of configuration, which it may
-    /// not have done yet; and a rollback that it doesn't know of would be taken for one of what is finished here, too.
+    /// Finishes deliveries of the answer to a request, by their positions in it, without asking. `None` if the
+    /// dispatcher has to be asked. After a change of configuration it has to: the dispatcher revokes its grants before
+    /// it takes note of the change, and may not have done so yet. After a rollback that it has not collected, too: that
+    /// would be taken for a rollback of what is finished here.
     pub fn finish(
         &mut self,
         received_by: RequestId,
@@ -164,7 +165,7 @@ impl Entry {
         true
     }
 
-    /// The transaction is about to commit. False if it relies on the word of a dispatcher that is gone.
+    /// The transaction is about to commit. False if it relies on a dispatcher that is gone.
     pub fn may_commit(&mut self, reigns: Reigns) -> bool {
         self.outcome.may_commit(reigns)
     }
@@ -203,7 +204,7 @@ impl Entry {
 
     /// Answers a request, under the reign of the dispatcher that does; with the right to finish the deliveries without
     /// asking, if `fast_path`. False if it has been withdrawn meanwhile, or if there is no room for the answer: then the
-    /// session is told that, and the dispatcher has to undo what it has done for it.
+    /// session gets [`Answer::TooLong`], and the dispatcher has to undo what it has done for it.
     pub fn answer(
         &mut self,
         request: RequestId,
@@ -242,8 +243,8 @@ impl Entry {
         }
     }
 
-    /// A dispatcher of a database starts, and knows nothing of what its predecessor promised: a request that it had taken
-    /// is to be asked again, and the session may finish nothing without asking any more.
+    /// A dispatcher of a database starts, and knows nothing of its predecessor's promises. A request that the
+    /// predecessor had taken is posted again, and the session may finish nothing without asking any more.
     pub fn reset(&mut self, database: u32) {
         if !self.is_of(database) {
             return;
@@ -254,8 +255,8 @@ impl Entry {
         self.fast_path.clear();
     }
 
-    /// True while a transaction commits that relies on the word of a dispatcher of this database: it has been found that
-    /// it may, and others don't see it yet.
+    /// True while a transaction commits that relies on a dispatcher of this database: it has been found that it may,
+    /// and others don't see it yet.
     pub fn is_committing(&self, database: u32) -> bool {
         self.is_of(database) && self.outcome.is_committing()
     }

@@ -1,13 +1,13 @@
 //! What has become of a session's transaction, and what its commit relies on. It lies in the session's entry, under its
 //! lock.
 //!
-//! Who acks, rejects, nacks or redelivers has the word of one dispatcher that it will count: the word is given under the
-//! **reign** of that dispatcher, a number that no other has. Under another reign nobody knows of it.
+//! A dispatcher that answers an ack, reject, nack or redeliver promises that it will count. The promise holds under the
+//! **reign** of that dispatcher, a number that no other has. A dispatcher of another reign knows nothing of it.
 
 use crate::dispatcher::Promise;
 use crate::ids::RequestId;
 
-/// What a transaction's own dispatcher has to be told, and what must be true for it to commit.
+/// What the dispatcher has to learn of a transaction, and what must be true for it to commit.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct XactOutcome {
@@ -15,10 +15,10 @@ pub(super) struct XactOutcome {
     aborted_from: RequestId,
     /// Requests up to this number were committed, as far as they weren't rolled back, if any.
     committed_upto: RequestId,
-    /// The first word given to the open transaction of which a row of sequin.acks says the same to the next dispatcher.
-    journalled: Word,
-    /// The first of which nothing else is left: of a nack.
-    unwritten: Word,
+    /// The first promise to the open transaction that a row of sequin.acks repeats to the next dispatcher.
+    journalled: Promised,
+    /// The first promise of which nothing else is left: that of a nack.
+    unwritten: Promised,
     /// It is past the point where it could be refused.
     committing: bool,
 }
@@ -26,32 +26,32 @@ pub(super) struct XactOutcome {
 /// The dispatchers of a database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reigns {
-    /// The one whose word counts; 0 while there is none.
+    /// The one whose promises hold; 0 while there is none.
     pub current: u64,
     /// That one, or the last that there was.
     pub last: u64,
 }
 
-/// A dispatcher's answer that the transaction relies on.
+/// A promise that the transaction relies on.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
-struct Word {
-    /// Of the request, if there is a word.
+struct Promised {
+    /// Of the request that it answers, if there is a promise.
     request_id: RequestId,
     reign: u64,
 }
 
-impl Word {
-    /// Later words of the transaction add nothing: a rollback that voids this one voids them.
+impl Promised {
+    /// Later promises to the transaction add nothing: a rollback that voids this one voids them.
     fn give(&mut self, request_id: RequestId, reign: u64) {
         if self.request_id.is_none() {
-            *self = Word { request_id, reign };
+            *self = Promised { request_id, reign };
         }
     }
 
     fn void_from(&mut self, from: RequestId) {
         if self.request_id >= from {
-            *self = Word::default();
+            *self = Promised::default();
         }
     }
 
@@ -65,7 +65,7 @@ impl Word {
 }
 
 impl XactOutcome {
-    /// The dispatcher has been told.
+    /// The dispatcher has collected all of it.
     pub fn is_told(&self) -> bool {
         self.aborted_from.is_none() && self.committed_upto.is_none()
     }
@@ -90,7 +90,7 @@ impl XactOutcome {
         self.unwritten.void_from(from);
     }
 
-    /// The dispatcher has to be told of that.
+    /// Leaves the same for the dispatcher to collect.
     pub fn tell_aborted(&mut self, from: RequestId) {
         self.aborted_from = match self.aborted_from {
             RequestId::NONE => from,
@@ -102,16 +102,17 @@ impl XactOutcome {
         self.committed_upto = upto;
     }
 
-    /// What the dispatcher is told, once: from where on requests were rolled back, and up to where they were committed.
+    /// What the dispatcher collects, once: from where on requests were rolled back, and up to where they were
+    /// committed.
     pub fn take(&mut self) -> (Option<RequestId>, Option<RequestId>) {
         let from = std::mem::take(&mut self.aborted_from);
         let upto = std::mem::take(&mut self.committed_upto);
         ((!from.is_none()).then_some(from), (!upto.is_none()).then_some(upto))
     }
 
-    /// The transaction is about to commit. False if it relies on the word of a dispatcher that is gone: where there has
-    /// been another since, that may have written a checkpoint that knows nothing of its rows; while there has been none,
-    /// the next one will read them. Of what is not written, nobody will know.
+    /// The transaction is about to commit. False if it relies on a dispatcher that is gone. If another one has run
+    /// since, that may have written a checkpoint that lacks its rows of sequin.acks. If none has, the next one will
+    /// read them: so such promises still hold. Promises of which no row is left don't.
     pub fn may_commit(&mut self, reigns: Reigns) -> bool {
         let is_void = self.journalled.is_of_another(reigns.last)
             || self.unwritten.is_of_another(reigns.current);
@@ -126,8 +127,8 @@ impl XactOutcome {
 
     /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
     pub fn end(&mut self) -> bool {
-        self.journalled = Word::default();
-        self.unwritten = Word::default();
+        self.journalled = Promised::default();
+        self.unwritten = Promised::default();
         std::mem::take(&mut self.committing)
     }
 }
