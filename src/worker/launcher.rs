@@ -3,7 +3,7 @@
 //!
 //! It learns of a database from the commit of CREATE EXTENSION, from the first call in it, and by asking all
 //! databases when it starts and when new ones appear (CREATE DATABASE .. TEMPLATE brings the extension along):
-//! a dispatcher that finds no extension just leaves.
+//! a dispatcher that finds no extension just ends.
 
 use crate::pg::exec::catalog;
 use crate::pg::process;

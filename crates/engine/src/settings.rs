@@ -1,6 +1,7 @@
 //! What a consumer's owner may set, as the state machine sees it.
 
-/// A point in time or a length of it, in microseconds; a point counts from 2000-01-01 UTC like timestamptz.
+/// A point in time or a length of it, in microseconds. A point by the wall clock counts from 2000-01-01 UTC, like
+/// timestamptz; one by the clock that never steps, from some moment that means nothing.
 pub type Micros = i64;
 
 /// The settings that steer deliveries.

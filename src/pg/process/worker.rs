@@ -103,11 +103,11 @@ unsafe extern "C-unwind" {
     fn SignalHandlerForConfigReload(signal: i32);
 }
 
-/// Asked to end, a worker leaves at the next step's end, so that what is in memory can be written first; every step is
+/// Asked to end, a worker ends at the next step's end, so that what is in memory can be written first; every step is
 /// bounded, and waits for no lock longer than lock_timeout.
 pub const AT_THE_STEPS_END: SignalHandler = SignalHandlerForShutdownRequest;
 
-/// Asked to end, it leaves where it is: all that a capturer does is in transactions, and a step may take long.
+/// Asked to end, it ends where it is: all that a capturer does is in transactions, and a step may take long.
 pub const AT_ONCE: SignalHandler = die;
 
 pub fn attach_signals(end: SignalHandler) {

@@ -19,7 +19,7 @@ use std::cell::RefCell;
 /// What the open transaction has done.
 #[derive(Default)]
 struct Transaction {
-    /// Where each level of savepoints began to ask the dispatcher: (nest level, request number), ascending.
+    /// Where each level of savepoints began to ask the dispatcher: (nest level, request), ascending.
     asked: Vec<(i32, RequestId)>,
     published: Vec<pg_sys::Oid>,
     /// What it has changed of the configuration, if it has.
@@ -147,7 +147,7 @@ pub(in crate::pg) fn finish(request: RequestId, positions: &[usize]) -> Result<b
     Ok(true)
 }
 
-/// The number of the last request of this session.
+/// The id of this session's last request; none if it has made no request.
 pub(in crate::pg) fn last_request() -> RequestId {
     SessionEntry::mine().map_or(RequestId::NONE, |(_, entry)| entry.last_request())
 }

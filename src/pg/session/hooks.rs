@@ -1,5 +1,5 @@
 //! Hooks into other people's commands, so that sequin is never in their way: a command that needs a database
-//! to itself has its workers leave first, and one that drops a stream or the extension has them notice.
+//! to itself ends its workers first, and one that drops a stream or the extension has them notice.
 
 use super::current;
 use super::stream_commands;
@@ -14,9 +14,9 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How long a command waits for a dispatcher to leave. It takes milliseconds, the command itself would wait
+/// How long a command waits for workers to detach. It takes milliseconds, the command itself would wait
 /// 5 s more (CountOtherDBBackends).
-const LEAVING: Duration = Duration::from_secs(10);
+const DETACHING: Duration = Duration::from_secs(10);
 
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 static mut NEXT_ACCESS: pg_sys::object_access_hook_type = None;
@@ -190,7 +190,7 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
     }
 }
 
-/// Has the workers of a database leave it, and stay away until this transaction ends.
+/// Ends the workers of a database, and keeps others away until this transaction ends.
 fn evict_workers(name: &CStr) {
     let Some(oid) = catalog::database(name) else { return };
     let Some(database) = Database::find(oid) else { return };
@@ -198,7 +198,7 @@ fn evict_workers(name: &CStr) {
     if !role::owns_database(oid) || current::suspend(oid).is_err() {
         return;
     }
-    let until = Instant::now() + LEAVING;
+    let until = Instant::now() + DETACHING;
     capturers::terminate(oid);
     while database.oid() == oid
         && (database.dispatcher.pid() != 0 || capturers::are_running(oid))

@@ -33,7 +33,7 @@ pub fn get(number: usize) -> Option<&'static Capturer> {
     segment()?.capturers().get(number)
 }
 
-/// Has exactly these sources of a database captured. The rest of its entries go as their capturers leave.
+/// Has exactly these sources of a database captured. The rest of its entries go as their capturers detach.
 /// Returns those for which there is no entry left.
 pub fn set_enabled(database: pg_sys::Oid, sources: &[i32]) -> Vec<i32> {
     let Some(segment) = segment() else { return sources.to_vec() };

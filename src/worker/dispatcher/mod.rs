@@ -78,8 +78,8 @@ fn end_for_good(database: &Database) {
     entries::refuse_all(database);
 }
 
-/// Takes over from the predecessor: a new epoch, and the rows that are being committed on its word. `None`: there is no
-/// extension here.
+/// Takes over from the predecessor: a new epoch, and the rows of transactions that rely on it and are committing.
+/// `None`: there is no extension here.
 fn start(database: &'static Database) -> Result<Option<Worker>, String> {
     if process::must_end() || session_entry::is_suspended(database.oid()) {
         return Err("asked to end before it had started".into());

@@ -19,8 +19,8 @@ const SWEEP_AFTER: Micros = 100_000;
 const RETRY_SWEEP: Micros = 200_000;
 const RETRY_FAILED: Micros = 20_000_000;
 
-/// How long the capturers of a database without the extension may take to leave.
-const LEAVING: Duration = Duration::from_secs(20);
+/// How long the capturers of a database without the extension may take to detach.
+const DETACHING: Duration = Duration::from_secs(20);
 
 impl Worker {
     /// Has exactly those captured that are to be.
@@ -84,9 +84,9 @@ fn delete_all(database: &Database) -> Result<bool> {
     delete(found.into_iter())
 }
 
-/// There is no extension here any more: its capturers leave, and its slots are dropped.
+/// There is no extension here any more: its capturers end, and its slots are dropped.
 pub(super) fn clear_out(database: &Database) {
-    let until = Instant::now() + LEAVING;
+    let until = Instant::now() + DETACHING;
     capturers::set_enabled(database.oid(), &[]);
     while capturers::are_running(database.oid()) && Instant::now() < until {
         if process::must_end() {

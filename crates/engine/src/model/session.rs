@@ -28,7 +28,7 @@ pub struct Transaction {
     pub acks: Vec<Ack>,
     pub asked: Vec<Asked>,
     savepoints: Vec<Savepoint>,
-    /// It relies on the word of a dispatcher that is no more: it can only abort.
+    /// It relies on a dispatcher that is no more: it can only abort.
     pub doomed: bool,
 }
 
