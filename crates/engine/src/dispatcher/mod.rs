@@ -51,6 +51,9 @@ use sessions::Sessions;
 use std::collections::{BTreeSet, VecDeque};
 use world::{StreamEntry, World};
 
+/// How long the end of a transaction may stay unnoticed while nobody waits, as ends wake nobody then.
+const COLLECT_EVERY: Micros = 1_000_000;
+
 /// What one call of `handle` works with.
 struct Step<'a, S> {
     clock: Clock,
@@ -111,6 +114,7 @@ pub struct Dispatcher {
     checkpoints_left: usize,
     /// Ends of transactions wake this process.
     is_waited_for: bool,
+    last_tick: Micros,
     /// Something may have come in without a wake-up.
     look_again: bool,
 }
@@ -145,6 +149,7 @@ impl Dispatcher {
             checkpoint_out: None,
             checkpoints_left: 0,
             is_waited_for: false,
+            last_tick: 0,
             look_again: false,
         })
     }
@@ -198,8 +203,10 @@ impl Dispatcher {
             return 0;
         }
         let timer = self.timers.first().map(|&(due, _)| due);
+        let is_open = !self.is_waited_for && !self.sessions.is_empty();
+        let collect = is_open.then_some(self.last_tick + COLLECT_EVERY);
         let next = self.next_wait.into_iter().chain(self.next_write()).chain(self.memory.next());
-        timer.into_iter().chain(next).min().unwrap_or(0)
+        timer.into_iter().chain(collect).chain(next).min().unwrap_or(0)
     }
 
     /// The streams for which [`Input::Published`] says something new.
@@ -243,6 +250,7 @@ impl Dispatcher {
         if !self.config_read {
             return self.read_config(Changes::everything(), s);
         }
+        self.last_tick = s.now();
         self.end_due(s);
         self.limit_memory(s);
         self.fill_with_news(s);

@@ -51,6 +51,10 @@ impl Sessions {
         self.all.get_mut(&id)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
         self.all.values()
     }

@@ -127,13 +127,6 @@ impl World {
             // Longer than any lease, also one that was restored after the wall clock had been set back.
             self.now += 7200 * SECOND;
         }
-        if std::env::var_os("SIMD").is_some() {
-            let w = self.databases[db].worker.as_ref();
-            eprintln!("consumer {:?}", w.and_then(|w| w.rules.consumer_of(id)));
-            eprintln!("config {:?}", w.and_then(|w| w.rules.config(id)));
-            eprintln!("tables {:?}", self.databases[db].storage.now.consumers[&id]);
-            eprintln!("streams {:?}", self.databases[db].storage.now.streams);
-        }
         fail(format!("some messages never come to {id}: {:?}", self.missing(db, id)))
     }
 

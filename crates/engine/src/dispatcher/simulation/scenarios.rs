@@ -551,3 +551,41 @@ fn a_consumer_is_not_unloaded_before_what_has_just_happened_to_it_is_taken_accou
     assert_eq!(world.receive_now(A, ONE, 1), [0; 0], "its delay is not over");
     world.drain().unwrap();
 }
+
+impl World {
+    /// Nobody wakes the dispatcher, but its own time: it sleeps until there is something to do.
+    fn sleep(&mut self, time: Micros) {
+        let end = self.now + time;
+        while let wake_at = self.rules().wake_at().max(self.now)
+            && wake_at <= end
+        {
+            self.now = wake_at + 1;
+            self.step(0, &mut Numbers(3)).unwrap();
+        }
+        self.now = end;
+    }
+}
+
+/// Ends of transactions wake the dispatcher only while somebody waits: the row of sequin.acks stayed until the next request.
+#[test]
+fn an_ack_is_in_a_checkpoint_soon_though_nobody_asks_for_anything() {
+    for is_fast in [false, true] {
+        let mut world = world();
+        world.rules().set_memory_budget(usize::MAX);
+        world.publish_and_commit(A, &["a.x", "a.y"]);
+        assert_eq!(world.receive_now(A, ONE, 1), [1]);
+        world.commit_all(A);
+        world.sleep(SECOND);
+        match is_fast {
+            true => world.finish_received(A, &[0]),
+            false => world.ask_to_finish(A, ONE),
+        }
+        // Its transaction stays open while the dispatcher has nothing to do, and no consumer is due to be unloaded.
+        world.sleep(SECOND);
+        world.commit_all(A);
+        assert_eq!(world.databases[0].storage.now.consumers[&ONE].acks.len(), 1);
+        world.sleep(2 * SECOND);
+        assert_eq!(world.databases[0].storage.now.consumers[&ONE].acks.len(), 0);
+        world.drain().unwrap();
+    }
+}
