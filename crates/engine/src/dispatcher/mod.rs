@@ -27,6 +27,8 @@ mod sessions;
 #[cfg(test)]
 mod simulation;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod waiters;
 mod world;
 

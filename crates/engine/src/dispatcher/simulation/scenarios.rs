@@ -29,6 +29,8 @@ const C: usize = 4;
 fn world() -> World {
     let mut world = World::new();
     world.is_calm = true;
+    let dispatchers = world.databases.iter_mut().filter_map(|database| database.worker.as_mut());
+    dispatchers.for_each(|worker| worker.rules.set_memory_budget(usize::MAX));
     world.go();
     world
 }
@@ -419,7 +421,6 @@ fn a_consumer_stays_loaded_while_it_has_deliveries_or_somebody_waits() {
 #[test]
 fn a_consumer_that_is_trimmed_forgets_only_what_it_can_read_again() {
     let mut world = world();
-    world.rules().set_memory_budget(usize::MAX);
     let keys = ["a.x", "a.y", "b.x", "b.y", "c"];
     world.publish_and_commit(A, &keys);
     assert_eq!(world.receive_now(A, ONE, 2), [1, 2]);
@@ -494,7 +495,6 @@ fn a_table_that_nobody_has_told_of_is_found_when_its_consumer_changes() {
 #[test]
 fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
     let mut world = world();
-    world.rules().set_memory_budget(usize::MAX);
     world.publish_to(A, STREAMS[1], "a.x");
     world.publish_and_commit(A, &["a.x", "a.y", "b.x", "b.y"]);
     assert_eq!(world.receive_now(A, FOUR, 1), [1]);
@@ -515,7 +515,6 @@ fn who_waits_is_served_also_while_another_consumer_is_trimmed() {
 #[test]
 fn a_dead_letter_is_written_though_its_consumer_is_trimmed() {
     let mut world = world();
-    world.rules().set_memory_budget(usize::MAX);
     world.publish_to(A, STREAMS[1], "a.x");
     world.publish_to(A, STREAMS[1], "b.x");
     world.commit_all(A);
@@ -571,7 +570,6 @@ impl World {
 fn an_ack_is_in_a_checkpoint_soon_though_nobody_asks_for_anything() {
     for is_fast in [false, true] {
         let mut world = world();
-        world.rules().set_memory_budget(usize::MAX);
         world.publish_and_commit(A, &["a.x", "a.y"]);
         assert_eq!(world.receive_now(A, ONE, 1), [1]);
         world.commit_all(A);
