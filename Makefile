@@ -9,7 +9,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "PG_CONFIG=/path/to/pg_config chooses the server (default: the one on PATH)"
 
-deps: ## install what is missing: PostgreSQL and its headers, libclang, cargo-pgrx
+deps: ## install what is missing to build and run: PostgreSQL and its headers, libclang
 	@scripts/deps.sh
 
 build: deps ## compile the extension in release mode
@@ -30,7 +30,8 @@ psql: ## connect to the cluster that `make run` started
 stop: ## stop and remove the cluster that `make run` started
 	@scripts/stop.sh
 
-test: deps ## everything: format, lints, unit, in-server, SQL, isolation and black-box tests
+test: ## everything: format, lints, unit, in-server, SQL, isolation and black-box tests
+	@scripts/deps.sh test
 	@scripts/test.sh
 
 torture: private ## clients' histories under faults, judged; SECONDS_TO_RUN=600 SEED=n

@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Builds the extension for the server of PG_CONFIG. Its files are then under target/package/pgN, in a tree as the
-# server has it. PROFILE=dev builds faster, for trying things out.
+# Builds the extension for the server of PG_CONFIG: its three files are then in target/package/pgN. PROFILE=dev builds
+# faster, for trying things out.
 source "$(dirname "$0")/common.sh"
 find_postgres || die "run: make deps"
-package=target/package/$PG_FEATURE
+
+profile=${PROFILE:-release} package=target/package/$PG_FEATURE version=$(sequin_version)
+folder=$profile
+[ "$profile" != dev ] || folder=debug
+cargo build --profile "$profile" --lib --no-default-features --features "$PG_FEATURE"
 rm -rf "$package"
-cargo pgrx package --profile "${PROFILE:-release}" --no-default-features --features "$PG_FEATURE" \
-    --pg-config "$PG_CONFIG" --out-dir "$package"
+mkdir -p "$package"
+cp "target/$folder/libsequin.so" "$package/sequin.so"
+cp "sql/sequin--$version.sql" "$package/"
+sed "s/@CARGO_VERSION@/$version/" sequin.control >"$package/sequin.control"

@@ -55,6 +55,7 @@ find_postgres() {
     PG_BIN=$("$PG_CONFIG" --bindir)
     PGRX_HOME=$ROOT/target/pgrx
     export PG_CONFIG PGRX_HOME
+    configure_pgrx
 }
 
 # PostgreSQL finds its share and lib folders from where its own program lies: so what is run, tested and measured here is
@@ -113,5 +114,18 @@ copy_server() {
     ln -sfn "$folder" "$link/$(realpath --relative-to="$prefix" "$folder")"
 }
 
-# The version of pgrx's tool that is told about the server's private copy: one for each major version.
-pgrx_configured() { sed -n "s/^$PG_FEATURE *= *[\"']\(.*\)[\"']/\1/p" "$PGRX_HOME/config.toml" 2>/dev/null || true; }
+# pgrx's build script, and its tool, learn here where the server is: one line for each major version.
+configure_pgrx() {
+    local config=$PGRX_HOME/config.toml line="$PG_FEATURE = \"$PG_CONFIG\""
+    if grep -qxF -- "$line" "$config" 2>/dev/null; then return; fi
+    mkdir -p "$PGRX_HOME"
+    {
+        echo '[configs]'
+        grep -s '^pg' "$config" | grep -v "^$PG_FEATURE " || true
+        echo "$line"
+    } >"$config.new"
+    mv "$config.new" "$config"
+}
+
+# The version of the extension.
+sequin_version() { sed -nE '/^\[workspace.package\]/,/^$/s/^version = "(.*)"/\1/p' Cargo.toml; }

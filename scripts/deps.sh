@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing to build, run and test: PostgreSQL with its headers, libclang, a C compiler, cargo-pgrx.
-# Each step is skipped at once when its result is already there.
+# Installs what is missing to build and run: PostgreSQL with its headers, libclang, a C compiler; with `test`, to test as
+# well: cargo-pgrx. Each step is skipped at once when its result is already there.   scripts/deps.sh [test]
 source "$(dirname "$0")/common.sh"
 
 command -v cargo >/dev/null || die "cargo is not on PATH: install Rust first (https://rustup.rs)"
@@ -60,19 +60,18 @@ libclang_is_there() {
         compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null
 }
 [ -n "${LIBCLANG_PATH:-}" ] || libclang_is_there || apt_install libclang-dev
+am_root && { id "$SERVER_USER" >/dev/null 2>&1 || die "no user $SERVER_USER to run PostgreSQL as: set SERVER_USER"; }
+[ "${1:-}" = test ] || exit 0
+
 # `cargo pgrx test --runas` calls it, also as root.
 command -v sudo >/dev/null || apt_install sudo
-am_root && { id "$SERVER_USER" >/dev/null 2>&1 || die "no user $SERVER_USER to run PostgreSQL as: set SERVER_USER"; }
 
 # cargo-pgrx must be of the very version that the extension depends on.
 version=$(sed -nE 's/^pgrx = "=([0-9.]+)"/\1/p' Cargo.toml)
 [ -n "$version" ] || die "Cargo.toml pins no version of pgrx"
 if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $version" ]; then
     pkg-config --exists openssl 2>/dev/null || apt_install pkg-config libssl-dev
-    note "installing cargo-pgrx $version"
-    cargo install cargo-pgrx --version "=$version" --locked
-fi
-if [ "$(pgrx_configured)" != "$PG_CONFIG" ]; then
-    mkdir -p "$PGRX_HOME"
-    cargo pgrx init --no-run "--$PG_FEATURE" "$PG_CONFIG"
+    note "compiling cargo-pgrx $version, which the tests need: some minutes, once"
+    # What it does takes no time, so it is not optimised.
+    cargo install cargo-pgrx --version "=$version" --locked --debug
 fi

@@ -5,8 +5,9 @@ source "$(dirname "$0")/common.sh"
 find_postgres || die "run: make deps"
 to=$PG_CONFIG as=
 if [ "${1:-}" = --system ]; then to=$INSTALLED_PG_CONFIG as=as_root; fi
-note "installing sequin into PostgreSQL $PG_MAJOR ($to)"
+note "compiling sequin for PostgreSQL $PG_MAJOR: two minutes the first time"
 scripts/build.sh
+note "installing it ($to)"
 
 # A server that runs has the library mapped: copying over it would crash that server. So a new file takes its place.
 put() {

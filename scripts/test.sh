@@ -41,6 +41,7 @@ if [ "${1:-}" != lint ]; then
     step "release build" scripts/install.sh
     step "a server that runs meanwhile" scripts/bystander.sh start
     step "tests in the server" pgrx_test
+    step "install script" scripts/schema.sh check
     step "release install" scripts/install.sh
     step "pg_regress and isolation specs" scripts/regress.sh
     step "black-box tests" cargo test --test black_box "${features[@]}"
