@@ -68,9 +68,11 @@ pub fn connect(database: pg_sys::Oid) {
 
 /// Ends this process so that the postmaster starts it again. A worker that ends with status 0 is never started again, and
 /// anybody who may signal it may end this one; see CleanupBackgroundWorker() in postmaster/postmaster.c.
+#[allow(unreachable_code)] // The binding of 18 doesn't say that the function never returns.
 pub fn exit_to_be_restarted() -> ! {
     // SAFETY: nothing of Rust's is left on the stack that has to be dropped.
-    unsafe { pg_sys::proc_exit(1) }
+    unsafe { pg_sys::proc_exit(1) };
+    std::process::abort()
 }
 
 /// Has `f` run at this process's end. These run last in, first out: before the process gives back its PGPROC (ProcKill),

@@ -48,7 +48,7 @@ unsafe fn reads_tables(statement: &pg_sys::PlannedStmt) -> bool {
         });
         #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
         return elements::<pg_sys::RTEPermissionInfo>(statement.permInfos)
-            .any(|entry| is_read((*entry).requiredPerms.into()) && is_users((*entry).relid));
+            .any(|entry| is_read((*entry).requiredPerms) && is_users((*entry).relid));
     }
 }
 
