@@ -3,10 +3,10 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install private run psql stop test torture fuzz miri asan fmt lint bench clean
+.PHONY: help deps build install private run psql stop test test-versions torture fuzz miri asan fmt lint bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "PG_CONFIG=/path/to/pg_config chooses the server (default: the one on PATH)"
 
 deps: ## install what is missing to build and run: PostgreSQL and its headers, libclang
@@ -33,6 +33,9 @@ stop: ## stop and remove the cluster that `make run` started
 test: ## everything: format, lints, unit, in-server, SQL, isolation and black-box tests
 	@scripts/deps.sh test
 	@scripts/test.sh
+
+test-versions: ## SQL, isolation and some black-box tests on PostgreSQL 14, 16, 17 and 18, which it fetches
+	@scripts/test_versions.sh
 
 torture: private ## clients' histories under faults, judged; SECONDS_TO_RUN=600 SEED=n
 	@scripts/torture.sh

@@ -141,7 +141,7 @@ pub enum Error {
     NotAMember(String),
     #[error("the dispatcher of this database is not running")]
     NoDispatcher(Option<String>),
-    #[error("the dispatcher cannot read the stream")]
+    #[error("the dispatcher cannot hand out messages of the stream now")]
     NotReady(Option<String>),
     #[error("could not commit because the dispatcher was restarted during the transaction")]
     DispatcherRestarted,

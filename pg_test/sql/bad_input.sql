@@ -60,7 +60,7 @@ SELECT attempt(format('SELECT sequin.create_consumer(''good'', ''x'', %s)', sett
     'max_deliver => 0', 'max_deliver => -1', $$backoff => '{-1 s}'$$, $$backoff => '{1 s,NULL}'$$,
     'ordered => NULL', 'start_seq => -1', $$start_seq => 1, start_time => now()$$, 'start_seq => 1, new_only => true',
     'start_time => now(), new_only => true', 'new_only => NULL', $$condition => 'true'$$,
-    $$transform => 'jsonb_strip_nulls(jsonb)'::regprocedure::oid::regproc$$]) setting;
+    $$transform => 'jsonb_pretty(jsonb)'::regprocedure::oid::regproc$$]) setting;
 SELECT attempt(format('SELECT sequin.alter_consumer(%s)', arguments)) FROM unnest(ARRAY[
     $$'missing'$$, 'NULL', $$'reader', filters => '{}'$$, $$'reader', filters => '{a*}'$$, $$'reader', ack_wait => '0'$$,
     $$'reader', max_ack_pending => 0$$, $$'reader', max_deliver => -1$$, $$'reader', backoff => '{-1 s}'$$,

@@ -102,10 +102,13 @@ fn dispatcher_does_without_journal(cluster: &Cluster, client: &mut Client) {
     /// A few attempts, and what they say: not hundreds.
     const LINES_A_SECOND: usize = 40;
     const LONGER: Duration = seconds(2);
-    // None any more when too much is unwritten.
-    let mut give_and_take = || {
-        let held = client.receive("d", 50, millis(100));
-        assert_eq!(client.nack("d", &ack_ids(&held)) as usize, held.len());
+    // When too much is unwritten there are none any more, and after some time a call says why.
+    let mut give_and_take = || match client.try_receive("d", 50, millis(100)) {
+        Ok(held) => assert_eq!(client.nack("d", &ack_ids(&held)) as usize, held.len()),
+        Err(error) => {
+            let told = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
+            assert!(told.contains("cannot write"), "{error:?}");
+        }
     };
     let failures = || {
         let log = fs::read_to_string(cluster.log()).unwrap();
