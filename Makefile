@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install private run psql stop test test-versions torture fuzz miri asan fmt lint bench clean
+.PHONY: help deps build install private run psql stop test test-versions torture fuzz mutants miri asan fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ miri: ## the tests of the pure code under Miri
 
 asan: ## the same under AddressSanitizer, where there is no Miri
 	@scripts/miri.sh asan
+
+mutants: ## change the dispatcher's rules in one place after the other: does a test notice? Some hours
+	@scripts/mutants.sh $(ARGS)
 
 bench: private ## measure, side by side with plain SQL; ARGS are passed on
 	@scripts/cargo.sh bench --bench bench -- $(ARGS)

@@ -109,7 +109,8 @@ fn a_change_of_one_consumer_reads_no_other() {
     wait_until("the session is gone", seconds(10), || observer.number(&is_there) == 0);
     observer.restart_dispatcher();
     let read = observer.number(rows) - before;
-    // This dispatcher has read all once when it started. The observer's own looks at all are few.
-    assert!(read >= MANY, "only {read} rows are counted");
+    // This dispatcher has read all once when it started, which may have been counted before. The observer's own looks at
+    // all are few.
+    assert!(read >= CHANGES, "only {read} rows are counted");
     assert!(read < 5 * MANY, "{read} rows were read");
 }

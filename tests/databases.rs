@@ -341,7 +341,7 @@ fn databases_without_the_extension_take_no_room() {
         client.batch_execute("CREATE EXTENSION sequin").unwrap();
         client.create("s", "c", "");
         let seq = client.publish("s", "a", "1");
-        assert_eq!(seqs(&client.receive("c", 1, seconds(20))), [seq]);
+        assert_eq!(seqs(&client.receive("c", 1, seconds(60))), [seq]);
     }
     let mut third = others[0].connect();
     assert_eq!(sqlstate(third.execute("CREATE EXTENSION sequin", &[])), "53400");
@@ -349,12 +349,12 @@ fn databases_without_the_extension_take_no_room() {
     used[0]
         .batch_execute("SELECT sequin.drop_stream('s', force => true); DROP EXTENSION sequin")
         .unwrap();
-    wait_until("there is room for another", seconds(20), || {
+    wait_until("there is room for another", seconds(60), || {
         third.batch_execute("CREATE EXTENSION sequin").is_ok()
     });
     third.create("s", "c", "");
     let seq = third.publish("s", "a", "1");
-    assert_eq!(seqs(&third.receive("c", 1, seconds(20))), [seq]);
+    assert_eq!(seqs(&third.receive("c", 1, seconds(60))), [seq]);
 }
 
 /// One of each kind of what ALTER DATABASE could break a worker with.
