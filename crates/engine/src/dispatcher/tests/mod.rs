@@ -1,6 +1,7 @@
 //! The rules one by one: what comes in is handed in, and what goes out is looked at. What must hold whatever happens is the
 //! simulation's.
 
+mod checkpoints;
 mod faults;
 mod steps;
 mod writing;
