@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod faults;
+mod memory;
 mod steps;
 mod writing;
 
