@@ -4,6 +4,7 @@
 mod checkpoints;
 mod faults;
 mod memory;
+mod recovery;
 mod steps;
 mod writing;
 
