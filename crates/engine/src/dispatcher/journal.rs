@@ -14,29 +14,34 @@ use crate::settings::Micros;
 /// How long an event may stay unwritten: what happens in that time shares one transaction, and what is acked in that time
 /// need not be written at all. Shorter than what a crash loses anyhow, with commits that are flushed within 0.2 to 0.6 s
 /// (wal_writer_delay).
-const WRITE_AFTER: Micros = 100_000;
+pub(super) const WRITE_AFTER: Micros = 100_000;
 
 /// When a write that failed is tried again.
-const RETRY_AFTER: Micros = 200_000;
+pub(super) const RETRY_AFTER: Micros = 200_000;
+
+/// A consumer hands out nothing while it has more unwritten events than that, the oldest for longer than that: an event
+/// is some 50 bytes for each of its messages, a few MB in all.
+pub(super) const MAX_UNWRITTEN: usize = 20_000;
+pub(super) const PATIENCE: Micros = 1_000_000;
 
 /// How often consumers are looked through for checkpoints that are due.
-const CHECKPOINT_EVERY: Micros = 250_000;
+pub(super) const CHECKPOINT_EVERY: Micros = 250_000;
 
 /// The least time between two checkpoints of a consumer.
-const CHECKPOINT_AFTER: Micros = 1_000_000;
+pub(super) const CHECKPOINT_AFTER: Micros = 1_000_000;
 
 /// The most time, if anything has changed.
-const CHECKPOINT_AT_LAST: Micros = 60_000_000;
+pub(super) const CHECKPOINT_AT_LAST: Micros = 60_000_000;
 
 /// Checkpoints written before requests have their turn again: each takes some 0.3 ms (I11).
-const CHECKPOINTS_PER_STEP: usize = 8;
+pub(super) const CHECKPOINTS_PER_STEP: usize = 8;
 
 /// A checkpoint is due once the journal since the last has at least this part of its size: so writing
 /// checkpoints costs at most a constant for each event, however much is in flight (I9).
 const SIZE_PER_EVENT: usize = 4;
 
 /// A cursor that moved so far without an event, over messages that don't match, is worth a checkpoint.
-const CURSOR_STEP: Seq = 100_000;
+pub(super) const CURSOR_STEP: Seq = 100_000;
 
 /// What a dead letter says that the dispatcher writes.
 pub const MAX_DELIVER_REACHED: &str = "max_deliver reached";
@@ -96,9 +101,6 @@ impl Dispatcher {
     /// True while so much of a consumer waits to be written that handing out more would only add to it. Each has its own
     /// bound: what keeps one journal from being written, such as dead letters of a locked stream, stops no other (I11).
     pub(super) fn is_behind_with_writing(&self, id: ConsumerId, now: Micros) -> bool {
-        /// An event is some 50 bytes for each of its messages: a few MB.
-        const MAX_UNWRITTEN: usize = 20_000;
-        const PATIENCE: Micros = 1_000_000;
         self.world.consumers.get(&id).is_some_and(|entry| {
             entry.unwritten.len() > MAX_UNWRITTEN
                 && entry.unwritten_since.is_some_and(|since| now - since > PATIENCE)
@@ -150,6 +152,9 @@ impl Dispatcher {
             if let Some(consumer) = stream.and_then(|stream| stream.consumer(*id)) {
                 consumer.drop_finished(&mut entry.unwritten);
             }
+            if entry.unwritten.is_empty() {
+                entry.unwritten_since = None;
+            }
             !entry.unwritten.is_empty()
         });
     }
@@ -191,10 +196,16 @@ impl Dispatcher {
         if self.journalling == 0 {
             match self.journal_failed {
                 true => self.retry_events_at = s.now() + RETRY_AFTER,
-                false => self.unwritten_since = None,
+                // Something may have happened while they were being written.
+                false => self.unwritten_since = self.oldest_unwritten(),
             }
             self.release_held_back(s.now());
         }
+    }
+
+    fn oldest_unwritten(&self) -> Option<Micros> {
+        let entries = self.unwritten.iter().filter_map(|id| self.world.consumers.get(id));
+        entries.filter_map(|entry| entry.unwritten_since).min()
     }
 
     /// Its events are written, or of no use any more.

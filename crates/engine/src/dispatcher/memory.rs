@@ -13,10 +13,10 @@ use crate::settings::Micros;
 use std::collections::BTreeSet;
 
 /// How long nobody has asked for a consumer that is unloaded. Tests have to get there too.
-const IDLE_AFTER: Micros = if cfg!(test) { 5_000_000 } else { 60_000_000 };
+pub(super) const IDLE_AFTER: Micros = if cfg!(test) { 5_000_000 } else { 60_000_000 };
 
 /// When one is looked at again that can't be unloaded yet.
-const RETRY_UNLOAD: Micros = 1_000_000;
+pub(super) const RETRY_UNLOAD: Micros = 1_000_000;
 
 /// Consumers that are unloaded, or trimmed, before requests have their turn again: some 10 us each, and 1 ms for one with
 /// tens of thousands of messages.
@@ -24,11 +24,11 @@ const PER_STEP: usize = 8;
 
 /// The least time between two searches for consumers to trim: each goes through all that there are. And after one that was
 /// in vain, because all is in flight, or waited for.
-const TRIM_EVERY: Micros = 10_000;
-const RETRY_TRIM: Micros = 1_000_000;
+pub(super) const TRIM_EVERY: Micros = 10_000;
+pub(super) const RETRY_TRIM: Micros = 1_000_000;
 
 /// Of what is left of the budget, a consumer may take this part.
-const SHARE: usize = 8;
+pub(super) const SHARE: usize = 8;
 
 /// A consumer with less than this is not worth trimming.
 const LEAST_TRIMMED: usize = if cfg!(test) { 0 } else { 32 << 10 };

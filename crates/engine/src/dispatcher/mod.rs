@@ -298,8 +298,8 @@ impl Dispatcher {
         self.unsaved.insert(id);
         let events = consumer.take_events();
         if !events.is_empty() {
-            let since = *self.unwritten_since.get_or_insert(s.clock.mono);
-            entry.unwritten_since.get_or_insert(since);
+            self.unwritten_since.get_or_insert(s.now());
+            entry.unwritten_since.get_or_insert(s.now());
             entry.unwritten.extend(events);
             self.unwritten.insert(id);
         }

@@ -1,12 +1,17 @@
 //! The rules one by one: what comes in is handed in, and what goes out is looked at. What must hold whatever happens is the
 //! simulation's.
 
+mod checkpoints;
 mod faults;
+mod memory;
+mod recovery;
+mod steps;
+mod writing;
 
 use super::*;
 use crate::changes::Changes;
 use crate::fault::Known;
-use crate::ids::{AckId, Generation, RequestId, SessionId};
+use crate::ids::{AckId, AckRowId, Generation, RequestId, SessionId};
 use crate::settings::Settings;
 use std::collections::BTreeMap;
 
@@ -321,10 +326,12 @@ impl Rig {
         effects
     }
 
-    /// All that is to be written is, and what follows from that, too.
-    fn write(&mut self, effects: Vec<Effect>) {
+    /// All that is to be written is, and what follows from that, too. Returns the consumers that were saved.
+    fn write(&mut self, effects: Vec<Effect>) -> Vec<ConsumerId> {
+        let mut saved = Vec::new();
         let mut left = VecDeque::from(effects);
         while let Some(effect) = left.pop_front() {
+            saved.extend(steps::checkpoints(std::slice::from_ref(&effect)));
             let input = match effect {
                 Effect::Journal(consumers) => Input::Journalled { consumers, written: Ok(true) },
                 Effect::Checkpoint { .. } => Input::Checkpointed(Ok(true)),
@@ -332,6 +339,7 @@ impl Rig {
             };
             left.extend(self.give(input));
         }
+        saved
     }
 
     fn stats(&mut self, consumer: ConsumerId) -> ConsumerStats {
