@@ -1,7 +1,9 @@
 //! The rules one by one: what comes in is handed in, and what goes out is looked at. What must hold whatever happens is the
 //! simulation's.
 
+mod configuration;
 mod faults;
+mod steps;
 
 use super::*;
 use crate::changes::Changes;
@@ -13,6 +15,9 @@ use std::collections::BTreeMap;
 const SECOND: Micros = 1_000_000;
 const S: StreamId = StreamId(1);
 const T: StreamId = StreamId(2);
+
+/// The OID of a stream's sequence.
+const SEQUENCE: u32 = 77;
 
 /// Two consumers of the stream `s`, and one of `t`.
 const ONE: ConsumerId = ConsumerId(1);
@@ -43,11 +48,15 @@ struct Memory {
     /// How often it was said which streams.
     listened: usize,
     is_waited_for: bool,
+    /// What was said of that.
+    told_waited_for: Vec<bool>,
+    /// What has changed, if not everything.
+    changes: Option<Changes>,
 }
 
 impl Shared for Memory {
     fn take_changes(&mut self) -> Changes {
-        Changes::everything()
+        self.changes.take().unwrap_or(Changes::everything())
     }
 
     fn publishers(&mut self, _: StreamId) -> Vec<Publisher> {
@@ -75,6 +84,7 @@ impl Shared for Memory {
     }
 
     fn set_waited_for(&mut self, waited_for: bool) -> bool {
+        self.told_waited_for.push(waited_for);
         !std::mem::replace(&mut self.is_waited_for, waited_for) && waited_for
     }
 }
@@ -95,6 +105,8 @@ struct Rig {
     /// Reads that were carried out.
     looks: usize,
     ranges: usize,
+    /// What was known of the stream that was opened or looked at last.
+    known: Option<Known>,
     /// Rows that a read may take.
     limit: usize,
     requests: u64,
@@ -138,6 +150,7 @@ impl Rig {
             failing_journals: None,
             looks: 0,
             ranges: 0,
+            known: None,
             limit: 1000,
             requests: 0,
         }
@@ -162,16 +175,21 @@ impl Rig {
 
     fn read(&mut self, effect: Effect) -> Result<Input, Effect> {
         Ok(match effect {
-            Effect::ReadConfig(changes) => Input::Config {
-                changes,
-                read: Ok(Some(Config {
-                    streams: self.streams.clone(),
-                    consumers: self.consumers.clone(),
-                })),
-            },
+            Effect::ReadConfig(changes) => {
+                let (streams, consumers) = (changes.streams(), changes.consumers());
+                let is_read = |of: &&StreamConfig| {
+                    streams.as_ref().is_none_or(|these| these.contains(&of.id))
+                };
+                let streams = self.streams.iter().filter(is_read).cloned().collect();
+                let is_read = |of: &&ConsumerConfig| {
+                    consumers.as_ref().is_none_or(|these| these.contains(&of.id))
+                };
+                let consumers = self.consumers.iter().filter(is_read).cloned().collect();
+                Input::Config { changes, read: Ok(Some(Config { streams, consumers })) }
+            }
             Effect::Open { stream, known } => {
-                let read =
-                    self.readable(stream).map(|()| Known { last: self.last(stream), ..known });
+                self.known = Some(known);
+                let read = self.readable(stream).map(|()| self.seen(stream));
                 Input::Opened { stream, read }
             }
             Effect::Restore(consumer) => {
@@ -181,6 +199,7 @@ impl Rig {
             }
             Effect::Look { stream, known } => {
                 self.looks += 1;
+                self.known = Some(known);
                 let read = self.readable(stream).map(|()| self.look(stream, known));
                 Input::Looked { stream, read }
             }
@@ -213,7 +232,11 @@ impl Rig {
             Some((after, upto)) => self.found(stream, after + 1, upto),
             None => Found { rows: Vec::new(), reached: Reached::End },
         };
-        Look { known: Known { last, ..known }, plan, late, new }
+        Look { known: Known { last, ..self.seen(stream) }, plan, late, new }
+    }
+
+    fn seen(&self, stream: StreamId) -> Known {
+        Known { last: self.last(stream), sequence: Some(SEQUENCE) }
     }
 
     fn found(&self, stream: StreamId, lo: Seq, hi: Seq) -> Found {
