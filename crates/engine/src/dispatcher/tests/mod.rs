@@ -4,6 +4,7 @@
 mod configuration;
 mod faults;
 mod steps;
+mod waiting;
 
 use super::*;
 use crate::changes::Changes;
