@@ -3,6 +3,7 @@
 
 mod configuration;
 mod faults;
+mod loading;
 mod reading;
 mod steps;
 mod waiting;
