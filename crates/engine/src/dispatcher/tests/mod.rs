@@ -5,6 +5,7 @@ mod configuration;
 mod faults;
 mod loading;
 mod reading;
+mod requests;
 mod steps;
 mod waiting;
 
