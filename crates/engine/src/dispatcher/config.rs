@@ -179,8 +179,10 @@ impl Dispatcher {
         if entry.loaded && !is_there {
             self.note_unloaded(id);
         }
-        if stream.is_none() {
-            self.refuse_waiting(id, &Answer::NoConsumer, s);
+        match stream {
+            None => self.refuse_waiting(id, &Answer::NoConsumer, s),
+            Some(_) if !is_there => self.ask_anew(id, s),
+            Some(_) => {}
         }
     }
 

@@ -251,6 +251,18 @@ impl Dispatcher {
         self.waited_for.remove(&id);
     }
 
+    /// The consumer is no longer in memory: who waits for it asks for it once more.
+    pub(super) fn ask_anew<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
+        let Some(entry) = self.world.consumers.get_mut(&id) else { return };
+        for waiter in entry.waiting.take_all() {
+            if let Some(session) = self.sessions.get_mut(waiter.session) {
+                session.waits_for = None;
+            }
+            self.sessions.forget_if_idle(waiter.session);
+            self.ask(waiter.into_request(id), s);
+        }
+    }
+
     /// Has publishers to this stream wake the dispatcher: before the look that finds nothing.
     fn listen_to<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         let Some(stream) = self.world.stream_id(id) else { return };

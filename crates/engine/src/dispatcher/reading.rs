@@ -13,16 +13,16 @@ use crate::stream::Found;
 pub(super) const MAX_RANGES: usize = 1024;
 
 /// Reads for one consumer before the others have their turn.
-const READS_PER_TURN: usize = 4;
+pub(super) const READS_PER_TURN: usize = 4;
 
 /// When a locked table is tried again.
 pub(super) const RETRY_LOCKED: Micros = 100_000;
 
 /// When a table is tried again that can't be read for another reason: each time is a line in the server's log.
-const RETRY_FAILED: Micros = 5_000_000;
+pub(super) const RETRY_FAILED: Micros = 5_000_000;
 
 /// The same for sessions that can't wait: they ask every 0.1 s until they give up.
-const RETRY_ASKED: Micros = 1_000_000;
+pub(super) const RETRY_ASKED: Micros = 1_000_000;
 
 /// What there is for waiting sessions. If not all is known, there may be earlier messages than those that are loaded:
 /// see [`Dispatcher::has_late`].

@@ -1,6 +1,7 @@
 //! The sessions that wait for messages of one consumer: first come, first served.
 
-use crate::ids::{RequestId, SessionId};
+use super::exchange::{Asked, Request};
+use crate::ids::{ConsumerId, RequestId, SessionId};
 use crate::settings::Micros;
 use std::collections::VecDeque;
 
@@ -13,6 +14,15 @@ pub(super) struct Waiter {
     pub batch: usize,
     pub ack_wait: Option<Micros>,
     pub until: Micros,
+}
+
+impl Waiter {
+    /// What it has asked.
+    pub fn into_request(self, consumer: ConsumerId) -> Asked {
+        let Waiter { session, request_id, pid, batch, ack_wait, until } = self;
+        let request = Request::Receive { consumer, batch, ack_wait, until };
+        Asked { session, request_id, pid, request }
+    }
 }
 
 #[derive(Debug)]

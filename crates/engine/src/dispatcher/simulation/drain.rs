@@ -152,12 +152,17 @@ impl World {
         }
         let tables = &database.storage.now;
         for (&id, consumer) in &tables.consumers {
-            let Some(state) = worker.rules.consumer_of(id) else { continue };
             let is_known = worker.rules.config(id) == Some(&consumer.config);
             let is_free = !worker.rules.is_unreadable(id, self.now) && !database.journal_is_locked;
             if !is_known || !is_free || !worker.rules.is_waited_for(id) {
                 continue;
             }
+            let Some(state) = worker.rules.consumer_of(id) else {
+                match worker.rules.waiting_for(id) {
+                    0 => continue,
+                    _ => return fail(format!("{id} is waited for, and not in memory")),
+                }
+            };
             if state.deliverable() > 0 {
                 return fail(format!("{id} has messages, and who waits for them is left waiting"));
             }

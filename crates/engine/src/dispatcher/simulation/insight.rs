@@ -22,6 +22,11 @@ impl Dispatcher {
         self.waited_for.contains(&id)
     }
 
+    /// How many sessions wait for it.
+    pub fn waiting_for(&self, id: ConsumerId) -> usize {
+        self.world.consumers.get(&id).map_or(0, |entry| entry.waiting.len())
+    }
+
     /// A session's request has been taken in, and not been answered yet.
     pub fn is_serving(&self, session: SessionId) -> bool {
         let is_its = |asked: &Asked| asked.session == session;

@@ -6,7 +6,7 @@ use super::super::journal::{
     RETRY_AFTER,
 };
 use super::super::memory::IDLE_AFTER;
-use super::steps::*;
+use super::write_steps::*;
 use super::*;
 use crate::event::Event;
 
@@ -125,7 +125,7 @@ fn a_large_checkpoint_is_written_again_when_there_is_as_much_to_replay() {
     let (mut rig, received) = with_a_large_checkpoint();
     rig.extend(ONE, received[0].1, 1);
     assert_eq!(rig.write_for(SECOND), []);
-    rig.finish(2, ONE, &received[1..2]);
+    rig.finish_and_commit(2, ONE, &received[1..2]);
     assert_eq!(rig.write_for(2 * SECOND), []);
     rig.extend(ONE, received[2].1, 1);
     assert_eq!(rig.write_after(CHECKPOINT_EVERY), [ONE]);

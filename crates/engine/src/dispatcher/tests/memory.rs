@@ -2,7 +2,7 @@
 
 use super::super::journal::WRITE_AFTER;
 use super::super::memory::{IDLE_AFTER, RETRY_TRIM, RETRY_UNLOAD, SHARE, TRIM_EVERY};
-use super::steps::*;
+use super::write_steps::*;
 use super::*;
 
 /// Leases that don't run out meanwhile.
@@ -109,7 +109,7 @@ fn a_consumer_is_saved_before_it_is_unloaded() {
     let received = rig.receive(1, ONE);
     assert_eq!(rig.write_after(SECOND), [ONE]);
     // One row of sequin.acks: not worth a checkpoint yet.
-    rig.finish(1, ONE, &received);
+    rig.finish_and_commit(1, ONE, &received);
     assert_eq!(rig.write_for(IDLE_AFTER - SECOND), []);
     let effects = rig.after(SECOND);
     assert_eq!(checkpoints(&effects), [ONE]);

@@ -2,10 +2,16 @@
 //! simulation's.
 
 mod checkpoints;
+mod configuration;
 mod faults;
+mod loading;
 mod memory;
+mod reading;
 mod recovery;
+mod requests;
 mod steps;
+mod waiting;
+mod write_steps;
 mod writing;
 
 use super::*;
@@ -18,6 +24,9 @@ use std::collections::BTreeMap;
 const SECOND: Micros = 1_000_000;
 const S: StreamId = StreamId(1);
 const T: StreamId = StreamId(2);
+
+/// The OID of a stream's sequence.
+const SEQUENCE: u32 = 77;
 
 /// Two consumers of the stream `s`, and one of `t`.
 const ONE: ConsumerId = ConsumerId(1);
@@ -48,11 +57,15 @@ struct Memory {
     /// How often it was said which streams.
     listened: usize,
     is_waited_for: bool,
+    /// What was said of that.
+    told_waited_for: Vec<bool>,
+    /// What has changed, if not everything.
+    changes: Option<Changes>,
 }
 
 impl Shared for Memory {
     fn take_changes(&mut self) -> Changes {
-        Changes::everything()
+        self.changes.take().unwrap_or(Changes::everything())
     }
 
     fn publishers(&mut self, _: StreamId) -> Vec<Publisher> {
@@ -80,6 +93,7 @@ impl Shared for Memory {
     }
 
     fn set_waited_for(&mut self, waited_for: bool) -> bool {
+        self.told_waited_for.push(waited_for);
         !std::mem::replace(&mut self.is_waited_for, waited_for) && waited_for
     }
 }
@@ -100,6 +114,8 @@ struct Rig {
     /// Reads that were carried out.
     looks: usize,
     ranges: usize,
+    /// What was known of the stream that was opened or looked at last.
+    known: Option<Known>,
     /// Rows that a read may take.
     limit: usize,
     requests: u64,
@@ -143,6 +159,7 @@ impl Rig {
             failing_journals: None,
             looks: 0,
             ranges: 0,
+            known: None,
             limit: 1000,
             requests: 0,
         }
@@ -167,16 +184,21 @@ impl Rig {
 
     fn read(&mut self, effect: Effect) -> Result<Input, Effect> {
         Ok(match effect {
-            Effect::ReadConfig(changes) => Input::Config {
-                changes,
-                read: Ok(Some(Config {
-                    streams: self.streams.clone(),
-                    consumers: self.consumers.clone(),
-                })),
-            },
+            Effect::ReadConfig(changes) => {
+                let (streams, consumers) = (changes.streams(), changes.consumers());
+                let is_read = |of: &&StreamConfig| {
+                    streams.as_ref().is_none_or(|these| these.contains(&of.id))
+                };
+                let streams = self.streams.iter().filter(is_read).cloned().collect();
+                let is_read = |of: &&ConsumerConfig| {
+                    consumers.as_ref().is_none_or(|these| these.contains(&of.id))
+                };
+                let consumers = self.consumers.iter().filter(is_read).cloned().collect();
+                Input::Config { changes, read: Ok(Some(Config { streams, consumers })) }
+            }
             Effect::Open { stream, known } => {
-                let read =
-                    self.readable(stream).map(|()| Known { last: self.last(stream), ..known });
+                self.known = Some(known);
+                let read = self.readable(stream).map(|()| self.seen(stream));
                 Input::Opened { stream, read }
             }
             Effect::Restore(consumer) => {
@@ -186,6 +208,7 @@ impl Rig {
             }
             Effect::Look { stream, known } => {
                 self.looks += 1;
+                self.known = Some(known);
                 let read = self.readable(stream).map(|()| self.look(stream, known));
                 Input::Looked { stream, read }
             }
@@ -218,7 +241,11 @@ impl Rig {
             Some((after, upto)) => self.found(stream, after + 1, upto),
             None => Found { rows: Vec::new(), reached: Reached::End },
         };
-        Look { known: Known { last, ..known }, plan, late, new }
+        Look { known: Known { last, ..self.seen(stream) }, plan, late, new }
+    }
+
+    fn seen(&self, stream: StreamId) -> Known {
+        Known { last: self.last(stream), sequence: Some(SEQUENCE) }
     }
 
     fn found(&self, stream: StreamId, lo: Seq, hi: Seq) -> Found {
@@ -331,7 +358,7 @@ impl Rig {
         let mut saved = Vec::new();
         let mut left = VecDeque::from(effects);
         while let Some(effect) = left.pop_front() {
-            saved.extend(steps::checkpoints(std::slice::from_ref(&effect)));
+            saved.extend(write_steps::checkpoints(std::slice::from_ref(&effect)));
             let input = match effect {
                 Effect::Journal(consumers) => Input::Journalled { consumers, written: Ok(true) },
                 Effect::Checkpoint { .. } => Input::Checkpointed(Ok(true)),

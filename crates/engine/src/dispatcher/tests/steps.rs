@@ -1,107 +1,90 @@
-//! What tests about writing and memory do, or look at, again and again.
+//! What tests of several rules do with the rig.
 
 use super::*;
 
-/// Consumers whose events are to be written, those of one transaction together.
-pub(super) fn journals(effects: &[Effect]) -> Vec<&[ConsumerId]> {
-    let journals = effects.iter().filter_map(|effect| match effect {
-        Effect::Journal(consumers) => Some(&consumers[..]),
-        _ => None,
-    });
-    journals.collect()
-}
-
-/// Consumers of which a checkpoint is to be written.
-pub(super) fn checkpoints(effects: &[Effect]) -> Vec<ConsumerId> {
-    let checkpoint = |effect: &Effect| match effect {
-        Effect::Checkpoint { consumer, .. } => Some(*consumer),
-        _ => None,
-    };
-    effects.iter().filter_map(checkpoint).collect()
-}
-
-/// A failure that is nobody's lock.
-pub(super) fn full_disk() -> Failure {
-    Failure::Error { text: "disk full".into(), is_lock: false }
-}
-
 impl Rig {
-    /// Configured, after something was changed.
-    pub(super) fn with(change: impl FnOnce(&mut Rig)) -> Rig {
-        let mut rig = Rig::unconfigured();
-        change(&mut rig);
-        assert_eq!(rig.tick(), []);
-        rig
+    /// A worker's step: it has looked for ends of transactions, too.
+    pub(super) fn step(&mut self) -> Vec<Effect> {
+        let mut effects = self.give(Input::Outcomes(Vec::new()));
+        effects.extend(self.tick());
+        effects
     }
 
-    /// How long there is nothing to do, if no transaction has ended either.
-    pub(super) fn sleeps(&mut self) -> Micros {
-        assert_eq!(self.give(Input::Outcomes(Vec::new())), []);
-        self.rules.wake_at().saturating_sub(self.clock.mono)
+    /// Hands something in; what is to be done.
+    pub(super) fn hand_in(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.rules.handle(input, self.clock, &mut self.memory, &mut effects);
+        effects
     }
 
-    /// What became of a transaction that was to write events.
-    pub(super) fn journalled(
-        &mut self,
-        consumers: &[ConsumerId],
-        written: Result<bool, Failure>,
-    ) -> Vec<Effect> {
-        self.give(Input::Journalled { consumers: consumers.to_vec(), written })
+    /// Time goes by, in which the worker does what it has to.
+    pub(super) fn rest(&mut self, time: Micros) {
+        let end = self.in_time(time);
+        while self.clock.mono < end {
+            let time = (end - self.clock.mono).min(SECOND / 10);
+            self.clock.mono += time;
+            self.clock.wall += time;
+            let effects = self.step();
+            self.write(effects);
+        }
     }
 
-    /// Time goes by, and all is written that is due then. Returns the consumers that were saved.
-    pub(super) fn write_after(&mut self, time: Micros) -> Vec<ConsumerId> {
-        let effects = self.after(time);
-        self.write(effects)
+    /// Time goes by, and nobody wakes the worker but its own time.
+    pub(super) fn sleep(&mut self, time: Micros) {
+        let (end, mut steps) = (self.in_time(time), 0);
+        while let wake_at = self.rules.wake_at().max(self.clock.mono)
+            && wake_at <= end
+        {
+            steps = if wake_at > self.clock.mono { 0 } else { steps + 1 };
+            assert!(steps < 10, "it spins");
+            self.clock.wall += wake_at - self.clock.mono;
+            self.clock.mono = wake_at;
+            let effects = self.step();
+            self.write(effects);
+        }
+        self.clock.wall += end - self.clock.mono;
+        self.clock.mono = end;
     }
 
-    /// Time goes by in small steps, and all is written that is due. Returns the consumers that were saved.
-    pub(super) fn write_for(&mut self, time: Micros) -> Vec<ConsumerId> {
-        const STEP: Micros = 100_000;
-        (0..time / STEP).flat_map(|_| self.write_after(STEP)).collect()
-    }
-
-    /// A session asks to finish deliveries. The id of the row of sequin.acks that it writes.
-    pub(super) fn ask_to_finish(
+    /// A session receives no more than so many: seqs.
+    pub(super) fn receive_few(
         &mut self,
         session: SessionId,
         consumer: ConsumerId,
-        received: &[(Seq, AckId)],
-    ) -> AckRowId {
-        let ack_ids = received.iter().map(|&(_, ack_id)| ack_id).collect();
-        let id = self.post(session, Request::Finish { consumer, rejected: false, ack_ids });
-        self.ack_row_of(id)
+        batch: usize,
+    ) -> Vec<Seq> {
+        let until = self.clock.mono;
+        let id = self.post(session, Request::Receive { consumer, batch, ack_wait: None, until });
+        self.tick();
+        self.seqs(id)
     }
 
-    /// It does, and commits.
+    /// The messages of an answer.
+    pub(super) fn seqs(&self, id: RequestId) -> Vec<Seq> {
+        self.deliveries(id).into_iter().map(|(seq, _)| seq).collect()
+    }
+
+    /// A session asks to finish deliveries; those that it is to finish.
     pub(super) fn finish(
         &mut self,
         session: SessionId,
         consumer: ConsumerId,
-        received: &[(Seq, AckId)],
-    ) {
-        self.ask_to_finish(session, consumer, received);
-        let effects = self.commit(session);
-        assert_eq!(journals(&effects), [[]; 0]);
+        ack_ids: &[AckId],
+    ) -> Vec<AckId> {
+        let ack_ids = ack_ids.to_vec();
+        let id = self.post(session, Request::Finish { consumer, rejected: false, ack_ids });
+        self.deliveries(id).into_iter().map(|(_, ack_id)| ack_id).collect()
     }
 
-    pub(super) fn ack_row_of(&self, id: RequestId) -> AckRowId {
-        match self.answer_to(id) {
-            Some(&Answer::Deliveries { ack_row_id, .. }) => ack_row_id,
-            other => panic!("{other:?}"),
-        }
+    pub(super) fn consumer_config(&mut self, id: ConsumerId) -> &mut ConsumerConfig {
+        self.consumers.iter_mut().find(|config| config.id == id).unwrap()
     }
 
-    /// A delivery is extended so often. Each time is an event.
-    pub(super) fn extend(&mut self, consumer: ConsumerId, ack_id: AckId, times: usize) {
-        self.post(98, Request::Extend { consumer, ack_wait: None, ack_ids: vec![ack_id; times] });
-    }
-
-    /// Live deliveries.
-    pub(super) fn in_flight(&mut self, consumer: ConsumerId) -> Vec<Lease> {
-        match self.ask(97, Request::InFlight { consumer, after: AckId::default() }).0 {
-            Some(Answer::InFlight(leases)) => leases.into_iter().map(|(lease, ..)| lease).collect(),
-            other => panic!("{other:?}"),
-        }
+    /// These have changed.
+    pub(super) fn change(&mut self, changes: Changes) -> Vec<Effect> {
+        self.memory.changes = Some(changes);
+        let mut effects = self.give(Input::ConfigChanged);
+        effects.extend(self.step());
+        effects
     }
 }

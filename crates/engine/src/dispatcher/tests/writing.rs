@@ -1,7 +1,7 @@
 //! What happens is written within a tenth of a second, in as few transactions as can be, and once.
 
 use super::super::journal::{CHECKPOINT_EVERY, MAX_UNWRITTEN, PATIENCE, RETRY_AFTER, WRITE_AFTER};
-use super::steps::*;
+use super::write_steps::*;
 use super::*;
 
 fn seqs(received: &[(Seq, AckId)]) -> Vec<Seq> {
@@ -56,7 +56,7 @@ fn deliveries_that_are_finished_by_then_are_not_written() {
     let mut rig = Rig::new();
     rig.insert(S, &["a", "b"]);
     let received = rig.receive(1, ONE);
-    rig.finish(1, ONE, &received);
+    rig.finish_and_commit(1, ONE, &received);
     let effects = rig.after(WRITE_AFTER);
     assert_eq!(journals(&effects), [[]; 0]);
     assert!(rig.rules.unwritten(ONE).is_empty());
@@ -69,7 +69,7 @@ fn deliveries_are_written_as_long_as_one_of_their_messages_is_unfinished() {
     let mut rig = Rig::new();
     rig.insert(S, &["a", "b"]);
     let received = rig.receive(1, ONE);
-    rig.finish(1, ONE, &received[..1]);
+    rig.finish_and_commit(1, ONE, &received[..1]);
     let effects = rig.after(WRITE_AFTER);
     assert_eq!(journals(&effects), [[ONE]]);
 }
@@ -184,7 +184,7 @@ fn events_are_late_only_when_they_have_been_unwritten_for_long_themselves() {
     let mut rig = Rig::new();
     rig.insert(S, &["a"]);
     let received = rig.receive(1, ONE);
-    rig.finish(1, ONE, &received);
+    rig.finish_and_commit(1, ONE, &received);
     rig.after(WRITE_AFTER);
     rig.after(PATIENCE);
     rig.insert(S, &["b"]);
