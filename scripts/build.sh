@@ -10,6 +10,6 @@ folder=$profile
 cargo build --profile "$profile" --lib --no-default-features --features "$PG_FEATURE"
 rm -rf "$package"
 mkdir -p "$package"
-cp "target/$folder/libsequin.so" "$package/sequin.so"
+cp "${CARGO_TARGET_DIR:-target}/$folder/libsequin.so" "$package/sequin.so"
 cp "sql/sequin--$version.sql" "$package/"
 sed "s/@CARGO_VERSION@/$version/" sequin.control >"$package/sequin.control"

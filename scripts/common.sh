@@ -114,17 +114,19 @@ copy_server() {
     ln -sfn "$folder" "$link/$(realpath --relative-to="$prefix" "$folder")"
 }
 
-# pgrx's build script, and its tool, learn here where the server is: one line for each major version.
+# pgrx's build script, and its tool, learn here where the servers are: one line for each major version. It asks all of
+# them, so those that are no longer there are left out.
 configure_pgrx() {
-    local config=$PGRX_HOME/config.toml line="$PG_FEATURE = \"$PG_CONFIG\""
-    if grep -qxF -- "$line" "$config" 2>/dev/null; then return; fi
+    local config=$PGRX_HOME/config.toml feature path
     mkdir -p "$PGRX_HOME"
     {
         echo '[configs]'
-        grep -s '^pg' "$config" | grep -v "^$PG_FEATURE " || true
-        echo "$line"
-    } >"$config.new"
-    mv "$config.new" "$config"
+        sed -nE 's/^(pg[0-9]+) = "(.*)"$/\1 \2/p' "$config" 2>/dev/null | while read -r feature path; do
+            if [ "$feature" != "$PG_FEATURE" ] && [ -x "$path" ]; then echo "$feature = \"$path\""; fi
+        done
+        echo "$PG_FEATURE = \"$PG_CONFIG\""
+    } | sort >"$config.new"
+    if cmp -s "$config.new" "$config"; then rm "$config.new"; else mv "$config.new" "$config"; fi
 }
 
 # The version of the extension.
