@@ -167,7 +167,7 @@ impl Dispatcher {
     }
 
     /// Gives a consumer the stream that has its name now. A stream that was made anew is read from the start when it is
-    /// used. Requests for one whose table was dropped are refused.
+    /// used. Sessions that wait ask for it anew, and are refused if its table was dropped.
     fn move_to_stream<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         let Some(entry) = self.world.consumers.get(&id) else { return };
         let stream = self.world.stream_named(&entry.config.stream);
@@ -178,11 +178,7 @@ impl Dispatcher {
             .is_some();
         if entry.loaded && !is_there {
             self.note_unloaded(id);
-        }
-        match stream {
-            None => self.refuse_waiting(id, &Answer::NoConsumer, s),
-            Some(_) if !is_there => self.ask_anew(id, s),
-            Some(_) => {}
+            self.ask_anew(id, s);
         }
     }
 

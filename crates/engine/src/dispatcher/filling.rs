@@ -254,6 +254,7 @@ impl Dispatcher {
     /// The consumer is no longer in memory: who waits for it asks for it once more.
     pub(super) fn ask_anew<S: Shared>(&mut self, id: ConsumerId, s: &mut Step<S>) {
         let Some(entry) = self.world.consumers.get_mut(&id) else { return };
+        self.waited_for.remove(&id);
         for waiter in entry.waiting.take_all() {
             if let Some(session) = self.sessions.get_mut(waiter.session) {
                 session.waits_for = None;

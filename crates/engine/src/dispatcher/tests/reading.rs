@@ -130,6 +130,20 @@ fn a_table_that_cant_be_read_is_not_tried_for_each_who_asks() {
     assert_eq!(rig.receive(1, ONE).len(), 1);
 }
 
+/// Though there is enough to be given out that was loaded before.
+#[test]
+fn what_has_just_been_committed_below_comes_first() {
+    let mut rig = Rig::new();
+    rig.memory.publishers = vec![Publisher { session: 5, transaction: 1, bound: 1 }];
+    let row = |seq, key: &str| Row { seq, key: key.into() };
+    rig.messages.insert(S, vec![row(2, "a"), row(3, "b")]);
+    assert_eq!(rig.receive_few(1, ONE, 1), [2]);
+    rig.memory.publishers.clear();
+    rig.messages.insert(S, vec![row(1, "b"), row(2, "a"), row(3, "b")]);
+    assert_eq!(rig.receive_few(2, ONE, 1), [1]);
+    assert_eq!(rig.receive_few(3, ONE, 1), []);
+}
+
 #[test]
 fn what_is_loaded_is_given_out_though_the_table_is_locked() {
     let mut rig = Rig::new();
