@@ -84,7 +84,7 @@ unsafe extern "C-unwind" fn detach_dispatcher(_code: i32, arg: pg_sys::Datum) {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn detach_capturer(_code: i32, arg: pg_sys::Datum) {
     if let Some(entry) = capturers::get(arg.value()) {
-        entry.is_awake();
+        entry.stop_sleeping();
         entry.status.detach();
     }
     wake_launcher();

@@ -137,7 +137,7 @@ impl Capturer {
     }
 
     /// It is awake: commits need not wake it.
-    pub fn is_awake(&self) {
+    pub fn stop_sleeping(&self) {
         if self.sleeping.swap(false, Ordering::SeqCst)
             && let Some(segment) = segment()
         {
@@ -171,7 +171,7 @@ unsafe extern "C-unwind" fn at_commit(event: pg_sys::XactEvent::Type, _arg: *mut
     }
     for entry in segment.capturers() {
         if entry.database.load(Ordering::Relaxed) == here && entry.sleeping.load(Ordering::SeqCst) {
-            entry.is_awake();
+            entry.stop_sleeping();
             entry.status.wake();
         }
     }

@@ -231,7 +231,7 @@ impl Decoder {
     }
 
     /// Asked once: the commit of the transaction that has opened this source, if it has been read.
-    pub fn take_opened_at(&mut self) -> Option<u64> {
+    pub fn take_start_lsn(&mut self) -> Option<u64> {
         self.output().start_lsn.take()
     }
 

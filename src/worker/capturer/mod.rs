@@ -198,7 +198,7 @@ impl Capturer {
 
     /// Writes what has been decoded. If that fails, it stays for another attempt, after a pause; false then.
     fn write(&mut self) -> bool {
-        let start_lsn = self.decoder.take_opened_at();
+        let start_lsn = self.decoder.take_start_lsn();
         if let Some(lsn) = start_lsn {
             self.writer.start_lsn(lsn);
         }
@@ -230,12 +230,12 @@ impl Capturer {
     fn sleep(&mut self) {
         self.entry.sleep_until_commit();
         if decode::flushed() > self.seen {
-            self.entry.is_awake();
+            self.entry.stop_sleeping();
             return;
         }
         let unflushed = decode::inserted() > decode::flushed();
         process::wait(Some(if unflushed { UNFLUSHED } else { HEARTBEAT }));
-        self.entry.is_awake();
+        self.entry.stop_sleeping();
     }
 }
 
