@@ -3,8 +3,8 @@
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// Runs `f` and frees what was allocated in PostgreSQL's memory meanwhile: a long transaction that calls it again
-/// and again takes no more than one call does. What `f` returns must be Rust's own.
+/// Runs `f` in a memory context of its own and frees that afterwards: so a long transaction that calls this again and
+/// again takes no more memory than one call. What `f` returns must be in Rust's memory.
 pub fn scoped<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: a child of the current context, which the end of the transaction deletes if an ERROR keeps this
     // function from doing so.
@@ -19,12 +19,12 @@ pub fn scoped<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// A memory context of its own, which goes with `parent`.
+/// A new memory context, which is deleted with `parent`.
 pub(in crate::pg) unsafe fn new_context(
     parent: pg_sys::MemoryContext,
     name: &'static CStr,
 ) -> pg_sys::MemoryContext {
-    // SAFETY: the name lives for ever; the caller has a parent that does so for long enough.
+    // SAFETY: the name is static; the caller's parent outlives the use of the new context.
     unsafe {
         pg_sys::AllocSetContextCreateInternal(
             parent,

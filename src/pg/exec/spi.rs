@@ -119,16 +119,16 @@ pub fn command(sql: &str) -> Result<()> {
     connected(|| Plan::new(sql, &[])?.execute(Access::Write, &[]).map(drop))
 }
 
-/// A level of settings, which ends with the value.
+/// A nest level of settings. It ends when the value is dropped.
 struct Settings {
     level: i32,
-    /// Also what was set without LOCAL meanwhile is taken back.
+    /// The end of the level also undoes SET without LOCAL.
     takes_all_back: bool,
 }
 
 impl Settings {
     fn new(takes_all_back: bool) -> Settings {
-        // SAFETY: begins a level, as PostgreSQL does before it runs functions of an index's owner.
+        // SAFETY: begins a level, as PostgreSQL does before it runs an index's functions as the table's owner.
         Settings { level: unsafe { pg_sys::NewGUCNestLevel() }, takes_all_back }
     }
 }
@@ -143,21 +143,21 @@ impl Drop for Settings {
     }
 }
 
-/// Runs `f` and takes back what it has set, also without LOCAL.
+/// Runs `f` and undoes all settings that it has changed, also without LOCAL.
 pub fn with_settings_restored<R>(f: impl FnOnce() -> R) -> R {
     let _settings = Settings::new(true);
     f()
 }
 
-/// Runs `f` with the search_path pg_catalog, where only superusers can put anything.
+/// Runs `f` with the search_path pg_catalog, in which only superusers can create objects.
 pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
     let _settings = Settings::new(false);
     set_for_level(c"search_path", c"pg_catalog, pg_temp");
     f()
 }
 
-/// Runs `f`, whose statements go by an index wherever there is one: never through dead rows, of which the planner knows
-/// nothing.
+/// Runs `f` with sequential and bitmap scans disabled, so that its statements use an index wherever there is one. The
+/// planner doesn't know how many dead rows a table has, and might scan through all of them.
 pub fn by_index<R>(f: impl FnOnce() -> R) -> R {
     let _settings = Settings::new(false);
     for way in [c"enable_seqscan", c"enable_bitmapscan"] {
@@ -167,7 +167,7 @@ pub fn by_index<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Sets a setting that anybody may set, for the level of [`Settings`] that was just begun.
+/// Sets a setting that every role may set, for the level of [`Settings`] that was just begun.
 fn set_for_level(name: &CStr, value: &CStr) {
     // SAFETY: as fmgr_security_definer does it.
     unsafe {
@@ -184,8 +184,9 @@ fn set_for_level(name: &CStr, value: &CStr) {
     }
 }
 
-/// Looks something up and keeps no lock for it: in a savepoint that is rolled back, which is how PostgreSQL lets
-/// go of locks before the transaction ends. A session that then waits for an hour is in nobody's way.
+/// Runs `f`, which looks something up, and keeps none of its locks: it runs in a savepoint that is rolled back, which
+/// is PostgreSQL's way to release locks before the transaction ends. So a session that then waits for an hour blocks
+/// nothing.
 pub fn without_locks<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: plain values of this process, restored below.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
@@ -242,7 +243,7 @@ pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
 }
 
 impl Plan {
-    /// Plans `sql`, for as long as this session lives. Inside [`connected`].
+    /// Plans `sql`; the plan lives until it is dropped. Call it inside [`connected`].
     pub fn new(sql: &str, types: &[pg_sys::Oid]) -> Result<Plan> {
         let text = CString::new(sql).map_err(|_| internal("a statement contains a zero byte"))?;
         let count = i32::try_from(types.len()).unwrap_or(i32::MAX);
@@ -299,9 +300,9 @@ impl Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // SAFETY: a kept plan, freed once. An execution of it that an ERROR has cut short still holds the generic plan by
-        // a reference count, until its resource owner lets go (ReleaseCachedPlan). Raises nothing, and so may run while an
-        // ERROR unwinds, or when the process exits.
+        // SAFETY: a kept plan, freed once. If an ERROR has cut an execution short, its resource owner still holds a
+        // reference to the generic plan, and releases that later (ReleaseCachedPlan). SPI_freeplan raises nothing, so
+        // it may run while an ERROR unwinds, and when the process exits.
         unsafe { pg_sys::SPI_freeplan(self.0.as_ptr()) };
     }
 }
@@ -386,7 +387,7 @@ impl Row<'_> {
         self.copy(column, context)
     }
 
-    /// A jsonb, likewise.
+    /// A jsonb as it is, copied into `context`.
     pub fn jsonb(&self, column: i32, context: OuterContext) -> Result<Option<Jsonb>> {
         self.copy(column, context)
     }

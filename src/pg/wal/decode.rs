@@ -1,7 +1,7 @@
-//! Logical decoding in this process: a replication slot's changes since it was last read, as the messages of
-//! PostgreSQL's own output plugin pgoutput. What walsender.c and logicalfuncs.c do, without a connection.
+//! Logical decoding in this process: reads the changes of a replication slot as messages of PostgreSQL's own output
+//! plugin pgoutput. It does what walsender.c and logicalfuncs.c do, without a connection.
 //!
-//! An ERROR inside leaves the decoding in no state to go on: the process is to end, and to begin anew.
+//! After an ERROR inside, decoding can't go on: the process must end, and another one begin anew.
 
 #![allow(non_snake_case)] // the server's own names
 
@@ -16,30 +16,32 @@ use std::ptr::NonNull;
 /// The prefix of messages in WAL that are sequin's own.
 pub const PREFIX: &str = "sequin";
 
-/// The origin of all that this process writes, once it is set. PostgreSQL keeps it for what no one is to
-/// replicate (replication/origin.h); here it is what no capturer decodes.
+/// The origin of all that a capturer writes. PostgreSQL reserves it for changes that are not to be replicated
+/// (replication/origin.h); here capturers filter by it.
 const DO_NOT_REPLICATE: pg_sys::RepOriginId = pg_sys::RepOriginId::MAX;
 
 /// A slot that is being read.
 pub struct Decoder {
     context: *mut pg_sys::LogicalDecodingContext,
-    /// What decoding allocates lives as long as it does, as in a walsender.
+    /// The memory context for what decoding allocates. It lives as long as the decoding, as in a walsender.
     memory: pg_sys::MemoryContext,
-    /// As the output plugin's callbacks have it. Not a Box: that would claim to be the only way to it.
+    /// The callbacks of the output plugin have the same pointer. So this is not a Box, which would have to be the only
+    /// pointer to it.
     output: NonNull<Output>,
 }
 
-/// Where the callbacks put what they are given.
+/// What the output plugin's callbacks write to.
 struct Output {
     spool: Spool,
-    /// Until a message of this text is seen, changes are ignored: the publication isn't there for them.
+    /// Until a message of this text is decoded, changes are ignored: for them the publication doesn't exist yet.
     start_marker: Option<CString>,
-    /// The commit of the transaction with that message.
+    /// The LSN of the commit of the transaction with that message.
     start_lsn: Option<u64>,
     publication: CString,
-    /// The values of generated columns of the change that the plugin is at.
+    /// The values of generated columns of the change that the plugin is about to write.
     generated: Vec<u8>,
-    /// A change was left out because the publication was not there yet, or is not any more.
+    /// A change was left out because the publication didn't exist when it was made: it was created later, or dropped
+    /// before.
     missed_publication: bool,
     change: pg_sys::LogicalDecodeChangeCB,
     truncate: pg_sys::LogicalDecodeTruncateCB,
@@ -71,7 +73,7 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Up to where WAL is on disk: nothing beyond may be captured, since a crash may undo it.
+/// Up to where WAL is on disk. Nothing beyond may be captured, since a crash may lose it.
 pub fn flushed() -> u64 {
     // SAFETY: reads shared memory.
     unsafe {
@@ -82,13 +84,14 @@ pub fn flushed() -> u64 {
     }
 }
 
-/// Up to where WAL has been written by anybody, on disk or not.
+/// Up to where WAL has been inserted, on disk or not.
 pub fn inserted() -> u64 {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::GetXLogInsertRecPtr() }
 }
 
-/// Has WAL written up to a position that is there. Who waits to read it need not wait for somebody else's commit.
+/// Flushes WAL up to a position that has been inserted. So a reader of it need not wait for another session's commit to
+/// flush it.
 pub fn flush(position: u64) {
     // SAFETY: writes and syncs WAL up to the end of a record.
     unsafe { pg_sys::XLogFlush(position) };
@@ -111,8 +114,8 @@ impl Decoder {
     /// before what was confirmed. With `start_marker`, changes are left out until a message of that text.
     ///
     /// Inside a transaction: outside of one, PostgreSQL marks this process as PROC_IN_LOGICAL_DECODING, whose
-    /// transactions other sessions' snapshots leave out. They would take rows that it is just writing for those of
-    /// a crash, and hint them as dead.
+    /// transactions other sessions' snapshots leave out. They would take rows that it is just writing for those of a
+    /// crashed transaction, and set hint bits that mark them as dead.
     pub fn open(
         slot: &str,
         publication: &str,
@@ -177,17 +180,17 @@ impl Decoder {
             (*context).output_writer_private = output.as_ptr().cast();
             pg_sys::XLogBeginRead((*context).reader, restart_lsn((*context).slot));
             moment::watch();
-            // What this process has looked up before may be of another time.
+            // What is cached from before shows the catalogs of another time.
             pg_sys::InvalidateSystemCaches();
             Ok(Decoder { context, memory, output })
         }
     }
 
-    /// Reads WAL up to `until`, or until there are `enough` bytes of messages. What there is then are whole
+    /// Reads WAL up to `until`, or until there are `enough` bytes of messages. The messages are those of whole
     /// transactions. True if `until` has been reached.
     pub fn read(&mut self, until: u64, enough: u64) -> Result<bool> {
-        // SAFETY: the context is valid while this value lives, and no transaction is open. The reader keeps what
-        // it allocates, so that it must not be in a context that is reset.
+        // SAFETY: the context is valid while this value lives, and no transaction is open. The reader keeps what it
+        // allocates, so the current memory context must be one that is not reset.
         unsafe {
             let old = pg_sys::CurrentMemoryContext;
             while self.position() < until && self.output.as_ref().spool.len() < enough {
@@ -210,7 +213,7 @@ impl Decoder {
     }
 
     fn output(&mut self) -> &mut Output {
-        // SAFETY: leaked by `open`. Callbacks run within `read` only, while nobody has this reference.
+        // SAFETY: leaked by `open`. Callbacks run within `read` only, and this reference doesn't exist then.
         unsafe { self.output.as_mut() }
     }
 
@@ -225,17 +228,17 @@ impl Decoder {
         &mut self.output().spool
     }
 
-    /// Asked once: whether a change was left out because the publication was not there for it.
+    /// Whether a change was left out because the publication didn't exist for it. Resets that.
     pub fn take_missed_publication(&mut self) -> bool {
         std::mem::take(&mut self.output().missed_publication)
     }
 
-    /// Asked once: the commit of the transaction that has opened this source, if it has been read.
+    /// The LSN of the commit that opened this source, if it has been decoded since the last call.
     pub fn take_start_lsn(&mut self) -> Option<u64> {
         self.output().start_lsn.take()
     }
 
-    /// What is before this position is not needed any more: the server may remove it.
+    /// Confirms that all before this position has been processed: the server may remove that WAL.
     pub fn confirm(&self, position: u64) {
         // SAFETY: this process has acquired the slot.
         unsafe { pg_sys::LogicalConfirmReceivedLocation(position) };
@@ -243,7 +246,7 @@ impl Decoder {
 }
 
 impl Output {
-    /// Takes in a message of the plugin, with what the plugin leaves out.
+    /// Adds a message of the plugin to the spool, with what the plugin leaves out.
     fn push(&mut self, message: &[u8]) -> std::io::Result<()> {
         for description in moment::descriptions(message) {
             self.spool.push(&description)?;
@@ -267,14 +270,14 @@ fn text(text: &str) -> Result<CString> {
 }
 
 unsafe fn output<'a>(context: *mut pg_sys::LogicalDecodingContext) -> &'a mut Output {
-    // SAFETY: set by `open`, and valid as long as the context; callbacks run one at a time, and nobody holds a
+    // SAFETY: set by `open`, and valid as long as the context; callbacks run one at a time, and there is no other
     // reference while WAL is decoded.
     unsafe { &mut *(*context).output_writer_private.cast::<Output>() }
 }
 
-/// Reads a page of WAL up to a record that begins on disk. The WAL writer writes whole pages, and so parts of records:
-/// the server's function would wait until whoever writes the rest has it on disk, which may take many seconds, with
-/// what was decoded before in memory.
+/// Reads a page of WAL. First flushes WAL if the record that is being read begins on disk and doesn't end there: the
+/// WAL writer flushes whole pages, and so parts of records. Without that, the server's function would wait until some
+/// session flushes the rest, which may take many seconds, and what was decoded before would wait in memory.
 unsafe extern "C-unwind" fn page_read(
     state: *mut pg_sys::XLogReaderState,
     page: pg_sys::XLogRecPtr,
@@ -283,16 +286,17 @@ unsafe extern "C-unwind" fn page_read(
     buffer: *mut c_char,
 ) -> c_int {
     flush_up_to(page + u64::from(len.unsigned_abs()));
-    // SAFETY: the server's own function, with what it would have been given. Not guarded: an ERROR of it passes
-    // through as through a C function.
+    // SAFETY: the server's own function, with what it would have been given. Not guarded: its ERROR passes over this
+    // frame as over a C function's.
     unsafe { read_local_xlog_page(state, page, len, record, buffer) }
 }
 
 #[pgrx::pg_guard]
 extern "C-unwind" fn flush_up_to(needed: u64) {
     if flushed() < needed {
-        // SAFETY: reads shared memory. Not behind the end of any record that reaches into another page, such as this,
-        // and never the begin of a page that has nothing yet, which can't be flushed.
+        // SAFETY: reads shared memory. GetInsertRecPtr() is at or after the end of every record that crosses a page
+        // border, as this one does. And it is never the start of a page that has no record yet: that could not be
+        // flushed.
         flush(needed.min(unsafe { pg_sys::GetInsertRecPtr() }));
     }
 }
@@ -326,7 +330,7 @@ unsafe extern "C-unwind" fn write(
     }
 }
 
-/// True if the publication was there when this change was made: pgoutput would fail for ever if it was not. Also a
+/// True if the publication existed when this change was made; otherwise pgoutput would fail, each time anew. A
 /// transaction that commits after the publication was made can have changes from before.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn is_published(output: *mut Output) -> bool {
@@ -342,7 +346,7 @@ unsafe extern "C-unwind" fn is_published(output: *mut Output) -> bool {
     }
 }
 
-/// Has the values of generated columns at hand for the plugin's message of the change, which has none.
+/// Keeps the values of generated columns for [`Output::push`], since the plugin's message of the change lacks them.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn keep_generated(
     output: *mut Output,
@@ -353,7 +357,7 @@ unsafe extern "C-unwind" fn keep_generated(
     unsafe { (*output).generated = generated::values(relation, change) };
 }
 
-/// Not guarded, like the next: an ERROR of the plugin passes through it as through a C function.
+/// Not guarded, nor is the next function: an ERROR of the plugin passes over the frame as over a C function's.
 unsafe extern "C-unwind" fn change(
     context: *mut pg_sys::LogicalDecodingContext,
     transaction: *mut pg_sys::ReorderBufferTXN,
@@ -392,7 +396,7 @@ unsafe extern "C-unwind" fn truncate(
     }
 }
 
-/// Only sequin's own messages matter, and only the one that opens this source.
+/// Ignores all messages in WAL but the one of sequin's that opens this source.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn message(
     context: *mut pg_sys::LogicalDecodingContext,

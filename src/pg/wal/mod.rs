@@ -1,4 +1,4 @@
-//! Logical decoding: reading changes from WAL, and what the decoder learns at that moment.
+//! Logical decoding: reading changes from WAL, with what the catalogs said at the moment of the change.
 
 pub mod decode;
 pub mod generated;
