@@ -1,5 +1,5 @@
-//! The SQL functions. Each checks its arguments, calls one thing, and shapes the row. What users read of them,
-//! the COMMENTs, is in sql/comments.sql.
+//! The SQL functions. Each checks its arguments, calls one thing, and shapes the row. Their documentation for users is
+//! their COMMENT, in sql/comments.sql.
 
 mod capturable;
 mod check;

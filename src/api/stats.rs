@@ -1,4 +1,4 @@
-//! What the views show, and looking into streams and consumers.
+//! The functions behind the views, and those that look into streams and consumers.
 
 use super::check::{name, required, within};
 use super::consumers::{mine, unexpected};
@@ -93,7 +93,7 @@ fn in_flight(
             Answer::InFlight(leases) => leases,
             other => return Err(unexpected(&consumer, &other).into()),
         };
-        // A full page has more behind it. What is granted while pages are read is not asked for.
+        // After a full page there may be another. Deliveries that are granted while pages are read may be missing.
         let is_last = leases.len() < LEASES_PER_ANSWER;
         after = leases.last().map_or(after, |(lease, ..)| lease.ack_id);
         let mut seqs: Vec<Seq> = leases.iter().map(|&(_, seq, _)| seq).collect();
@@ -149,8 +149,8 @@ fn stream_stats(
     )]))
 }
 
-/// The first message from a seq on; none where the table can't be read, which is no reason to show nothing of
-/// the other streams.
+/// The first message from a seq on; `None` where the table can't be read, so that the views still show the other
+/// streams.
 fn first_from(table: pgrx::pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
     match messages::first_from(table, seq) {
         Err(Error::NotAStream(_)) => Ok(None),
@@ -164,7 +164,7 @@ fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
     Ok(last_of(table))
 }
 
-/// The last seq; none where the table is damaged, likewise.
+/// The last seq; `None` where the table is damaged, for the same reason.
 fn last_of(table: pgrx::pg_sys::Oid) -> Option<Seq> {
     sequence::of_stream(table).ok().map(sequence::last_value)
 }
@@ -229,14 +229,14 @@ fn consumer_stats() -> Result<
 /// A consumer as the views show it.
 struct Shown {
     stats: ConsumerStats,
-    /// The highest seq of its stream that it shows to have been used.
+    /// The highest seq of its stream that is known, by this consumer, to have been used.
     seen: Seq,
-    /// What has last gone wrong with it.
+    /// Its last error.
     error: Option<String>,
 }
 
-/// All consumers whose streams are there; nothing while no dispatcher runs, rather than a wait for it. Of those that it has
-/// not loaded, which may be many, the tables have all there is to know.
+/// All consumers whose streams exist. Empty while no dispatcher runs, rather than waiting for one. There may be many
+/// consumers that the dispatcher has not loaded: their state is read from the tables.
 fn all_consumers() -> Result<Vec<Shown>> {
     let mut all: Vec<Shown> = Vec::new();
     if current::database()?.dispatcher.pid() == 0 {
@@ -260,7 +260,7 @@ fn all_consumers() -> Result<Vec<Shown>> {
     Ok(all)
 }
 
-/// Fills in what the tables say of the consumers that are not loaded.
+/// Fills in the state of the consumers that are not loaded, from the tables.
 fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
     let unloaded = all.iter().filter(|shown| !shown.stats.is_loaded);
     let ids = unloaded.map(|shown| shown.stats.consumer).collect();
@@ -286,7 +286,7 @@ fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
         let known = streams.entry(&config.stream).or_default();
         *known = shown.seen.max(*known);
     }
-    // Nobody has looked at their streams, perhaps.
+    // The dispatcher may not have looked at these streams: examine their tables here.
     let tails: HashMap<&str, Tail> = (streams.into_iter())
         .map(|(stream, last)| (stream, streams::tail(stream, Known { last, ..Known::default() })))
         .collect();
@@ -305,7 +305,7 @@ fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
     Ok(())
 }
 
-/// The highest seq that the consumers of a stream show to have been used.
+/// The highest seq of a stream that is known, by its consumers, to have been used.
 pub(super) fn highest_seen(stream: &str) -> Result<Seq> {
     let starts = consumers::starts_of(stream)?;
     let seen = |shown: &Shown| {
