@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How messages come.
+/// The forms in which messages are given to an INSERT.
 #[derive(Clone, Copy)]
 enum Form {
     One,
@@ -30,11 +30,12 @@ enum Form {
 type Inserts = [Option<Rc<Plan>>; 3];
 
 thread_local! {
-    /// By the stream's name, which is what a plan has: PostgreSQL makes it anew when another table has that name.
+    /// By the stream's name, which the plan's SQL contains: PostgreSQL plans anew when another table has that name.
     static INSERTS: RefCell<HashMap<String, Inserts>> = RefCell::default();
 }
 
-/// The most streams whose plans a session keeps, at some 10 kB each. One that publishes to more plans them again.
+/// The most streams whose plans a session keeps, at some 10 kB each. A session that publishes to more streams plans
+/// again.
 const MAX_PLANNED: usize = 128;
 
 impl Form {
@@ -86,8 +87,8 @@ fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
     plan
 }
 
-/// Takes `n` seqs of a stream, ascending. Who may not publish is refused before anything has happened that others could
-/// notice. The table is locked before its sequence, as ALTER TABLE and DROP TABLE lock them: else there would be deadlocks
+/// Takes `n` seqs of a stream, ascending. Checks the right to publish first, before anything that other sessions could
+/// notice. Locks the table before its sequence, as ALTER TABLE and DROP TABLE do: otherwise there would be deadlocks
 /// with them.
 fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
     if !role::may_use_schema_of(role::current(), table) {
@@ -106,8 +107,8 @@ fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
     Ok(sequence::take(sequence::of_stream(table)?, n))
 }
 
-/// Inserts one message and returns its seq. Taken before the insert, so that publishing needs no right to
-/// read the table, as RETURNING would.
+/// Inserts one message and returns its seq. The seq is taken before the insert: RETURNING would require the right to
+/// read the table.
 pub fn insert(
     stream: &str,
     table: pg_sys::Oid,
@@ -191,8 +192,9 @@ pub struct Payload {
     pub inserted_at: i64,
 }
 
-/// The messages with these seqs (ascending), as far as they are still there; `writer` is told which transactions have
-/// inserted them. Large ones are not read yet: the table stays locked for them until the transaction ends, as after a SELECT.
+/// The messages with these seqs (ascending), as far as they are still there. Calls `writer` with the id of the
+/// transaction that inserted each. TOASTed values are returned as pointers: if there are any, the table stays locked
+/// until the transaction ends, as after a SELECT.
 pub fn payloads(
     table: pg_sys::Oid,
     seqs: &[Seq],
@@ -203,7 +205,7 @@ pub fn payloads(
     let mut is_needed = false;
     catalog::lock_for_reading(table);
     scan::messages(table, &runs(seqs), |message| {
-        // The last column first: see `Message::datum`.
+        // The last column is read first: see `Message::datum`.
         let inserted_at = message.inserted_at();
         is_needed |= message.is_out_of_line();
         found.push(Payload {
@@ -244,10 +246,11 @@ pub fn committed(table: pg_sys::Oid, from: Seq, upto: Seq) -> Result<RangeSet> {
     Ok(seqs)
 }
 
-/// How long a reading of rows goes on, at the most: the dispatcher serves nobody meanwhile (I11).
+/// How long a read of rows may take: the dispatcher serves no session meanwhile (I11).
 const TIME: Duration = Duration::from_millis(1);
 
-/// Up to `limit` messages in these ranges, of those that are committed by now; fewer where it takes long.
+/// Up to `limit` messages in these ranges, of those that are committed by now; fewer if reading takes longer than
+/// [`TIME`].
 pub fn rows(table: pg_sys::Oid, ranges: &[(Seq, Seq)], limit: usize) -> Result<Found> {
     let snapshot = Snapshot::newest();
     let found = rows_in(&snapshot, table, ranges, limit)?;
@@ -285,7 +288,7 @@ pub fn first_from(table: pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
 
 /// The highest seq of a message that is committed by now, or this transaction's; 0 if there is none.
 pub fn last(table: pg_sys::Oid) -> Result<Seq> {
-    // By halves: there is no message from there on, or the first one is there.
+    // A binary search: either there is no message from the middle on, or the first one from there on is known.
     let (mut lo, mut hi) = (0, Seq::MAX);
     while lo < hi {
         let middle = lo + (hi - lo) / 2 + 1;
@@ -299,13 +302,13 @@ pub fn last(table: pg_sys::Oid) -> Result<Seq> {
 
 /// The seq after which all messages are that were inserted at or after `time`.
 ///
-/// Messages take their seq and their time in nearly the same order, so this is a binary search; concurrent
-/// publishers may be swapped by as long as one of them was kept from running, hence the margin. What is not
-/// committed yet lies in a gap, and is not cut off.
+/// Seqs and times ascend in nearly the same order, so this is a binary search. Of concurrent publishers, one may take
+/// its seq and be delayed before it takes the time, hence the margin. A message that is not committed yet is in a gap,
+/// and the search does not cut it off.
 pub fn last_before(table: pg_sys::Oid, time: i64) -> Result<Seq> {
     const MARGIN: i64 = 1_000_000;
     let last = sequence::last_value(sequence::of_stream(table)?);
-    // Who may insert may choose the highest seq there is.
+    // A role that may INSERT can choose the highest possible seq.
     let (mut lo, mut hi) = (1, last.saturating_add(1));
     while lo < hi {
         let middle = lo + (hi - lo) / 2;
@@ -326,7 +329,8 @@ pub fn last_before(table: pg_sys::Oid, time: i64) -> Result<Seq> {
 }
 
 /// Up to `max` messages after a seq whose keys match a filter, ascending by seq. `low` and `high` bound the keys, for
-/// the index: both, or `low` alone for a single key, or none. All by SQL, which asks for the caller's rights.
+/// the index: both, or `low` alone for a single key, or none. It is a query by the caller, so SQL checks the caller's
+/// rights.
 pub fn matching(
     stream: &str,
     filter: &str,
@@ -370,7 +374,7 @@ pub fn matching(
 pub enum Table {
     /// It may be read until the transaction ends.
     Locked(pg_sys::Oid),
-    /// Somebody keeps it to himself.
+    /// Another session has locked it exclusively.
     Busy,
     Missing,
 }
@@ -384,7 +388,7 @@ pub fn try_lock(stream: &str) -> Table {
     }
 }
 
-/// Runs of neighbouring seqs as ranges: a batch is mostly one.
+/// Consecutive seqs as ranges: mostly a batch is one range.
 fn runs(seqs: &[Seq]) -> Vec<(Seq, Seq)> {
     let mut runs: Vec<(Seq, Seq)> = Vec::new();
     for &seq in seqs {
