@@ -1,4 +1,4 @@
-//! Everything that can be a caller's or a server's fault: its message, its SQLSTATE, and how to mend it.
+//! The errors of the extension: for each its message, SQLSTATE, HINT and DETAIL.
 
 use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -170,12 +170,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Raises it as an ERROR, where PostgreSQL has called us and takes no Result.
+    /// Raises it as an ERROR: for functions that PostgreSQL calls directly, and that can't return a Result.
     pub fn raise(self) {
         ErrorReport::from(self).report(pgrx::PgLogLevel::ERROR);
     }
 
-    /// Message and facts in one line, for where there is no ERROR to put them into.
+    /// Message and DETAIL in one line, for places that take a text and not an ERROR.
     pub fn describe(&self) -> String {
         match self.detail() {
             Some(detail) => format!("{self} ({detail})"),
