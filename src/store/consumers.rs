@@ -3,7 +3,8 @@
 use super::{dead_letters, list_some, statement};
 use crate::error::{Error, Result};
 use crate::pg::exec::owners::{self, Owned};
-use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, without_locks};
+use crate::pg::exec::savepoint::without_locks;
+use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg};
 use crate::pg::exec::{relcache, role};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
+use crate::pg::exec::memory::OuterContext;
 use crate::pg::exec::snapshot::Snapshot;
-use crate::pg::exec::spi::{self, Access, Arg, OuterContext, Plan, arg, connected};
+use crate::pg::exec::spi::{self, Access, Arg, Plan, arg, connected};
 use crate::pg::exec::stream_rows::{self, New};
 use crate::pg::exec::{catalog, role, scan, sequence};
 use crate::pg::session::publish;

@@ -3,7 +3,8 @@
 use super::messages::{self, Table};
 use super::{list_some, statement};
 use crate::error::{Error, Result};
-use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
+use crate::pg::exec::savepoint::without_locks;
+use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected};
 use crate::pg::exec::stream_table::{self, Found};
 use crate::pg::exec::{catalog, relcache, role};
 use pgrx::pg_sys;

@@ -2,7 +2,8 @@
 
 use super::statement;
 use crate::error::Result;
-use crate::pg::exec::spi::{self, Access, Arg, Plan, Row, arg, connected};
+use crate::pg::exec::savepoint::in_savepoint;
+use crate::pg::exec::spi::{Access, Arg, Plan, Row, arg, connected};
 use crate::pg::exec::{input, role};
 use pgrx::pg_sys;
 use pgrx::pg_sys::TEXTOID;
@@ -168,7 +169,7 @@ pub fn to_json(type_oid: u32, text: &str) -> Result<String> {
     };
     let cast = found.map(|(name, owner): (String, pg_sys::Oid)| {
         let sql = format!("SELECT to_jsonb($1::text::{name})::text");
-        role::as_author(owner, || spi::in_savepoint(|| cast(&sql)))
+        role::as_author(owner, || in_savepoint(|| cast(&sql)))
     });
     Ok(match cast {
         Some(Ok(json)) => json.unwrap_or_else(|| "null".into()),

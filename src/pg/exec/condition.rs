@@ -1,6 +1,7 @@
 //! A user's SQL condition, which becomes part of a statement of sequin's.
 
-use super::spi::{Plan, connected, in_pg_catalog};
+use super::settings::in_pg_catalog;
+use super::spi::{Plan, connected};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::ffi::CString;

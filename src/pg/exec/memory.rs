@@ -35,3 +35,27 @@ pub(in crate::pg) unsafe fn new_context(
         )
     }
 }
+
+/// The memory context that a function was called in: what is put there outlives SPI_finish.
+#[derive(Clone, Copy)]
+pub struct OuterContext(pg_sys::MemoryContext);
+
+impl OuterContext {
+    /// The context that is current now: ask before [`connected`].
+    pub fn current() -> OuterContext {
+        // SAFETY: a plain value of this process.
+        OuterContext(unsafe { pg_sys::CurrentMemoryContext })
+    }
+
+    pub(in crate::pg) fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: the caller's context is still there, since its call hasn't returned. An ERROR in between
+        // resets the current context anyway.
+        unsafe {
+            let inner = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.0;
+            let result = f();
+            pg_sys::CurrentMemoryContext = inner;
+            result
+        }
+    }
+}

@@ -150,7 +150,7 @@ pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
 /// worker's next statement could call users' functions as superuser.
 pub fn as_role<R>(role: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
     let _back = SwitchedRole::with(role, pg_sys::SECURITY_RESTRICTED_OPERATION);
-    super::spi::with_settings_restored(f)
+    super::settings::with_settings_restored(f)
 }
 
 /// Runs `f`, in which code of `author` may run, with the rights of `author`; with the current rights if the author is a
@@ -162,7 +162,7 @@ pub fn as_author<R>(author: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
 
 /// As [`as_owner`], and with the search_path pg_catalog: catalogs and operators need not be named with their schema.
 pub fn as_owner_in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
-    as_owner(|| super::spi::in_pg_catalog(f))
+    as_owner(|| super::settings::in_pg_catalog(f))
 }
 
 struct SwitchedRole {

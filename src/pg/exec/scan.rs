@@ -7,8 +7,8 @@
 //! A scan checks no rights. Code that scans on a caller's behalf must have asked `api::rights` before.
 
 use super::datum::{Jsonb, Text, copy_varlena};
+use super::memory::OuterContext;
 use super::snapshot::Snapshot;
-use super::spi::OuterContext;
 use crate::error::{Error, Result};
 use crate::pg::shared::bounds::Xid;
 use pgrx::datum::FromDatum;

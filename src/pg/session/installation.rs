@@ -1,7 +1,8 @@
 //! What CREATE EXTENSION checks before it makes anything.
 
 use crate::error::{Error, Result};
-use crate::pg::exec::spi::{Access, Plan, arg, connected, in_pg_catalog};
+use crate::pg::exec::settings::in_pg_catalog;
+use crate::pg::exec::spi::{Access, Plan, arg, connected};
 use pgrx::pg_sys;
 
 /// Why a schema can't be the extension's; no row if there is no such schema. The owner of a schema can rename it or

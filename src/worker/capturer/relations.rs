@@ -1,7 +1,7 @@
 //! The tables of a source, as they were when the changes that are being written were made.
 
 use crate::error::{Error, Result};
-use crate::pg::exec::{memory, spi};
+use crate::pg::exec::{memory, savepoint};
 use crate::store::tables;
 use crate::store::types;
 use sequin_capture::decoded::Described;
@@ -108,7 +108,7 @@ impl Known {
         }
         // The table may have changed since. What isn't certain stays unknown.
         let found = memory::scoped(|| {
-            spi::in_savepoint(|| {
+            savepoint::in_savepoint(|| {
                 let Some(facts) = tables::describe(self.oid)? else { return Ok(None) };
                 let is_there = |&column: &usize| {
                     let (number, type_oid) = self.numbers[column];
