@@ -35,7 +35,7 @@ pgrx::extension_sql_file!(
     name = "views",
     requires = [
         api::stats::stream_stats,
-        api::stats::consumer_stats,
+        api::consumer_stats::consumer_stats,
         api::stats::last_seq,
         api::stats::inserted_at,
         api::stats::workers,

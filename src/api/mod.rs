@@ -3,6 +3,7 @@
 
 mod capturable;
 mod check;
+mod consumer_stats;
 mod consumers;
 mod dead_letters;
 mod keys;

@@ -49,7 +49,7 @@ fn repair_stream(name: Option<&str>) -> Result<SetOfIterator<'static, String>, E
     let stream = self::name(name, "stream", "name")?;
     let table = streams::table(&stream)?;
     must_own(&stream)?;
-    let seen = super::stats::highest_seen(&stream)?;
+    let seen = super::consumer_stats::highest_seen(&stream)?;
     Ok(SetOfIterator::new(repair::repair(&stream, table, seen)?))
 }
 
