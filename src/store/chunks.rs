@@ -277,6 +277,6 @@ pub fn horizon() -> Result<(i64, i64)> {
 
 /// Puts a watermark into the WAL and returns where it ends: a position that nothing else has.
 pub fn watermark() -> Result<u64> {
-    let args = [arg(crate::pg::wal::decode::PREFIX)];
+    let args = [arg(crate::pg::wal::output::PREFIX)];
     WATERMARK.with(|s| s.run(Access::Write, &args, |rows| rows.one()?.lsn(1)))
 }

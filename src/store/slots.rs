@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, command};
 use crate::pg::session::current;
-use crate::pg::wal::{decode, replication_slot};
+use crate::pg::wal::{output, replication_slot};
 use crate::store::sources;
 use pgrx::pg_sys;
 use std::thread::LocalKey;
@@ -136,7 +136,7 @@ pub fn mark_text(slot: &str) -> String {
 
 /// Marks in WAL where the slot's changes begin to count: with the commit of this transaction.
 pub fn mark(slot: &str) -> Result<()> {
-    let args = [arg(decode::PREFIX), arg(mark_text(slot))];
+    let args = [arg(output::PREFIX), arg(mark_text(slot))];
     role::as_owner_in_pg_catalog(|| MARK.with(|s| s.execute(&args))).map(drop)
 }
 

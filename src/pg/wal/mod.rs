@@ -3,6 +3,8 @@
 pub mod decode;
 pub mod generated;
 pub mod moment;
+pub mod output;
+pub mod position;
 pub mod replication_slot;
 pub mod spool;
 pub mod transactions;

@@ -13,8 +13,8 @@ use super::relations::Known;
 use super::writing::Writer;
 use crate::error::Error;
 use crate::pg::shared::capturers::Capturer as Entry;
-use crate::pg::wal::decode::{self, Decoder};
-use crate::pg::wal::transactions;
+use crate::pg::wal::decode::Decoder;
+use crate::pg::wal::{position, transactions};
 use crate::pg::{now, process};
 use crate::store::backfills::{self, End, Job};
 use crate::store::chunks::{self, Target};
@@ -312,7 +312,7 @@ impl Running {
         let bytes: usize = rows.iter().map(|row| row.record.len()).sum();
         self.rows = (count * CHUNK_BYTES / bytes.max(1)).clamp(1, (self.rows * 2).min(MOST_ROWS));
         let watermark = process::transaction(chunks::watermark)?;
-        decode::flush(watermark);
+        position::flush(watermark);
         let (chunk, read_at) = (Chunk::new(snapshot, rows), now());
         self.pending = Some(Pending {
             version,

@@ -6,8 +6,8 @@
 //! here, and on the standbys of synchronized_standby_slots.
 
 use crate::pg::now;
-use crate::pg::wal::decode::{self, Decoder};
-use crate::pg::wal::replication_slot;
+use crate::pg::wal::decode::Decoder;
+use crate::pg::wal::{position, replication_slot};
 use sequin_engine::settings::Micros;
 use std::collections::VecDeque;
 
@@ -44,7 +44,7 @@ impl Confirmed {
         if now < self.at + CONFIRM_EVERY {
             return;
         }
-        let flushed = decode::flushed();
+        let flushed = position::flushed();
         let is_safe = |commit| flushed >= commit && replication_slot::standbys_have(commit);
         if let Some(position) = self.pairs.take_newest(is_safe) {
             decoder.confirm(position);

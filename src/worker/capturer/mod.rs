@@ -15,7 +15,8 @@ mod writing;
 use crate::pg::exec::catalog;
 use crate::pg::shared::capturers::Capturer as Entry;
 use crate::pg::shared::session_entry;
-use crate::pg::wal::decode::{self, Decoder};
+use crate::pg::wal::decode::Decoder;
+use crate::pg::wal::{output, position};
 use crate::pg::{now, process};
 use crate::store::source_progress::{self, Progress};
 use crate::store::sources::Source;
@@ -86,7 +87,7 @@ fn capture(entry: &'static Entry) -> Result<(), String> {
     loop {
         capturer.pause();
         // Read before the settings are checked: so the settings hold for all changes up to there.
-        let target = decode::flushed();
+        let target = position::flushed();
         if capturer.must_end()? {
             return Ok(());
         }
@@ -126,7 +127,7 @@ impl Capturer {
         let slot = sources::slot_name(entry.database(), source.id, source.generation);
         check_publication(&source)?;
         let (progress, start_marker) = prepare(&source, &slot)?;
-        decode::set_do_not_replicate();
+        output::set_do_not_replicate();
         let from = progress.as_ref().map_or(0, |progress| progress.lsn);
         let start_marker = start_marker.as_deref();
         let decoder =
@@ -221,18 +222,18 @@ impl Capturer {
         if self.retry.take().is_some() {
             self.entry.status.set_error("");
         }
-        self.confirmed.written(position, decode::last_commit());
+        self.confirmed.written(position, position::last_commit());
         true
     }
 
     /// Sleeps until a transaction commits in this database, or for [`HEARTBEAT`].
     fn sleep(&mut self) {
         self.entry.sleep_until_commit();
-        if decode::flushed() > self.seen {
+        if position::flushed() > self.seen {
             self.entry.stop_sleeping();
             return;
         }
-        let unflushed = decode::inserted() > decode::flushed();
+        let unflushed = position::inserted() > position::flushed();
         process::wait(Some(if unflushed { UNFLUSHED } else { HEARTBEAT }));
         self.entry.stop_sleeping();
     }
