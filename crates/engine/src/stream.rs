@@ -165,7 +165,7 @@ impl Stream {
         self.settle(id);
     }
 
-    /// Plans a read of the tail, after steps 1 and 2 of it: see [`Tail::plan_read`]. The rows must be read under a
+    /// Plans a read of the tail, after steps 1 and 2 of it: see `Tail::plan_read`. The rows must be read under a
     /// snapshot taken after that.
     pub fn plan_read(&mut self, last: Seq, open: Vec<Publisher>, max_ranges: usize) -> ReadPlan {
         self.tail.plan_read(last, open, max_ranges)
