@@ -4,7 +4,7 @@
 //! - [`api`]: the SQL functions. They check, call one thing, and shape the row.
 //! - [`store`]: the tables and their statements, one file each.
 //! - [`worker`]: the background workers: launcher, dispatcher and capturer, the loops around the pure crates.
-//! - [`pg`]: PostgreSQL behind safe calls; the only place where `unsafe` compiles.
+//! - [`pg`]: PostgreSQL behind safe calls; with [`entry`] the only place where `unsafe` compiles.
 //!
 //! The rules are crates of their own, pure: [`sequin_engine`] (keys and filters, the tail and its holes, consumers,
 //! recovery) and [`sequin_capture`] (from WAL to messages). Arrows run one way: api and worker use store, the pure

@@ -1,4 +1,4 @@
-//! The only place where `unsafe` compiles: PostgreSQL's memory, locks, hooks and executor behind safe calls.
+//! Where `unsafe` compiles: PostgreSQL's memory, locks, hooks and executor behind safe calls.
 //!
 //! Five rooms, each on those before it: `process` (latches, workers, their transactions), `shared` (shared memory),
 //! `exec` (statements, scans, catalogs, rights), `wal` (logical decoding), `session` (what runs in users' sessions).

@@ -41,7 +41,7 @@ pub(in crate::pg) unsafe fn new_context(
 pub struct OuterContext(pg_sys::MemoryContext);
 
 impl OuterContext {
-    /// The context that is current now: ask before [`connected`].
+    /// The context that is current now: ask before [`connected`](super::spi::connected).
     pub fn current() -> OuterContext {
         // SAFETY: a plain value of this process.
         OuterContext(unsafe { pg_sys::CurrentMemoryContext })
