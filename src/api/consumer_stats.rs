@@ -1,5 +1,5 @@
-//! The function behind `sequin.consumer_stats`: the state of consumers, from the dispatcher for those that it has loaded,
-//! and from the tables for the others.
+//! The function behind `sequin.consumer_stats`: the state of consumers, from the dispatcher for those that it has
+//! loaded, and from the tables for the others.
 
 use crate::error::Result;
 use crate::pg;

@@ -1,5 +1,5 @@
-//! The output of logical decoding: callbacks around those of the output plugin pgoutput. They leave out what is not to be
-//! captured, add what the plugin leaves out, and spool its messages.
+//! The output of logical decoding: callbacks around those of the output plugin pgoutput. They leave out what is not
+//! to be captured, add what the plugin leaves out, and spool its messages.
 
 use super::spool::Spool;
 use super::{generated, moment};
