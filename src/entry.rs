@@ -56,7 +56,7 @@ extern "C-unwind" fn sequin_capturer(arg: pg_sys::Datum) {
         return;
     }
     process::at_exit(detach_capturer, arg);
-    // The entry is this process's from here on, if it was not released before.
+    // The launcher may have released the entry before this process attached to it. It can't from here on.
     let database = entry.database();
     if database == pg_sys::InvalidOid || !entry.is_enabled() {
         return;
@@ -84,7 +84,7 @@ unsafe extern "C-unwind" fn detach_dispatcher(_code: i32, arg: pg_sys::Datum) {
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn detach_capturer(_code: i32, arg: pg_sys::Datum) {
     if let Some(entry) = capturers::get(arg.value()) {
-        entry.is_awake();
+        entry.stop_sleeping();
         entry.status.detach();
     }
     wake_launcher();

@@ -6,7 +6,7 @@ static MAX_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(16);
 static MAX_SOURCES: GucSetting<i32> = GucSetting::<i32>::new(16);
 static DISPATCHER_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(256 << 10);
 
-/// Defines the settings: from `_PG_init`.
+/// Defines the settings. Called from `_PG_init`.
 pub fn register() {
     GucRegistry::define_int_guc(
         c"sequin.max_databases",

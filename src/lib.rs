@@ -3,13 +3,13 @@
 //! - [`entry`]: what PostgreSQL looks up by name.
 //! - [`api`]: the SQL functions. They check, call one thing, and shape the row.
 //! - [`store`]: the tables and their statements, one file each.
-//! - [`worker`]: the launcher and the dispatcher, which run the engine.
-//! - [`pg`]: PostgreSQL behind safe calls; the only place where `unsafe` compiles.
+//! - [`worker`]: the background workers: launcher, dispatcher and capturer, the loops around the pure crates.
+//! - [`pg`]: PostgreSQL behind safe calls; with [`entry`] the only place where `unsafe` compiles.
 //!
 //! The rules are crates of their own, pure: [`sequin_engine`] (keys and filters, the tail and its holes, consumers,
-//! recovery) and [`sequin_capture`] (from WAL to messages). Arrows run one way: api and worker use store, the pure crates
-//! and pg; store uses pg. A session and its dispatcher meet only in shared memory and in tables. ARCHITECTURE.md has the
-//! picture.
+//! recovery) and [`sequin_capture`] (from WAL to messages). Arrows run one way: api and worker use store, the pure
+//! crates and pg; store uses pg. A session and its dispatcher communicate only through shared memory and tables.
+//! ARCHITECTURE.md has the picture.
 
 #![deny(unsafe_code)]
 
@@ -24,7 +24,7 @@ mod store;
 mod tests;
 mod worker;
 
-/// What a declaration of a server's function that pgrx doesn't bind needs at the crate's root.
+/// `#[pg_guard]` on a declaration of a C function expands to paths that begin with `crate::ffi`.
 pub(crate) use pgrx::pg_sys::ffi;
 
 pgrx::pg_module_magic!(name, version);
@@ -35,7 +35,7 @@ pgrx::extension_sql_file!(
     name = "views",
     requires = [
         api::stats::stream_stats,
-        api::stats::consumer_stats,
+        api::consumer_stats::consumer_stats,
         api::stats::last_seq,
         api::stats::inserted_at,
         api::stats::workers,

@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(found.reached, Reached::UpTo(3));
         assert_eq!(found.rows.len(), 3);
         assert!(messages::rows(table, &[(1, 5)], 6).unwrap().reached.is_end());
-        // One that has no more time has still come somewhere.
+        // A read without any time left still makes progress.
         let snapshot = Snapshot::newest();
         let ranges = [(1, 2), (4, 1_000_000_000)];
         let mut seen = Vec::new();
@@ -82,7 +82,7 @@ mod tests {
         snapshot.close();
     }
 
-    /// Where there is nothing for long, all that time isn't spent on looking at it.
+    /// A long stretch without messages doesn't take time in proportion.
     #[pg_test]
     fn what_lies_far_behind_nothing_is_found_at_once() {
         let table = stream("sparse");
@@ -191,7 +191,8 @@ mod tests {
     fn what_is_open_when_a_consumer_of_new_messages_is_made_is_new_to_it() {
         let table = stream("fresh");
         publish("fresh", "a");
-        // This transaction's own message is the only one, and it is seen already: as done, not as skipped.
+        // This transaction's own message is the only one. It is visible to the transaction, so it counts as done; the
+        // start is before it.
         Spi::run("SELECT sequin.create_consumer('fresh', 'fresh_consumer', new_only => true)")
             .unwrap();
         let start = Spi::get_two::<i64, Vec<i64>>(

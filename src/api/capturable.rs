@@ -6,7 +6,8 @@ use crate::pg::exec::{catalog, role};
 use crate::store::publications::{self, Candidate};
 use pgrx::pg_sys;
 
-/// The tables that the caller has named, or none for all there are; checked, also for `reading` them.
+/// Checks the tables that the caller has named, and returns them; `None` stands for all tables. With `reading`, also
+/// checks that the caller may read them.
 pub fn chosen(tables: Option<RegClassArray>, reading: bool) -> Result<Option<Vec<Candidate>>> {
     let Some(tables) = tables else {
         if !role::is_superuser() {
@@ -37,7 +38,7 @@ pub fn chosen(tables: Option<RegClassArray>, reading: bool) -> Result<Option<Vec
     Ok(Some(candidates))
 }
 
-/// Checks a publication of the user's own, also for `reading` its tables.
+/// Checks a publication that the user has made. With `reading`, also checks that the caller may read its tables.
 pub fn check_publication(name: &str, reading: bool) -> Result<()> {
     let Some(publication) = publications::find(name)? else {
         return Err(Error::NoPublication(name.into()));
@@ -47,7 +48,7 @@ pub fn check_publication(name: &str, reading: bool) -> Result<()> {
         return Err(Error::NotPublicationOwner { publication: name.into(), owner });
     }
     let tables = publications::tables(name)?;
-    // A publication keeps tables that were given to somebody else since.
+    // A publication keeps a table whose ownership has changed since it was added.
     for table in tables.iter().filter(|table| reading || !role::owns_table(table.oid)) {
         may_read(table.oid, &table.name)?;
     }

@@ -81,7 +81,7 @@ pub fn time(value: TimestampWithTimeZone) -> Micros {
     value.into_inner()
 }
 
-/// An argument that a later version will take.
+/// An argument that this version does not support: it must be NULL.
 pub fn not_yet<T>(value: Option<T>, what: &'static str) -> Result<()> {
     if value.is_some() { Err(Error::NotYet(what)) } else { Ok(()) }
 }

@@ -61,7 +61,7 @@ fn create_consumer(
     if consumers::exists(&name)? {
         return Err(Error::ConsumerExists(name).into());
     }
-    // In the order in which drop_stream takes them: then its sequence is there.
+    // Locked in the same order as in drop_stream. With both locks, the sequence stays.
     streams::keep(&stream)?;
     if !catalog::lock_for_reading(table) {
         return Err(Error::NoStream(stream).into());
@@ -145,7 +145,7 @@ fn redeliver(consumer: Option<&str>, seqs: Option<Vec<Option<i64>>>) -> Result<i
     Ok(i32::try_from(wanted.len()).unwrap_or(i32::MAX))
 }
 
-/// A consumer that the caller may use: one whose owner's rights it has.
+/// A consumer that the caller may use: the caller has the rights of its owner.
 pub fn mine(name: Option<&str>, argument: &'static str) -> Result<Rc<Consumer>> {
     let consumer = consumers::find(required(name, argument)?)?;
     if role::has_rights_of(role::current(), consumer.owner) {
@@ -158,7 +158,8 @@ pub fn mine(name: Option<&str>, argument: &'static str) -> Result<Rc<Consumer>> 
     Err(Error::NotConsumerOwner { consumer: consumer.name.clone(), owner })
 }
 
-/// Has the consumer deliver finished messages once more; returns those for which that was so.
+/// Makes the consumer deliver finished messages once more. Returns the seqs of those that will be: they exist and were
+/// finished.
 pub fn wanted_again(consumer: &Consumer, mut seqs: Vec<Seq>, filtered: bool) -> Result<Vec<Seq>> {
     seqs.sort_unstable();
     seqs.dedup();
@@ -200,7 +201,8 @@ pub fn unexpected(consumer: &Consumer, answer: &Answer) -> Error {
         Answer::Damaged(fault) => return Error::Damaged(consumer.stream.clone(), fault.clone()),
         _ => return Error::Internal(format!("the dispatcher answered {answer:?}")),
     }
-    // Dropped while we waited, or its stream; or so new that only this transaction sees it.
+    // The consumer or its stream was dropped during the wait; or the consumer is so new that only this transaction sees
+    // it.
     match consumers::exists(&consumer.name) {
         Ok(true) => match streams::has_table(&consumer.stream) {
             Ok(true) => Error::ConsumerUncommitted(consumer.name.clone()),
@@ -212,7 +214,7 @@ pub fn unexpected(consumer: &Consumer, answer: &Answer) -> Error {
     }
 }
 
-/// Checks settings. `least_max_deliver` is 0 where that removes the limit.
+/// Checks settings. `least_max_deliver` is 0 where max_deliver may be 0, which removes the limit.
 fn given(
     filters: Option<Vec<Option<String>>>,
     wait: Option<Interval>,
@@ -222,7 +224,7 @@ fn given(
     ordered: Option<bool>,
     least_max_deliver: i32,
 ) -> Result<Given> {
-    /// As many as a consumer keeps in memory.
+    /// As many messages as a consumer keeps in memory.
     const MAX_PENDING: i32 = LOOK_AHEAD as i32;
     let filters = filters.map(|filters| elements(filters, "filters")).transpose()?;
     if filters.as_ref().is_some_and(Vec::is_empty) {
@@ -254,7 +256,8 @@ fn after_seq(seq: i64, what: &'static str) -> Result<Seq> {
     Ok(within(seq, 1, i64::MAX, what, "at least 1")? - 1)
 }
 
-/// Without what is committed by now, but with what open transactions have published and not committed yet.
+/// Where a consumer of new messages starts: it gets what open transactions have published, but nothing that is
+/// committed by now.
 fn from_now_on(table: pgrx::pg_sys::Oid) -> Result<Start> {
     let last = sequence::last_value(sequence::of_stream(table)?);
     let publishers = session_entry::publishers(current::database()?, table);

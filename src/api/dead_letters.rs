@@ -13,7 +13,7 @@ fn redrive(
     let consumer = mine(consumer, "consumer")?;
     let seqs = seqs.map(|seqs| seqs.into_iter().flatten().collect());
     let dead = dead_letters::lock(&consumer.name, seqs)?;
-    // Those whose message is no longer in the stream stay where they are.
+    // Dead letters whose message is no longer in the stream stay.
     let back = wanted_again(&consumer, dead, false)?;
     let count = i32::try_from(back.len()).unwrap_or(i32::MAX);
     dead_letters::delete(&consumer.name, back)?;

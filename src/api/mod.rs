@@ -1,8 +1,9 @@
-//! The SQL functions. Each checks its arguments, calls one thing, and shapes the row. What users read of them,
-//! the COMMENTs, is in sql/comments.sql.
+//! The SQL functions. Each checks its arguments, calls one thing, and shapes the row. Their documentation for users is
+//! their COMMENT, in sql/comments.sql.
 
 mod capturable;
 mod check;
+mod consumer_stats;
 mod consumers;
 mod dead_letters;
 mod keys;

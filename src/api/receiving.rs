@@ -1,4 +1,4 @@
-//! Receiving, and what a worker says of a delivery.
+//! Receiving messages, and finishing deliveries: ack, nack, extend, reject.
 
 use super::check::{self, delay, required, within};
 use super::consumers::{mine, unexpected};
@@ -79,7 +79,8 @@ fn deliver(
                 received::remember(consumer.id, ack_row_id, generation, &deliveries);
                 deliveries
             }
-            // Only if the tables know of fewer redeliveries than there were.
+            // This happens only if the journal knows of fewer redeliveries than there were: then the dispatcher has
+            // granted too much for one answer.
             Answer::TooLong if batch > 1 => {
                 batch /= 2;
                 continue;
@@ -93,13 +94,13 @@ fn deliver(
         let mut is_too_new = false;
         let writer = reader.as_ref().map(|reader| |xid| is_too_new |= !reader.sees(xid));
         let payloads = messages::payloads(table, &seqs, writer)?;
-        // What was committed with such a message, the statement that joins it to other tables doesn't find there.
+        // A statement that joins such a message to other tables would not find there what was committed with it.
         if is_too_new {
             return Err(Error::TooNew(consumer.stream.clone()));
         }
         let (messages, gone) = join(&deliveries, payloads);
         if !gone.is_empty() {
-            // Somebody has deleted them from the table: nobody needs to ack them.
+            // Their rows were deleted from the table: they count as finished.
             let request =
                 |part: &[AckId]| Request::Gone { consumer: consumer.id, ack_ids: part.to_vec() };
             call_in_parts(&gone, Some(table), request, |_| Ok(()))?;
@@ -195,7 +196,7 @@ fn reject(
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<i32, ErrorReport> {
     let consumer = mine(consumer, "consumer")?;
-    // Their payloads are copied to where members of the consumer's owner can read them.
+    // Their payloads are copied into the dead letters, which all members of the consumer's owner can read.
     readable(&consumer.stream)?;
     let mut count = 0;
     for ack_ids in given(ack_ids)?.chunks(MAX_BATCH) {
@@ -243,7 +244,7 @@ fn ask_to_finish(consumer: &Consumer, ack_ids: &[AckId], kind: Kind) -> Result<V
     Ok(all)
 }
 
-/// Writes the row that says so.
+/// Writes the row of sequin.acks for finished deliveries.
 fn note_finished(consumer: &Consumer, kind: Kind, finished: Finished) -> Result<Vec<Delivery>> {
     let Finished { ack_row_id, generation, deliveries } = finished;
     if !deliveries.is_empty() {

@@ -1,5 +1,6 @@
-//! What the caller may do that no single function decides: read a stream, and give something to another role. Scans in code ask for no rights: whoever starts one for a caller asks here first
-//! for what SQL would ask for, which is the schema, the columns, and that no policy hides rows.
+//! Rights of the caller that several functions check: to read a stream, and to give something to another role. Scans in
+//! code check no rights. A function that starts one for a caller must check here first what SQL would check: the right
+//! to the schema and to the columns, and that no policy hides rows.
 
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::RegRole;
@@ -7,7 +8,7 @@ use crate::pg::exec::{catalog, role, scan};
 use crate::store::streams;
 use pgrx::pg_sys;
 
-/// The table of a stream that must exist, all of which the caller may read.
+/// The table of a stream. The stream must exist, and the caller must be allowed to read all of it.
 pub fn readable(stream: &str) -> Result<pg_sys::Oid> {
     let table = selectable(stream)?;
     match role::is_limited_by_policies(table) {
@@ -28,7 +29,7 @@ pub fn selectable(stream: &str) -> Result<pg_sys::Oid> {
     }
 }
 
-/// A role that the caller may give something of his to.
+/// A role to which the caller may give something that it owns.
 pub fn new_owner(owner: RegRole) -> Result<pg_sys::Oid> {
     let owner = pg_sys::Oid::from(owner);
     if !role::exists(owner) {
@@ -45,7 +46,8 @@ pub fn may_see_keys(table: pg_sys::Oid) -> bool {
     may_see(table, &scan::SEQ_AND_KEY)
 }
 
-/// True if statistics may show the caller which seqs there are: to who monitors, and to who may see for himself.
+/// True if statistics may show the caller which seqs there are: to members of pg_monitor, and to roles that may read
+/// the seqs themselves.
 pub fn may_see_seqs(table: pg_sys::Oid) -> bool {
     role::is_monitor() || may_see(table, &scan::SEQ_ONLY)
 }

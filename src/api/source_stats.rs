@@ -1,4 +1,4 @@
-//! What `sequin.source_stats` shows of the capturers, and of what keeps sources from capturing.
+//! The functions behind `sequin.source_stats`: the state of the capturers, and what keeps sources from capturing.
 
 use crate::pg::shared::capturers::{self, Capturer};
 use crate::pg::shared::database::Database;

@@ -63,7 +63,7 @@ fn create_source(
         name,
     };
     let slot = sources::slot_name(server.database, source.id, source.generation);
-    // From here on nothing may write before the slot is made.
+    // PostgreSQL makes no slot in a transaction that has written: so nothing is written before this.
     slots::lock_sources(false)?;
     let made = slots::create(&slot)?;
     if source.owns_publication {
@@ -183,13 +183,13 @@ fn cancel_backfill(id: Option<i64>) -> Result<bool, ErrorReport> {
     Ok(backfills::cancel(id)?)
 }
 
-/// Drops a source, and the publication that was made for it. The dispatcher drops its slot.
+/// Drops a source, and its publication if sequin has made that. The dispatcher drops its slot.
 pub fn forget(source: &Source) -> Result<()> {
     sources::delete(&source.name)?;
     if source.owns_publication { publications::drop(&source.name) } else { Ok(()) }
 }
 
-/// A source that the caller may change: one whose owner's rights it has.
+/// A source that the caller may change: the caller has the rights of its owner.
 fn mine(name: Option<&str>, argument: &'static str) -> Result<Source> {
     let source = sources::find(required(name, argument)?)?;
     if role::has_rights_of(role::current(), source.owner) {
@@ -211,7 +211,7 @@ fn may_feed(stream: &str, owner: pg_sys::Oid) -> Result<()> {
     if streams::exists(stream)? { Ok(()) } else { Err(Error::NoStream(stream.into())) }
 }
 
-/// What the server must be for sources to run.
+/// Checks that the server can run sources.
 fn ready_server() -> Result<Server> {
     let server = slots::server()?;
     if server.is_read_only {
@@ -228,7 +228,7 @@ fn checked(key_format: &str) -> Result<&str> {
     Ok(key_format)
 }
 
-/// True if the source needs no new slot: its own is there, or the capturer is yet to make it.
+/// True if the source needs no new slot: it has one that is usable, or its capturer is still to make the first.
 fn may_go_on(source: &Source, server: &Server) -> Result<bool> {
     if !source.is_here {
         return Ok(false);
@@ -238,7 +238,7 @@ fn may_go_on(source: &Source, server: &Server) -> Result<bool> {
     Ok(!state.is_lost && (state.exists || !state.has_progress))
 }
 
-/// Has the source's own publication have these tables, and reads those that are new in it.
+/// Sets the tables of the source's own publication, and starts backfills of those that are new in it.
 fn set_tables(source: &Source, tables: Vec<Candidate>) -> Result<()> {
     if !source.owns_publication {
         return Err(Error::NotOwnPublication {
@@ -251,7 +251,8 @@ fn set_tables(source: &Source, tables: Vec<Candidate>) -> Result<()> {
         Some(publication) if !publication.all_tables => {
             publications::set_tables(&source.name, &tables)?;
         }
-        // One of all tables can't be narrowed; one that somebody has dropped is made again.
+        // A publication FOR ALL TABLES can't be narrowed, so it is dropped and made again; one that was dropped by hand
+        // is made again.
         _ => {
             publications::drop(&source.name)?;
             publications::create(&source.name, Some(&tables))?;
@@ -266,7 +267,7 @@ fn set_tables(source: &Source, tables: Vec<Candidate>) -> Result<()> {
     read_all(source, after.into_iter().filter(is_new).collect())
 }
 
-/// Has the rows that these tables have by now read too, as the current role, which may.
+/// Starts a backfill of each of these tables, which reads as the current role. The caller has checked that it may.
 fn read_all(source: &Source, tables: Vec<Published>) -> Result<()> {
     for table in tables {
         if table.has_key {

@@ -1,12 +1,10 @@
-//! What the views show, and looking into streams and consumers.
+//! The functions behind the views of streams and workers, and those that look into streams and consumers.
 
 use super::check::{name, required, within};
 use super::consumers::{mine, unexpected};
 use super::rights;
 use crate::error::{Error, Result};
-use crate::pg;
 use crate::pg::exec::datum::{Jsonb, Text, Timestamptz};
-use crate::pg::exec::spi::{by_index, without_locks};
 use crate::pg::exec::{catalog, role, sequence};
 use crate::pg::session::call::call;
 use crate::pg::session::current;
@@ -14,18 +12,15 @@ use crate::pg::shared::database::Database;
 use crate::pg::shared::shmem::segment;
 use crate::pg::shared::status::Status;
 use crate::pg::shared::{capturers, session_entry};
-use crate::store::streams::{self, Tail};
-use crate::store::{consumers, journal, messages};
+use crate::store::{consumers, messages, streams};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use sequin_engine::dispatcher::{Answer, ConsumerConfig, ConsumerStats, Request, unloaded_stats};
-use sequin_engine::fault::Known;
+use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::filter::{Filter, KeyRange};
-use sequin_engine::ids::{AckId, ConsumerId};
+use sequin_engine::ids::AckId;
 use sequin_engine::key::Seq;
 use sequin_engine::wire::LEASES_PER_ANSWER;
-use std::collections::HashMap;
 
 #[pg_extern]
 fn messages(
@@ -93,7 +88,7 @@ fn in_flight(
             Answer::InFlight(leases) => leases,
             other => return Err(unexpected(&consumer, &other).into()),
         };
-        // A full page has more behind it. What is granted while pages are read is not asked for.
+        // After a full page there may be another. Deliveries that are granted while pages are read may be missing.
         let is_last = leases.len() < LEASES_PER_ANSWER;
         after = leases.last().map_or(after, |(lease, ..)| lease.ack_id);
         let mut seqs: Vec<Seq> = leases.iter().map(|&(_, seq, _)| seq).collect();
@@ -149,8 +144,8 @@ fn stream_stats(
     )]))
 }
 
-/// The first message from a seq on; none where the table can't be read, which is no reason to show nothing of
-/// the other streams.
+/// The first message from a seq on; `None` where the table can't be read, so that the views still show the other
+/// streams.
 fn first_from(table: pgrx::pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> {
     match messages::first_from(table, seq) {
         Err(Error::NotAStream(_)) => Ok(None),
@@ -164,7 +159,7 @@ fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
     Ok(last_of(table))
 }
 
-/// The last seq; none where the table is damaged, likewise.
+/// The last seq; `None` where the table is damaged, for the same reason.
 fn last_of(table: pgrx::pg_sys::Oid) -> Option<Seq> {
     sequence::of_stream(table).ok().map(sequence::last_value)
 }
@@ -178,148 +173,6 @@ fn inserted_at(stream: Option<&str>, seq: Option<i64>) -> Result<Option<Timestam
     }
     let first = first_from(table, seq)?.filter(|&(found, _)| found == seq);
     Ok(first.map(|(_, at)| Timestamptz::from(at)))
-}
-
-#[pg_extern(name = "_consumer_stats")]
-fn consumer_stats() -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(consumer_id, i32),
-            name!(ready, i64),
-            name!(in_flight, i64),
-            name!(delayed, i64),
-            name!(withheld, i64),
-            name!(ack_floor, Option<i64>),
-            name!(cursor, Option<i64>),
-            name!(redelivered_total, i64),
-            name!(acked_total, i64),
-            name!(dead_total, i64),
-            name!(first_unfinished, i64),
-            name!(waiting, i64),
-            name!(last_error, Option<String>),
-            name!(is_damaged, bool),
-        ),
-    >,
-    ErrorReport,
-> {
-    let mut rows = Vec::new();
-    for Shown { stats, error, .. } in all_consumers()? {
-        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        rows.push((
-            stats.consumer.0,
-            count(stats.counts.ready),
-            count(stats.counts.in_flight),
-            count(stats.counts.delayed),
-            count(stats.counts.withheld),
-            Some(stats.floor).filter(|_| stats.is_loaded),
-            Some(stats.cursor).filter(|_| stats.is_loaded),
-            stats.counts.redelivered_total,
-            stats.counts.acked_total,
-            stats.counts.dead_total,
-            stats.first_unfinished,
-            stats.waiting,
-            error,
-            stats.is_damaged,
-        ));
-    }
-    Ok(TableIterator::new(rows))
-}
-
-/// A consumer as the views show it.
-struct Shown {
-    stats: ConsumerStats,
-    /// The highest seq of its stream that it shows to have been used.
-    seen: Seq,
-    /// What has last gone wrong with it.
-    error: Option<String>,
-}
-
-/// All consumers whose streams are there; nothing while no dispatcher runs, rather than a wait for it. Of those that it has
-/// not loaded, which may be many, the tables have all there is to know.
-fn all_consumers() -> Result<Vec<Shown>> {
-    let mut all: Vec<Shown> = Vec::new();
-    if current::database()?.dispatcher.pid() == 0 {
-        return Ok(all);
-    }
-    loop {
-        let after = all.last().map_or(ConsumerId(0), |shown| shown.stats.consumer);
-        match call(&Request::Stats { after }, None)? {
-            Answer::Stats(page) if !page.is_empty() => {
-                for stats in page {
-                    let error = if stats.has_error { last_error(stats.consumer)? } else { None };
-                    all.push(Shown { stats, seen: stats.cursor, error });
-                }
-            }
-            _ => break,
-        }
-    }
-    if all.iter().any(|shown| !shown.stats.is_loaded) {
-        role::as_owner(|| without_locks(|| by_index(|| read_unloaded(&mut all))))?;
-    }
-    Ok(all)
-}
-
-/// Fills in what the tables say of the consumers that are not loaded.
-fn read_unloaded(all: &mut Vec<Shown>) -> Result<()> {
-    let unloaded = all.iter().filter(|shown| !shown.stats.is_loaded);
-    let ids = unloaded.map(|shown| shown.stats.consumer).collect();
-    let configs = consumers::list(Some(ids))?.into_iter().map(|config| (config.id, config));
-    let configs: HashMap<ConsumerId, ConsumerConfig> = configs.collect();
-    let is_locked = !journal::try_lock();
-    let mut streams: HashMap<&str, Seq> = HashMap::new();
-    for shown in all.iter_mut().filter(|shown| !shown.stats.is_loaded) {
-        let Some(config) = configs.get(&shown.stats.consumer) else { continue };
-        if is_locked {
-            let error = || "cannot read its state: a table of sequin's is locked".into();
-            shown.error.get_or_insert_with(error);
-            continue;
-        }
-        match unloaded_stats(config, journal::read(config.id, config.generation)?, pg::now()) {
-            Ok((stats, seen)) => {
-                let ConsumerStats { waiting, has_error, is_damaged, .. } = shown.stats;
-                shown.stats = ConsumerStats { waiting, has_error, is_damaged, ..stats };
-                shown.seen = seen;
-            }
-            Err(text) => shown.error = Some(text),
-        }
-        let known = streams.entry(&config.stream).or_default();
-        *known = shown.seen.max(*known);
-    }
-    // Nobody has looked at their streams, perhaps.
-    let tails: HashMap<&str, Tail> = (streams.into_iter())
-        .map(|(stream, last)| (stream, streams::tail(stream, Known { last, ..Known::default() })))
-        .collect();
-    all.retain_mut(|shown| {
-        let Some(config) = configs.get(&shown.stats.consumer) else { return shown.stats.is_loaded };
-        match tails.get(config.stream.as_str()) {
-            Some(Tail::Missing) => return false,
-            Some(Tail::Broken(fault)) => {
-                shown.stats.is_damaged = true;
-                shown.error.get_or_insert_with(|| fault.of(&config.stream));
-            }
-            _ => {}
-        }
-        true
-    });
-    Ok(())
-}
-
-/// The highest seq that the consumers of a stream show to have been used.
-pub(super) fn highest_seen(stream: &str) -> Result<Seq> {
-    let starts = consumers::starts_of(stream)?;
-    let seen = |shown: &Shown| {
-        let &(_, start) = starts.iter().find(|&&(id, _)| id == shown.stats.consumer)?;
-        Some(shown.seen).filter(|&seen| seen > start)
-    };
-    Ok(all_consumers()?.iter().filter_map(seen).max().unwrap_or(0))
-}
-
-fn last_error(consumer: ConsumerId) -> Result<Option<String>> {
-    match call(&Request::LastError { consumer }, None)? {
-        Answer::Text(text) => Ok(Some(text)),
-        _ => Ok(None),
-    }
 }
 
 #[pg_extern(name = "_workers")]

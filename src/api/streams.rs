@@ -49,7 +49,7 @@ fn repair_stream(name: Option<&str>) -> Result<SetOfIterator<'static, String>, E
     let stream = self::name(name, "stream", "name")?;
     let table = streams::table(&stream)?;
     must_own(&stream)?;
-    let seen = super::stats::highest_seen(&stream)?;
+    let seen = super::consumer_stats::highest_seen(&stream)?;
     Ok(SetOfIterator::new(repair::repair(&stream, table, seen)?))
 }
 
@@ -61,7 +61,7 @@ fn drop_stream(
     let stream = self::name(name, "stream", "name")?;
     let force = required(force, "force")?;
     must_own(&stream)?;
-    // First: now nothing new can refer to it.
+    // First, so that nothing new can refer to the stream from here on.
     streams::delete(&stream)?;
     let used_by = consumers::of_stream(&stream)?;
     if !force && !used_by.is_empty() {
@@ -82,7 +82,7 @@ fn drop_stream(
     Ok(())
 }
 
-/// A stream whose table somebody has dropped by hand has no owner: only a superuser may clean up.
+/// A stream whose table was dropped by hand has no owner: only a superuser may clean up.
 fn must_own(stream: &str) -> Result<()> {
     if !streams::exists(stream)? {
         return Err(Error::NoStream(stream.into()));

@@ -1,7 +1,7 @@
-//! The only place where `unsafe` compiles: PostgreSQL's memory, locks, hooks and executor behind safe calls.
+//! Where `unsafe` compiles: PostgreSQL's memory, locks, hooks and executor behind safe calls.
 //!
-//! Five rooms, each on those before it: `process` (latches, workers, their transactions), `shared` (shared memory), `exec`
-//! (statements, scans, catalogs, rights), `wal` (logical decoding), `session` (what runs in users' sessions).
+//! Five rooms, each on those before it: `process` (latches, workers, their transactions), `shared` (shared memory),
+//! `exec` (statements, scans, catalogs, rights), `wal` (logical decoding), `session` (what runs in users' sessions).
 
 pub mod exec;
 pub mod process;
@@ -18,8 +18,8 @@ pub fn now() -> Micros {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// Registers all that must be there before the server starts. Only preloading can: a session that loads the
-/// library by itself is told so.
+/// Registers all that must be there before the server starts. That is possible only while the postmaster preloads
+/// libraries: a session that loads the library later gets an error.
 pub fn load() {
     // SAFETY: a plain flag of the server.
     if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
@@ -39,7 +39,8 @@ pub fn load() {
     process::register_launcher();
 }
 
-/// A misspelt setting of sequin's is an error, or before PostgreSQL 15 a warning, and not a setting that nobody reads.
+/// Makes a misspelt `sequin.*` setting an error, or before PostgreSQL 15 a warning. Otherwise PostgreSQL would take it
+/// silently.
 fn reserve_settings() {
     // SAFETY: after all settings of this prefix are defined; the name is copied.
     unsafe {

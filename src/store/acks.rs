@@ -1,4 +1,5 @@
-//! `sequin.acks`: what transactions have finished, or want again. A session writes, the dispatcher deletes.
+//! `sequin.acks`: the messages that transactions have finished, or want delivered again. Sessions write rows, the
+//! dispatcher deletes them.
 
 use super::{insert_rows, statement};
 use crate::error::Result;
@@ -50,8 +51,8 @@ pub fn insert(
     role::as_owner(|| insert_rows(c"acks", &[row], &INSERT))
 }
 
-/// The rows that a checkpoint with the id `after` does not contain: later ones, and those that were `open` then. The
-/// dead ones before it, which may be many millions, are not looked at.
+/// The rows that a checkpoint with the id `after` does not contain: later ones, and those that were `open` then. Dead
+/// rows before it, of which there may be many millions, are not read.
 pub fn of_consumer(consumer: ConsumerId, after: i64, open: &[AckRowId]) -> Result<Vec<AckRow>> {
     let ranges = open.iter().map(|row| (row.0, row.0)).chain([(after + 1, i64::MAX)]);
     let mut all = Vec::new();
@@ -76,15 +77,15 @@ fn read(row: &Row) -> Result<AckRow> {
     Ok(AckRow { id, generation, rejected, change })
 }
 
-/// Rows that are part of a checkpoint now, as ranges of ids. Not as a list: where the planner takes the table for
-/// empty, it looks for a list among all rows of the consumer.
+/// Deletes rows that a checkpoint contains, given as ranges of ids. Not as a list of ids: if the planner takes the
+/// table for empty, it filters all rows of the consumer by such a list.
 pub fn delete(consumer: ConsumerId, ranges: &[(AckRowId, AckRowId)]) -> Result<()> {
     ranges.iter().try_for_each(|&(from, to)| {
         DELETE.with(|s| s.execute(&[arg(consumer.0), arg(from.0), arg(to.0)])).map(drop)
     })
 }
 
-/// Consumers that were dropped, and whose rows nobody has deleted yet.
+/// Consumers that were dropped, and whose rows are still there.
 pub fn dropped() -> Result<Vec<ConsumerId>> {
     DROPPED.with(|s| {
         s.run(Access::Latest, &[], |rows| {

@@ -1,4 +1,4 @@
-//! `sequin.backfills`: which tables' existing rows are to be read, and how far that is.
+//! `sequin.backfills`: which tables' existing rows are to be read, and how far each backfill has come.
 
 use super::statement;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub struct Job {
     pub owner: pg_sys::Oid,
     /// The key of the last row that was written.
     pub last_key: Option<Vec<String>>,
-    /// What the key was then: see [`super::chunks::Target::key_version`].
+    /// The key's definition at that time: see [`super::chunks::Target::key_version`].
     pub key_version: Option<String>,
 }
 
@@ -37,8 +37,8 @@ statement!(
      ORDER BY status = 'running' DESC, id LIMIT 1",
     [TEXTOID]
 );
-// One update of the row in a transaction: a second one would check the foreign key, and so wait for who drops the source,
-// who waits for this row.
+// A transaction updates the row only once. A second update would check the foreign key, and so wait for a transaction
+// that drops the source, which in turn waits for this row.
 statement!(
     START,
     "UPDATE sequin.backfills b SET status = 'running', last_key = $2, rows_read = b.rows_read + $3, key_version = $4 \
@@ -89,7 +89,7 @@ statement!(
     [TEXTOID]
 );
 
-/// The backfill of a source that is to go on: the running one, else the first that was asked for.
+/// The backfill of a source that is next: the running one, else the first that was asked for.
 pub fn next(source: &str) -> Result<Option<Job>> {
     let read = |row: Row| {
         Ok(Job {
@@ -104,8 +104,8 @@ pub fn next(source: &str) -> Result<Option<Job>> {
     NEXT.with(|s| s.run(Access::Latest, &[arg(source)], |rows| rows.first().map(read).transpose()))
 }
 
-/// Notes a chunk that this transaction writes, of so many rows up to this key. False if the backfill is not to go
-/// on: it was cancelled, or an open transaction is about to. Then the chunk must not be written.
+/// Notes a chunk that this transaction writes: its last key and its number of rows. False if the chunk must not be
+/// written: the backfill was cancelled, or an open transaction has cancelled it and may commit.
 pub fn progress(id: i64, last_key: Vec<String>, key_version: &str, rows: i64) -> Result<bool> {
     let args = [arg(id), arg(last_key), arg(rows), arg(key_version)];
     Ok(PROGRESS.with(|s| s.execute(&args))? > 0 || START.with(|s| s.execute(&args))? > 0)
@@ -121,7 +121,7 @@ pub fn finish(id: i64, end: End, error: Option<&str>) -> Result<bool> {
     FINISH.with(|s| s.execute(&[arg(id), arg(status), error.and_then(arg)])).map(|n| n > 0)
 }
 
-/// A new backfill; returns its id. It reads as the current role.
+/// Inserts a backfill and returns its id. It will read as the current role.
 pub fn insert(source: &str, tbl: pg_sys::Oid, condition: Option<&str>) -> Result<i64> {
     let args = [arg(source), arg(tbl), condition.and_then(arg), arg(role::current())];
     let run = |s: &Statement| s.run(Access::Write, &args, |rows| rows.one()?.need(1));
@@ -137,18 +137,18 @@ pub fn source(id: i64) -> Result<String> {
     role::as_owner_in_pg_catalog(|| SOURCE.with(run))
 }
 
-/// Cancels a backfill; false if it has ended already. One that has failed is no failure any more.
+/// Cancels a backfill; false if it has ended already. A failed one becomes a cancelled one.
 pub fn cancel(id: i64) -> Result<bool> {
     role::as_owner_in_pg_catalog(|| CANCEL.with(|s| s.execute(&[arg(id)]))).map(|n| n > 0)
 }
 
-/// Cancels those backfills of a source that read other tables than these.
+/// Cancels the backfills of a source that read other tables than these.
 pub fn cancel_others(source: &str, tables: Vec<pg_sys::Oid>) -> Result<()> {
     let args = [arg(source), arg(tables)];
     role::as_owner_in_pg_catalog(|| CANCEL_OTHERS.with(|s| s.execute(&args))).map(drop)
 }
 
-/// Cancels all backfills of a source that have not ended well.
+/// Cancels all backfills of a source that are not done.
 pub fn cancel_all(source: &str) -> Result<()> {
     role::as_owner_in_pg_catalog(|| CANCEL_ALL.with(|s| s.execute(&[arg(source)]))).map(drop)
 }

@@ -1,5 +1,5 @@
-//! `sequin.checkpoints`: the state of each consumer. Rows are added and deleted, never updated: finding the
-//! newest costs the same however many dead ones a held horizon keeps.
+//! `sequin.checkpoints`: the state of each consumer. Rows are inserted and deleted, never updated: so finding the
+//! newest costs the same, however many dead rows vacuum can't remove.
 
 use super::{acks, outbox, statement};
 use crate::error::{Error, Result};
@@ -122,7 +122,7 @@ fn read(row: &Row) -> Result<Checkpoint> {
     })
 }
 
-/// Pairs of first and last seq, as a table has them.
+/// The set of ranges that a table has as pairs of first and last seq.
 pub fn ranges(pairs: &[Seq]) -> Result<RangeSet> {
     RangeSet::from_pairs(pairs).map_err(|error| Error::Internal(error.to_string()))
 }
@@ -131,8 +131,8 @@ pub fn delete(consumer: ConsumerId, id: i64) -> Result<()> {
     DELETE.with(|s| s.execute(&[arg(consumer.0), arg(id)])).map(drop)
 }
 
-/// Deletes what the journals have of a consumer that was dropped. Rows without a consumer alone don't say that: they
-/// may be a dump that is just being restored, whose consumers come next.
+/// Deletes the rows of a dropped consumer from the journals. That rows have no consumer doesn't prove that it was
+/// dropped: a dump may just be being restored, and the consumers follow.
 pub fn forget(consumer: ConsumerId) -> Result<()> {
     let newest = newest(consumer)?;
     let (after, open_acks) = newest.map_or((0, Vec::new()), |newest| (newest.id, newest.open_acks));

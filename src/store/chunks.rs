@@ -1,8 +1,9 @@
-//! Reading the rows that a table has, in chunks by its key, as they would be captured: what the publication leaves
-//! out stays out.
+//! Reading a table's existing rows in chunks, in the order of its key. Columns and rows that the publication leaves out
+//! are left out here too.
 //!
-//! For each chunk the table is locked first, then looked up, and then comes the snapshot. An ALTER TABLE that rewrites the
-//! table, or TRUNCATE, leaves nothing for older snapshots to see: an empty chunk would be taken for the table's end.
+//! For each chunk the table is locked first, then looked up in the catalogs, and the snapshot is taken last. To an
+//! older snapshot, a table that was truncated or rewritten by ALTER TABLE since is empty: the chunk would be taken for
+//! the table's end.
 
 use super::statement;
 use super::tables::{self, Facts, quoted};
@@ -19,8 +20,9 @@ statement!(
     []
 );
 statement!(WATERMARK, "SELECT pg_logical_emit_message(false, $1, 'watermark')", [TEXTOID]);
-// The whole row unless the publication has a column list; generated columns are never in one before PostgreSQL 18.
-// Through to_jsonb, since PostgreSQL 14 has neither column lists nor row filters.
+// The whole row unless the publication has a column list; generated columns are never in one before PostgreSQL 18. Read
+// through to_jsonb, since the view lacks these columns in PostgreSQL 14, which has neither column lists nor row
+// filters.
 statement!(
     PUBLISHED,
     "SELECT n.nspname::text, c.relname::text, c.relkind = 'p', to_jsonb(t) ->> 'rowfilter', \
@@ -47,7 +49,7 @@ statement!(
      SELECT oid FROM t",
     [OIDOID]
 );
-// Not by pg_publication_tables, which looks at all tables of the publication, and in some versions locks each.
+// Doesn't use pg_publication_tables, which examines all tables of the publication, and in some versions locks each.
 statement!(
     VERSION,
     "SELECT md5(concat_ws('|', n.nspname, c.relname, c.relkind, c.relreplident, c.relowner, \
@@ -63,7 +65,8 @@ statement!(
      LEFT JOIN pg_publication p ON p.pubname = $1 WHERE c.oid = $2",
     [TEXTOID, OIDOID]
 );
-// ALTER TABLE writes the row of a column that it alters: a key that was rewritten has another xmin here, a moved table not.
+// ALTER TABLE updates the pg_attribute row of a column that it alters. So xmin differs if a column of the key was
+// altered, but not if the table was moved to another schema.
 statement!(
     KEY_VERSION,
     "SELECT coalesce(string_agg(concat_ws('/', a.attnum, a.atttypid, a.attcollation, a.xmin), ' ' ORDER BY k.n), '') \
@@ -90,19 +93,19 @@ pub struct Target {
     pub facts: Facts,
     /// See [`version`].
     pub version: String,
-    /// Differs once a column of the key has been altered, or other columns are the key: then what was the last row that
-    /// was read says nothing about which rows are left.
+    /// Differs once a column of the key was altered, or other columns are the key: then the last key that was read
+    /// doesn't tell which rows are left.
     pub key_version: String,
     /// How to compare each column of the key.
     order: Vec<Order>,
 }
 
-/// The order that ORDER BY gives to a type: of one that an extension has made, such as citext, its operators are not
-/// those that the search_path finds.
+/// The operators of a type's default order, which ORDER BY uses. For a type of an extension, such as citext, the
+/// search_path would find others.
 struct Order {
     greater: String,
     equal: String,
-    /// What makes a domain's value one of the type; empty otherwise.
+    /// The cast of a domain's value to its base type; empty for other types.
     cast: String,
 }
 
@@ -114,11 +117,11 @@ pub struct Wanted<'a> {
     pub limit: usize,
 }
 
-/// A row: the text of each column, as its type's output function has it.
+/// A row: the text of each column, as its type's output function writes it.
 pub type Texts = Vec<Option<String>>;
 
-/// Locks a table for reading, until the end of the transaction. False if somebody has locked it, or a partition, for ALTER
-/// TABLE or VACUUM FULL: who waited in the line for the table would keep from it those that come behind.
+/// Locks a table for reading, until the end of the transaction. False if another session has locked it, or a partition,
+/// for ALTER TABLE or VACUUM FULL. This doesn't wait: a lock request in the queue would block all sessions behind it.
 pub fn lock(table: pg_sys::Oid) -> Result<bool> {
     let all: Vec<pg_sys::Oid> = PARTITIONS.with(|s| {
         s.run(Access::Latest, &[arg(table)], |rows| rows.iter().map(|row| row.need(1)).collect())
@@ -126,7 +129,8 @@ pub fn lock(table: pg_sys::Oid) -> Result<bool> {
     Ok(all.into_iter().all(catalog::try_lock_for_reading))
 }
 
-/// What a target is made of, in short: another text if anything of it has changed. `None` if there is no such table.
+/// A digest of all that a target is made of: it differs if anything of that has changed. `None` if there is no such
+/// table.
 pub fn version(publication: &str, table: pg_sys::Oid) -> Result<Option<String>> {
     VERSION.with(|s| {
         s.run(Access::Latest, &[arg(publication), arg(table)], |rows| {
@@ -135,7 +139,7 @@ pub fn version(publication: &str, table: pg_sys::Oid) -> Result<Option<String>> 
     })
 }
 
-/// The table as a publication has it now, which is of this [`version`]; `None` if it has not.
+/// The table as the publication has it now. `version` is its [`version`]. `None` if the publication doesn't have it.
 pub fn target(
     publication: &str,
     table: pg_sys::Oid,
@@ -206,7 +210,7 @@ pub fn read(target: &Target, wanted: &Wanted) -> Result<(Snapshot, Vec<Texts>)> 
             let plan = Plan::new(&sql, &types)?;
             let rows = plan.execute(Access::Snapshot, &args)?;
             let rows = rows.iter().map(|row| row.need(1)).collect::<Result<Vec<Texts>>>()?;
-            // It has the snapshot of the rows, as nothing in between has made another the active one.
+            // The snapshot that the rows were read under: it is still the active one.
             let text: String =
                 SNAPSHOT.with(|s| s.run(Access::Snapshot, &[], |rows| rows.one()?.need(1)))?;
             let snapshot = Snapshot::parse(&text).ok_or(Error::Internal(text))?;
@@ -227,7 +231,7 @@ fn query(target: &Target, wanted: &Wanted) -> String {
     if let Some(after) = wanted.after {
         conditions.push(behind(target, &column, after.len()));
     }
-    // A line break after each: it may end in a comment.
+    // A line break follows each condition, since it may end in a comment.
     conditions.extend(target.filter.iter().map(|filter| format!("({filter}\n)")));
     conditions.extend(wanted.condition.map(|condition| format!("({condition}\n)")));
     let filter = match conditions.is_empty() {
@@ -244,7 +248,7 @@ fn query(target: &Target, wanted: &Wanted) -> String {
     )
 }
 
-/// True for rows whose key is behind the first arguments.
+/// The SQL condition that a row's key is behind the key in the first arguments.
 fn behind(target: &Target, column: &impl Fn(&String) -> String, args: usize) -> String {
     let cast = |(name, order): (&String, &Order)| format!("{}{}", column(name), order.cast);
     let key: Vec<String> = target.facts.key.iter().zip(&target.order).map(cast).collect();
@@ -252,7 +256,7 @@ fn behind(target: &Target, column: &impl Fn(&String) -> String, args: usize) -> 
         let values: Vec<String> = (1..=args).map(|n| format!("${n}")).collect();
         return format!("({}) > ({})", key.join(", "), values.join(", "));
     }
-    // Operators of one name in several schemas don't compare rows.
+    // A row comparison needs operators of one name in one schema. Otherwise the columns are compared one by one.
     let (mut before, mut ways) = (String::new(), Vec::new());
     for ((column, order), n) in key.iter().zip(&target.order).zip(1..) {
         ways.push(format!("{before}{column} {} ${n}", order.greater));
@@ -261,7 +265,7 @@ fn behind(target: &Target, column: &impl Fn(&String) -> String, args: usize) -> 
     format!("({})", ways.join(" OR "))
 }
 
-/// Which transactions are over: all before the first number have ended, all from the second on have not begun.
+/// Two transaction ids: all transactions before the first have ended, all from the second on have not begun.
 pub fn horizon() -> Result<(i64, i64)> {
     HORIZON.with(|s| {
         s.run(Access::Latest, &[], |rows| {
@@ -273,6 +277,6 @@ pub fn horizon() -> Result<(i64, i64)> {
 
 /// Puts a watermark into the WAL and returns where it ends: a position that nothing else has.
 pub fn watermark() -> Result<u64> {
-    let args = [arg(crate::pg::wal::decode::PREFIX)];
+    let args = [arg(crate::pg::wal::output::PREFIX)];
     WATERMARK.with(|s| s.run(Access::Write, &args, |rows| rows.one()?.lsn(1)))
 }

@@ -3,7 +3,8 @@
 use super::{dead_letters, list_some, statement};
 use crate::error::{Error, Result};
 use crate::pg::exec::owners::{self, Owned};
-use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, without_locks};
+use crate::pg::exec::savepoint::without_locks;
+use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg};
 use crate::pg::exec::{relcache, role};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
@@ -140,7 +141,8 @@ pub fn find(name: &str) -> Result<Rc<Consumer>> {
     }
     let found = without_locks(|| lookup(name))?;
     let consumer = Rc::new(found.ok_or_else(|| Error::NoConsumer(name.into()))?);
-    // Looking it up may have brought news of changes: then it is looked up again next time.
+    // If the lookup has processed invalidations, the generation has risen, and the consumer is looked up again next
+    // time.
     CACHE.with_borrow_mut(|(_, map)| map.insert(name.into(), Rc::clone(&consumer)));
     Ok(consumer)
 }
@@ -185,7 +187,7 @@ pub fn starts_of(stream: &str) -> Result<Vec<(ConsumerId, Seq)>> {
     role::as_owner(|| STARTS.with(read))
 }
 
-/// Those of these consumers, or of all, that are committed by now: for the dispatcher.
+/// For the dispatcher: the configurations of these consumers, or of all, as far as they are committed by now.
 pub fn list(these: Option<Vec<ConsumerId>>) -> Result<Vec<ConsumerConfig>> {
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
     let read = |row: Row| {
@@ -217,11 +219,11 @@ pub struct Start {
     pub after: Seq,
     /// Seqs above it that are not wanted, as pairs of first and last.
     pub done: Vec<Seq>,
-    /// The stream's last.
+    /// The stream's last seq.
     pub last: Seq,
 }
 
-/// A new consumer, of the current role, of a stream that is kept.
+/// Inserts a consumer that the current role owns. The caller has called `streams::keep` for its stream.
 pub fn insert(name: &str, stream: &str, given: Given, start: Start) -> Result<()> {
     let owner = role::current();
     owners::note(Owned::Consumers, owner);
@@ -265,13 +267,13 @@ pub fn pause(name: &str, paused: bool) -> Result<()> {
     change(name, &PAUSE, &[arg(name), arg(paused)])
 }
 
-/// Has the consumer start anew after `seq`.
+/// Makes the consumer start anew after this seq.
 pub fn rewind(name: &str, after: Seq) -> Result<()> {
     change(name, &REWIND, &[arg(name), arg(after)])
 }
 
-/// Deletes it with its dead letters, and has the dispatcher delete what the journals have of it: not here, where an open transaction
-/// would hold locks on rows that the dispatcher may want to delete itself.
+/// Deletes it with its dead letters. The dispatcher deletes its rows in the journals: if this did, an open transaction
+/// would lock rows that the dispatcher may have to delete.
 pub fn delete(name: &str) -> Result<()> {
     change(name, &DELETE, &[arg(name)])?;
     dead_letters::delete_all(name)

@@ -58,7 +58,7 @@ statement!(
     [TEXTOID]
 );
 
-/// Copies messages into the dead letters, as far as they are still in the stream, and the consumer is not dropped.
+/// Copies messages into the dead letters, as far as they are still in the stream and the consumer exists.
 pub fn insert(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>) -> Result<()> {
     let mut items = items.to_vec();
     items.sort_unstable_by_key(|item| item.seq);
@@ -80,8 +80,8 @@ pub fn insert(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>
     Ok(())
 }
 
-/// Locks all rows that [`insert`] is going to need, without waiting; false if somebody has one of them: the consumer's, if it
-/// is being dropped, or dead letters of these messages, if they are being redriven.
+/// Locks all existing rows that [`insert`] will lock, without waiting. False if another transaction has locked one of
+/// them: the consumer's, which it is dropping, or dead letters of these messages, which it is redriving.
 pub fn try_lock(consumer: &str, items: &[Item]) -> Result<bool> {
     let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();
     let of_consumer = |statement: &'static LocalKey<Statement>, access| {
@@ -92,14 +92,15 @@ pub fn try_lock(consumer: &str, items: &[Item]) -> Result<bool> {
         statement.with(|s| s.run(access, &args, |rows| Ok(rows.len())))
     };
     role::as_owner(|| {
-        // What is locked is counted first: a row that goes between the two looks like one that is locked, and is gone
-        // when this is tried again.
+        // The rows that could be locked are counted first, then those that exist. A row that appears in between looks
+        // locked, and the caller tries again.
         let is_kept = of_consumer(&KEEP, Access::Write)? == of_consumer(&IS_THERE, Access::Latest)?;
         Ok(is_kept && of_letters(&KEEP_OLD, Access::Write)? == of_letters(&OLD, Access::Latest)?)
     })
 }
 
-/// The seqs of a consumer's dead letters, of these or of all; nobody else can redrive them meanwhile.
+/// Locks a consumer's dead letters, these or all, and returns their seqs: no other transaction can redrive them
+/// meanwhile.
 pub fn lock(consumer: &str, seqs: Option<Vec<Seq>>) -> Result<Vec<Seq>> {
     role::as_owner(|| {
         LOCK.with(|s| {

@@ -1,4 +1,4 @@
-//! `sequin.epoch`: each dispatcher takes the next, so that no ack_id is ever given twice.
+//! `sequin.epoch`: each dispatcher takes the next value, so that no ack_id is ever given twice.
 
 use super::statement;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! What the tables have of a consumer: its newest checkpoint, and what has been written since.
+//! The journal of a consumer in the tables: its newest checkpoint, and the rows that were written since.
 
 use super::{acks, checkpoints, outbox};
 use crate::error::Result;
@@ -6,13 +6,13 @@ use crate::pg::exec::catalog;
 use sequin_engine::dispatcher::Journal;
 use sequin_engine::ids::{ConsumerId, Generation};
 
-/// Locks the tables for reading, if nobody keeps one of them to himself.
+/// Locks the tables for reading. False if another session has locked one of them exclusively.
 pub fn try_lock() -> bool {
     let mut tables = [c"checkpoints", c"outbox", c"acks"].into_iter();
     tables.all(|table| catalog::own_table(table).is_some_and(catalog::try_lock_for_reading))
 }
 
-/// Reads it, with the events of this generation.
+/// Reads the journal, with the events of this generation.
 pub fn read(consumer: ConsumerId, generation: Generation) -> Result<Journal> {
     let checkpoint = checkpoints::newest(consumer)?;
     let after = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.id);

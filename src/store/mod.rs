@@ -31,8 +31,8 @@ use pgrx::datum::IntoDatum;
 use std::ffi::CStr;
 use std::thread::LocalKey;
 
-/// Inserts rows into one of sequin's tables. `statement` inserts one, its arguments being all the columns, in their order;
-/// it is run if somebody has altered the table.
+/// Inserts rows into one of sequin's tables. `statement` inserts one, its arguments being all the columns, in their
+/// order; it is used if the table was altered.
 fn insert_rows<const N: usize>(
     table: &CStr,
     rows: &[[Arg; N]],
@@ -47,7 +47,8 @@ fn insert_rows<const N: usize>(
     rows.iter().try_for_each(|row| statement.with(|s| s.execute(row)).map(drop))
 }
 
-/// The rows with these keys, which the second statement takes, or all: as far as they are committed by now.
+/// The rows that are committed by now: those with the keys `these`, by the statement `some`; all, by the statement
+/// `all`, if that is `None`.
 fn list_some<T, Key>(
     all: &'static LocalKey<Statement>,
     some: &'static LocalKey<Statement>,

@@ -36,7 +36,7 @@ statement!(
     [INT4OID, INT8OID, INT8OID]
 );
 
-/// Entries of the journal.
+/// Inserts events into the journal.
 pub fn insert(consumer: ConsumerId, generation: Generation, events: &[Event]) -> Result<()> {
     let rows: Vec<_> = events.iter().map(|event| row(consumer, generation, event)).collect();
     insert_rows(c"outbox", &rows, &INSERT)
@@ -73,7 +73,7 @@ fn row(consumer: ConsumerId, generation: Generation, event: &Event) -> [Arg; 9] 
     ]
 }
 
-/// The entries after `id`, with their ids.
+/// The events of a consumer after `id`.
 pub fn of_consumer(consumer: ConsumerId, id: i64, generation: Generation) -> Result<Vec<Event>> {
     OF_CONSUMER.with(|s| {
         s.run(Access::Latest, &[arg(consumer.0), arg(id), arg(generation.0)], |rows| {
@@ -83,7 +83,7 @@ pub fn of_consumer(consumer: ConsumerId, id: i64, generation: Generation) -> Res
     })
 }
 
-/// A row is one event, but none if it can't be read: then its messages come early again.
+/// The event of a row; none if the row makes no sense: then its messages are delivered early once more.
 fn read(row: &Row) -> Result<Vec<Event>> {
     let id = row.need(1)?;
     let kind: String = row.need(2)?;
@@ -111,7 +111,7 @@ fn read(row: &Row) -> Result<Vec<Event>> {
     Ok(change.map(|change| Event { id, change }).into_iter().collect())
 }
 
-/// Entries above `after` and up to `upto`, which are part of a checkpoint now.
+/// Deletes the events above `after` and up to `upto`, which a checkpoint contains.
 pub fn delete(consumer: ConsumerId, after: i64, upto: i64) -> Result<()> {
     DELETE.with(|s| s.execute(&[arg(consumer.0), arg(after), arg(upto)])).map(drop)
 }

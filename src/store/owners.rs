@@ -1,4 +1,4 @@
-//! The roles that consumers and sources belong to, for commands that are about all that a role owns.
+//! The owners of consumers and sources: what REASSIGN OWNED and DROP OWNED do about them.
 
 use super::{consumers, publications, sources, statement};
 use crate::error::Result;

@@ -12,7 +12,7 @@ pub struct Publication {
     pub oid: pg_sys::Oid,
     pub owner: pg_sys::Oid,
     pub all_tables: bool,
-    /// Has updates or deletes, which say which row they change by its replica identity.
+    /// It publishes updates or deletes, which need a replica identity to name the row that they change.
     pub needs_identity: bool,
 }
 
@@ -21,7 +21,7 @@ pub struct Published {
     pub oid: pg_sys::Oid,
     /// With its schema, quoted as SQL needs it.
     pub name: String,
-    /// Has a key to be read in chunks by.
+    /// It has a key by which it can be read in chunks.
     pub has_key: bool,
 }
 
@@ -29,7 +29,7 @@ pub struct Published {
 pub struct Candidate {
     pub oid: pg_sys::Oid,
     pub name: String,
-    /// Why it can't be, if so.
+    /// Why it can't be captured, if it can't.
     pub fault: Option<String>,
 }
 
@@ -38,7 +38,7 @@ statement!(
     "SELECT oid, pubowner, puballtables, pubupdate OR pubdelete FROM pg_publication WHERE pubname = $1",
     [TEXTOID]
 );
-// The key is what the replica identity's index has, or else the primary key.
+// The key is that of the replica identity's index, or else the primary key.
 statement!(
     TABLES,
     "SELECT c.oid, format('%I.%I', n.nspname, c.relname), EXISTS ( \
@@ -51,7 +51,7 @@ statement!(
      ORDER BY n.nspname, c.relname",
     [TEXTOID]
 );
-// With those that inherit from them, as CREATE PUBLICATION has it. A partitioned table stands for its partitions.
+// With the tables that inherit from them, as in CREATE PUBLICATION. A partitioned table stands for its partitions.
 statement!(
     CANDIDATES,
     "WITH RECURSIVE t (oid) AS ( \
@@ -80,7 +80,7 @@ statement!(
      AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'sequin', 'sequin_stream')",
     []
 );
-// Partitions count, as their own identity decides whether they can be updated.
+// Partitions are checked too, as their own identity decides whether they can be updated.
 statement!(
     WITHOUT_IDENTITY,
     "SELECT format('%I.%I', n.nspname, c.relname) \
@@ -150,7 +150,7 @@ pub fn all_tables() -> Result<Vec<pg_sys::Oid>> {
     role::as_owner_in_pg_catalog(|| ALL_TABLES.with(run))
 }
 
-/// One of these tables, or of their partitions, whose rows an update or delete can't name.
+/// One of these tables, or of their partitions, that has no usable replica identity.
 pub fn without_identity(tables: Vec<pg_sys::Oid>) -> Result<Option<String>> {
     let run = |s: &Statement| {
         s.run(Access::Latest, &[arg(tables)], |rows| {
@@ -172,7 +172,7 @@ pub fn create(source: &str, tables: Option<&[Candidate]>) -> Result<()> {
     keep_with_extension(&name)
 }
 
-/// Has DROP EXTENSION drop a source's own publication; a dump doesn't carry that.
+/// Makes DROP EXTENSION drop a source's own publication. A dump doesn't contain this dependency.
 pub fn keep_with_extension(name: &str) -> Result<()> {
     let missing = || Error::NoPublication(name.into());
     let publication = find(name)?.ok_or_else(missing)?;
@@ -180,7 +180,7 @@ pub fn keep_with_extension(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has a source's own publication have just these tables.
+/// Sets the tables of a source's own publication.
 pub fn set_tables(source: &str, tables: &[Candidate]) -> Result<()> {
     let (name, tables) = (own_name(source), list(tables));
     role::as_owner_in_pg_catalog(|| command(&format!("ALTER PUBLICATION \"{name}\" SET {tables}")))
@@ -195,7 +195,8 @@ pub fn drop(source: &str) -> Result<()> {
     role::as_owner_in_pg_catalog(|| command(&format!("DROP PUBLICATION \"{name}\"")))
 }
 
-/// Exactly these tables: those that inherit from them are among them. A partitioned one has its partitions.
+/// The tables for CREATE or ALTER PUBLICATION. With ONLY, since tables that inherit from them are listed themselves. A
+/// partitioned table includes its partitions.
 fn list(tables: &[Candidate]) -> String {
     let names: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.name)).collect();
     format!("TABLE {}", names.join(", "))

@@ -1,4 +1,4 @@
-//! Mending a stream's table, its trigger and its sequence, by SQL, as its owner.
+//! Repairing a stream's table, its trigger and its sequence by SQL, as the current role, which owns the table.
 
 use super::{messages, statement, streams};
 use crate::error::{Error, Result};
@@ -9,7 +9,8 @@ use pgrx::pg_sys;
 use sequin_engine::fault::{Fault, Known};
 use sequin_engine::key::Seq;
 
-// The highest seq that consumers know of; where they start need not have been used.
+// The highest seq that is known, by consumers, to have been used. The seq at which one starts doesn't count: it need
+// not have been used.
 statement!(
     USED,
     "SELECT pg_catalog.max(seq) FROM sequin.consumers c \
@@ -46,7 +47,7 @@ pub fn repair(stream: &str, table: pg_sys::Oid, seen: Seq) -> Result<Vec<String>
     let name = format!("sequin_stream.\"{stream}\"");
     command(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
     let mut found = Vec::new();
-    // Each is mended at the first attempt, or it raises an error.
+    // Each fault is repaired by the first attempt, or can't be repaired.
     while let Some(fault) = stream_table::fault(table) {
         if found.last() == Some(&fault.to_string()) {
             return Err(Error::BeyondRepair(stream.into(), fault.to_string()));

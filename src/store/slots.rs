@@ -1,11 +1,11 @@
-//! Logical replication slots of sources, and what the server says about itself.
+//! The logical replication slots of sources, and the facts about the server that sources depend on.
 
 use super::statement;
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, command};
 use crate::pg::session::current;
-use crate::pg::wal::{decode, replication_slot};
+use crate::pg::wal::{output, replication_slot};
 use crate::store::sources;
 use pgrx::pg_sys;
 use std::thread::LocalKey;
@@ -20,7 +20,7 @@ statement!(
     []
 );
 statement!(NEXT_XID, "SELECT pg_snapshot_xmax(pg_current_snapshot())::xid::text", []);
-// Whatever decoding looks up of a table: where it is, and its columns. Frozen rows are of the greatest age there is.
+// The catalog rows of tables and columns, which decoding looks up. age() of a frozen row is the greatest possible.
 statement!(
     UNCHANGED_SINCE,
     "WITH decoded AS (SELECT oid, xmin FROM pg_class WHERE relpersistence <> 't') \
@@ -29,8 +29,9 @@ statement!(
             AND attrelid IN (SELECT oid FROM decoded))",
     [TEXTOID]
 );
-// A record of the running transactions is 56 bytes at least, and what comes between two of them is more; one is 96 at the
-// most if none was running, with the header of a page.
+// True if the slot was consistent at the first record of running transactions that it read. If no transaction was
+// running, that record takes 96 bytes at the most, with the header of a page. Otherwise the slot needed a second
+// record, and each takes 56 bytes at least.
 statement!(
     CONSISTENT_AT_ONCE,
     "SELECT confirmed_flush_lsn - restart_lsn < 2 * 56 FROM pg_replication_slots WHERE slot_name = $1",
@@ -59,7 +60,7 @@ statement!(
 );
 statement!(DROP, "SELECT pg_drop_replication_slot($1::name)", [TEXTOID]);
 
-/// Where sources would be.
+/// The server and database in which a source is to be.
 pub struct Server {
     pub is_logical: bool,
     pub is_utf8: bool,
@@ -87,23 +88,24 @@ pub fn server() -> Result<Server> {
     role::as_owner_in_pg_catalog(|| SERVER.with(run))
 }
 
-/// Keeps the dispatcher from sweeping slots whose source isn't committed yet. `alone`: and others who want the same.
+/// Keeps the dispatcher from dropping slots whose source isn't committed yet. `alone` also keeps out other callers with
+/// `alone`.
 pub fn lock_sources(alone: bool) -> Result<()> {
     let mode = if alone { "SHARE UPDATE EXCLUSIVE" } else { "ROW EXCLUSIVE" };
     role::as_owner_in_pg_catalog(|| command(&format!("LOCK TABLE sequin.sources IN {mode} MODE")))
 }
 
-/// How long a slot is made again and again for the sake of catalog changes: on a busy machine nearly every attempt may
-/// meet one. A user can cancel it at any time.
+/// How long to retry making a slot while catalogs change: on a busy machine nearly every attempt may meet a change. The
+/// user can cancel it at any time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes a slot, unless this transaction has written already, which PostgreSQL forbids: then the capturer makes it
 /// after the commit. True if there is one now. Waits for transactions that have written to end.
 ///
-/// While PostgreSQL looks for the slot's first snapshot, it takes no notice of who begins to change catalogs and commits
-/// (before SNAPBUILD_FULL_SNAPSHOT in replication/logical/snapbuild.c). Such a slot could never be read: "could not map
-/// filenode to relation OID". So it is made again if anybody has; but not where there was nothing to look for, since no
-/// transaction was running at all: such a slot begins with the first record of the running transactions that it reads.
+/// While PostgreSQL looks for the slot's first snapshot, it ignores transactions that begin then, change catalogs and
+/// commit (before SNAPBUILD_FULL_SNAPSHOT in replication/logical/snapbuild.c). Such a slot could never be read: "could
+/// not map filenode to relation OID". So the slot is made again if catalogs have changed meanwhile. That is not needed
+/// if no transaction was running at all: then the slot is consistent from the first record of running transactions on.
 pub fn create(slot: &str) -> Result<bool> {
     if current::has_written() {
         return Ok(false);
@@ -132,9 +134,9 @@ pub fn mark_text(slot: &str) -> String {
     format!("start {slot}")
 }
 
-/// Marks in the WAL from where on the slot's changes count.
+/// Marks in WAL where the slot's changes begin to count: with the commit of this transaction.
 pub fn mark(slot: &str) -> Result<()> {
-    let args = [arg(decode::PREFIX), arg(mark_text(slot))];
+    let args = [arg(output::PREFIX), arg(mark_text(slot))];
     role::as_owner_in_pg_catalog(|| MARK.with(|s| s.execute(&args))).map(drop)
 }
 
@@ -145,7 +147,7 @@ pub struct Slot {
     pub active: bool,
 }
 
-/// The slots of this database's sources; of those that are no more, too. For workers, like all that follows.
+/// The slots of this database's sources, and of its dropped ones. For workers, like the next two functions.
 pub fn list(database: pg_sys::Oid) -> Result<Vec<Slot>> {
     let read = |row: Row| Ok(Slot { name: row.need(1)?, active: row.need(2)? });
     let args = [arg(database), arg(sources::slot_prefix(database))];
@@ -157,12 +159,12 @@ pub fn confirmed(slot: &str) -> Result<u64> {
     CONFIRMED.with(|s| s.run(Access::Latest, &[arg(slot)], |rows| rows.one()?.lsn(1)))
 }
 
-/// Drops a slot that nobody reads.
+/// Drops a slot that no process reads.
 pub fn delete(slot: &str) -> Result<()> {
     DROP.with(|s| s.run(Access::Snapshot, &[arg(slot)], |_| Ok(())))
 }
 
-/// What there is of a slot.
+/// The state of a slot.
 pub struct State {
     pub exists: bool,
     /// The server has removed WAL that it needs.

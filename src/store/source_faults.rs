@@ -1,13 +1,13 @@
-//! What keeps a source from capturing anything although its capturer is well: for `sequin.source_stats`, which says itself if
-//! its owner is gone.
+//! Why a source captures nothing although its capturer runs. For `sequin.source_stats`, which itself reports an owner
+//! that is gone.
 
 use super::statement;
 use crate::error::Result;
 use crate::pg::exec::role;
 use crate::pg::exec::spi::{Access, Row, Statement};
 
-// A publication of all tables, or of schemas, may have none for now. PostgreSQL 14 doesn't have those of schemas, nor their
-// catalog, so that it is asked for by way of pg_depend.
+// A publication of all tables, or of schemas, may have no tables for now. Those of schemas are found through pg_depend,
+// since PostgreSQL 14 doesn't have their catalog.
 statement!(
     FAULTS,
     "SELECT s.id, s.name, s.stream, s.publication, s.owns_publication, \
@@ -34,7 +34,7 @@ statement!(
     []
 );
 
-/// What is wrong with sources, and what to do about it: their ids, and texts.
+/// The ids of sources with a fault, and texts that say what is wrong and what to do about it.
 pub fn list() -> Result<Vec<(i32, String)>> {
     let run = |s: &Statement| {
         s.run(Access::Latest, &[], |rows| {
@@ -46,7 +46,7 @@ pub fn list() -> Result<Vec<(i32, String)>> {
     role::as_owner_in_pg_catalog(|| FAULTS.with(run))
 }
 
-/// What is wrong with one, if anything is: the first of what keeps it from capturing.
+/// The first fault that keeps a source from capturing, if there is one.
 fn fault(row: Row) -> Result<Option<String>> {
     let name: String = row.need(2)?;
     let stream: String = row.need(3)?;
@@ -87,7 +87,7 @@ fn fault(row: Row) -> Result<Option<String>> {
     })
 }
 
-/// What to say of a source whose publication was dropped.
+/// The text for a source whose publication was dropped.
 pub fn gone(publication: &str, source: &str) -> String {
     format!(
         "publication \"{publication}\" does not exist any more: drop source \"{source}\" and create it again"

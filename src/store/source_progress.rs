@@ -1,5 +1,5 @@
-//! `sequin.source_progress`: how far each source is. Rows are added and deleted, never updated: finding the newest
-//! costs the same however many dead ones a held horizon keeps.
+//! `sequin.source_progress`: how far each source has come. Rows are inserted and deleted, never updated: so finding the
+//! newest costs the same, however many dead rows vacuum can't remove.
 
 use super::statement;
 use crate::error::Result;
@@ -32,7 +32,8 @@ statement!(
      VALUES ($1, $2, $3, $4, $5, $6)",
     [INT4OID, INT4OID, INT8OID, PG_LSNOID, TIMESTAMPTZOID, INT8OID]
 );
-// The only row of each source and generation is its newest, which is found from behind: before it are the dead ones.
+// The only live row of each source and generation is its newest. The search goes from the end of the index, since dead
+// rows are before it.
 statement!(
     SWEEP,
     "WITH RECURSIVE newest AS ( \
@@ -81,9 +82,9 @@ pub fn write(source: i32, generation: i32, new: &Progress) -> Result<()> {
     WRITE.with(|s| s.execute(&args)).map(drop)
 }
 
-/// Deletes rows of sources that were dropped, and of generations that have gone. A dump has no rows here, so those
-/// without a source are never ones that are just being restored. A row that a capturer is just about to replace is left for
-/// the next time: it may be waiting for a user's lock.
+/// Deletes rows of dropped sources and of old generations. A dump contains no rows of this table, so rows without a
+/// source never belong to one that is just being restored. Skips a row that a capturer's open transaction is replacing:
+/// that transaction may be waiting for a user's lock.
 pub fn sweep() -> Result<()> {
     SWEEP.with(|s| s.execute(&[])).map(drop)
 }

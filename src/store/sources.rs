@@ -66,7 +66,7 @@ statement!(
      WHERE name = $1",
     [TEXTOID, INT4OID, INT8OID, OIDOID]
 );
-// Those that it has by name: of all tables, or of a schema, a publication has whichever are there.
+// Only tables that the publication names: one of all tables, or of a schema, includes whichever exist.
 statement!(
     REMEMBER_TABLES,
     "UPDATE sequin.sources s SET table_oids = now.oids, table_names = now.names \
@@ -80,12 +80,12 @@ statement!(
 );
 statement!(DELETE, "DELETE FROM sequin.sources WHERE name = $1", [TEXTOID]);
 
-/// The name of a source's slot. Stored nowhere.
+/// The name of a source's slot. It is not stored in any table.
 pub fn slot_name(database: pg_sys::Oid, id: i32, generation: i32) -> String {
     format!("{}{id}_{generation}", slot_prefix(database))
 }
 
-/// What the names of all slots of a database's sources begin with.
+/// The common prefix of the names of the slots of a database's sources.
 pub fn slot_prefix(database: pg_sys::Oid) -> String {
     format!("sequin_{}_", database.to_u32())
 }
@@ -137,7 +137,7 @@ pub fn of_stream(stream: &str) -> Result<Vec<String>> {
     role::as_owner_in_pg_catalog(|| OF_STREAM.with(read))
 }
 
-/// A new source, as `source` has it but for its generation, which is 1.
+/// Inserts `source`. Its generation becomes 1.
 pub fn insert(source: &Source, system: i64, database: pg_sys::Oid) -> Result<()> {
     owners::note(Owned::Sources, source.owner);
     let args = [
@@ -170,18 +170,19 @@ pub fn pause(name: &str, paused: bool) -> Result<()> {
     change(name, &PAUSE, &[arg(name), arg(paused)])
 }
 
-/// Has the source start anew, with the slot of another generation.
+/// Makes the source start anew, with the slot of another generation.
 pub fn restart(name: &str, generation: i32, system: i64, database: pg_sys::Oid) -> Result<()> {
     change(name, &RESTART, &[arg(name), arg(generation), arg(system), arg(database)])
 }
 
-/// Notes which tables it captures: if one is dropped and another one gets its name, it is told that this one isn't captured.
+/// Notes which tables it captures. If one is dropped and another table gets its name, `source_faults` reports that the
+/// new one isn't captured.
 pub fn remember_tables(name: &str) -> Result<()> {
     change(name, &REMEMBER_TABLES, &[arg(name)])
 }
 
-/// Deletes it, with its backfills. Its slot and its progress are left to the dispatcher: an open transaction would
-/// hold locks on rows that the capturer wants to delete itself.
+/// Deletes it, with its backfills. The dispatcher deletes its slot and its progress: if this did, an open transaction
+/// would lock rows that the capturer has to delete.
 pub fn delete(name: &str) -> Result<()> {
     change(name, &DELETE, &[arg(name)])
 }

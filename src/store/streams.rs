@@ -3,7 +3,8 @@
 use super::messages::{self, Table};
 use super::{list_some, statement};
 use crate::error::{Error, Result};
-use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected, without_locks};
+use crate::pg::exec::savepoint::without_locks;
+use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected};
 use crate::pg::exec::stream_table::{self, Found};
 use crate::pg::exec::{catalog, relcache, role};
 use pgrx::pg_sys;
@@ -40,12 +41,12 @@ statement!(LIST, list!(), []);
 statement!(LIST_SOME, concat!(list!(), " WHERE c.oid = ANY ($1)"), [OIDARRAYOID]);
 
 thread_local! {
-    /// Tables that are those of streams, as of a generation of what is cached of relations.
+    /// Tables that are known to be streams', and the [`relcache::generation`] at which that was found.
     static TABLES: RefCell<(u64, HashSet<pg_sys::Oid>)> = RefCell::default();
 }
 
-/// The table of a stream that must exist. One whose trigger makes it a stream's needs not be listed, as after a dump of
-/// schemas only; one that is listed may be damaged.
+/// The table of a stream that must exist. The table need not be listed in sequin.streams if it has the trigger: after
+/// restoring a dump of schemas only, none is. If it is listed, it may be damaged.
 pub fn table(stream: &str) -> Result<pg_sys::Oid> {
     let missing = || Error::NoStream(stream.into());
     let table = catalog::stream_table(stream).ok_or_else(missing)?;
@@ -58,7 +59,7 @@ pub fn table(stream: &str) -> Result<pg_sys::Oid> {
         tables.contains(&table)
     });
     if !is_known {
-        // It may have been dropped while its lock was waited for.
+        // The table may have been dropped during the wait for its lock.
         let is_damaged = || catalog::stream_table(stream) == Some(table);
         if !stream_table::is_stream(table)
             && (!is_damaged() || !without_locks(|| is_listed(stream))?)
@@ -70,7 +71,7 @@ pub fn table(stream: &str) -> Result<pg_sys::Oid> {
     Ok(table)
 }
 
-/// Whether there is a stream of that name, which is listed then: what refers to it keeps its row.
+/// Whether there is a stream of that name. If so, it is listed afterwards: what refers to a stream locks its row.
 pub fn exists(stream: &str) -> Result<bool> {
     if is_listed(stream)? {
         return Ok(true);
@@ -86,7 +87,8 @@ fn is_listed(stream: &str) -> Result<bool> {
     role::as_owner(|| EXISTS.with(found))
 }
 
-/// Has a stream stay until this transaction ends, so that something can refer to it: what a foreign key does.
+/// Keeps a stream from being dropped until this transaction ends, so that something can refer to it, as a foreign key
+/// would.
 pub fn keep(stream: &str) -> Result<()> {
     let found = |s: &Statement| s.run(Access::Write, &[arg(stream)], |rows| Ok(rows.len() > 0));
     match role::as_owner(|| KEEP.with(found))? {
@@ -99,7 +101,7 @@ pub fn insert(stream: &str) -> Result<()> {
     role::as_owner(|| INSERT.with(|s| s.execute(&[arg(stream)]))).map(drop)
 }
 
-/// Forgets a stream; false if it was not listed.
+/// Deletes a stream's row; false if it was not listed.
 pub fn delete(stream: &str) -> Result<bool> {
     role::as_owner(|| DELETE.with(|s| s.execute(&[arg(stream)]))).map(|n| n > 0)
 }
@@ -113,14 +115,14 @@ statement!(
     [TEXTOID]
 );
 
-/// True if a stream's table is there by now: also where the catalog caches have not heard yet that it is gone.
+/// True if a stream's table exists, by a new snapshot: the catalog caches may not know yet that it is gone.
 pub fn has_table(stream: &str) -> Result<bool> {
     HAS_TABLE.with(|s| s.run(Access::Latest, &[arg(stream)], |rows| Ok(rows.len() > 0)))
 }
 
-/// Those of these streams, or of all, that are committed by now and have a table: for the dispatcher. By SQL,
-/// since a commit is seen by a snapshot before the catalog caches hear of it (CommitTransaction tells
-/// callbacks before it sends invalidations).
+/// For the dispatcher: these streams, or all, as far as they are committed by now and have a table. It is a query,
+/// since a snapshot sees a commit before the catalog caches are invalidated (CommitTransaction calls callbacks before
+/// it sends invalidations).
 pub fn list(these: Option<Vec<StreamId>>) -> Result<Vec<StreamConfig>> {
     let read = |row: Row| {
         let id = StreamId(row.need::<pg_sys::Oid>(2)?.to_u32());
@@ -132,17 +134,18 @@ pub fn list(these: Option<Vec<StreamId>>) -> Result<Vec<StreamConfig>> {
     list_some(&LIST, &LIST_SOME, these.map(tables), read)
 }
 
-/// A stream's table and the last value of its sequence, as a dispatcher finds them.
+/// A stream's table and the last value of its sequence, as the dispatcher finds them.
 pub enum Tail {
     /// It may be read until the transaction ends.
     Locked(pg_sys::Oid, Known),
     Broken(Fault),
-    /// Somebody keeps it to himself.
+    /// Another session has locked it exclusively.
     Busy,
     Missing,
 }
 
-/// Locks a stream's table for reading, without waiting, and examines it: what is `known` of it holds for ever.
+/// Locks a stream's table for reading, without waiting, and examines it. What is `known` of its sequence must still
+/// hold, or the stream is damaged.
 pub fn tail(stream: &str, known: Known) -> Tail {
     match messages::try_lock(stream) {
         Table::Locked(table) => match stream_table::examine(table, known) {
@@ -155,7 +158,7 @@ pub fn tail(stream: &str, known: Known) -> Tail {
     }
 }
 
-/// Creates a stream's table as the current role, who becomes its owner.
+/// Creates a stream's table as the current role, which becomes its owner.
 pub fn create_table(stream: &str, index_keys: bool) -> Result<()> {
     run(&include_str!("../../sql/query/create_stream.sql").replace("%stream%", stream))?;
     create_trigger(stream)?;

@@ -1,8 +1,9 @@
-//! Users' tables, as a source needs them: what identifies a row, and values that WAL doesn't have.
+//! Users' tables, as a source needs them: the columns that identify a row, and values that WAL doesn't have.
 
 use super::statement;
 use crate::error::Result;
-use crate::pg::exec::spi::{self, Access, Arg, Plan, Row, arg, connected};
+use crate::pg::exec::savepoint::in_savepoint;
+use crate::pg::exec::spi::{Access, Arg, Plan, Row, arg, connected};
 use crate::pg::exec::{input, role};
 use pgrx::pg_sys;
 use pgrx::pg_sys::TEXTOID;
@@ -30,22 +31,21 @@ statement!(TYPE, "SELECT format_type(oid, NULL), typowner FROM pg_type WHERE oid
 
 /// A table as it is now.
 pub struct Facts {
-    /// Its name as SQL has it.
+    /// Its name with its schema, quoted as SQL needs it.
     pub name: String,
-    /// The columns by which a row is known, in their order: those of the replica identity's index, or of the primary
-    /// key.
+    /// The columns that identify a row, in their order: those of the replica identity's index, or of the primary key.
     pub key: Vec<String>,
     /// The number and the type of each column.
     columns: HashMap<String, (i16, pg_sys::Oid)>,
-    /// The type of each column; not domains, but what they are made of.
+    /// The type of each column; the base type for a domain.
     types: HashMap<String, pg_sys::Oid>,
-    /// Columns of domains.
+    /// The columns whose type is a domain.
     domains: Vec<String>,
-    /// Its code is what runs for types.
+    /// The table's owner: input functions run with this role's rights.
     owner: pg_sys::Oid,
 }
 
-/// What a table is like now; `None` if there is none any more.
+/// Describes a table as it is now; `None` if it doesn't exist any more.
 pub fn describe(table: u32) -> Result<Option<Facts>> {
     let table = pg_sys::Oid::from(table);
     let found = DESCRIBE.with(|s| {
@@ -77,7 +77,7 @@ pub fn describe(table: u32) -> Result<Option<Facts>> {
     COLUMNS.with(|s| {
         s.run(Access::Latest, &[arg(table)], |rows| rows.iter().try_for_each(&mut read))
     })?;
-    // Of a replica identity whose index was dropped, nothing is left.
+    // If the replica identity's index was dropped, the primary key is used.
     let key = if identity == "i" && !index.is_empty() { index } else { pk };
     Ok(Some(Facts { name, key: in_order(key), columns, types, domains, owner }))
 }
@@ -87,7 +87,7 @@ fn in_order(mut columns: Vec<(i32, String)>) -> Vec<String> {
     columns.into_iter().map(|(_, column)| column).collect()
 }
 
-/// A name as SQL has it.
+/// A name, quoted.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -104,8 +104,9 @@ impl Facts {
         self.columns.get(name) == Some(&(number, pg_sys::Oid::from(type_oid)))
     }
 
-    /// The types of columns, and their values from texts: arguments for a statement. `None` if a column is gone.
-    /// By the types' input functions and not by casts in the statement: what they call isn't to run as its caller.
+    /// The types of columns, and their values from texts: arguments for a statement. `None` if a column is gone. This
+    /// uses the types' input functions, not casts in the statement: the code that they call must not run with the
+    /// rights of the statement's caller.
     pub fn args<T: AsRef<str>>(
         &self,
         columns: &[String],
@@ -123,8 +124,8 @@ impl Facts {
     }
 }
 
-/// Values of a row, each as JSON text, if the row is still as transaction `xid` made it. `key`: the columns by which it is
-/// known, and their values.
+/// Values of a row, each as JSON text, if the row is still as transaction `xid` made it. `key` and `values` identify
+/// the row.
 pub fn current_values(
     facts: &Facts,
     key: &[String],
@@ -152,8 +153,8 @@ pub fn current_values(
     })
 }
 
-/// A value, given as its type's output function writes it, as to_jsonb() has it: by a function that whoever owns the
-/// type has chosen. A string if that raises an ERROR.
+/// A value as to_jsonb() converts it, given as its type's output function writes it. The conversion calls the type's
+/// cast to json, a function of the type's owner. The result is a string if that raises an ERROR.
 pub fn to_json(type_oid: u32, text: &str) -> Result<String> {
     let oid = pg_sys::Oid::from(type_oid);
     let read = |row: Row| Ok((row.need::<String>(1)?, row.need(2)?));
@@ -168,7 +169,7 @@ pub fn to_json(type_oid: u32, text: &str) -> Result<String> {
     };
     let cast = found.map(|(name, owner): (String, pg_sys::Oid)| {
         let sql = format!("SELECT to_jsonb($1::text::{name})::text");
-        role::as_author(owner, || spi::in_savepoint(|| cast(&sql)))
+        role::as_author(owner, || in_savepoint(|| cast(&sql)))
     });
     Ok(match cast {
         Some(Ok(json)) => json.unwrap_or_else(|| "null".into()),

@@ -1,4 +1,4 @@
-//! `pg_type`: what kind of JSON the values of each type become, for [`Types`].
+//! `pg_type`: which kind of JSON the values of each type become, for [`Types`].
 
 use super::statement;
 use crate::error::Result;
@@ -8,8 +8,8 @@ use sequin_capture::types::{Type, Types};
 use std::collections::HashMap;
 
 // As json_categorize_type() in PostgreSQL's json.c and get_element_type() have it: domains are as their base type; then
-// come arrays, rows, and casts to json. A cast counts only for a type that somebody has made: OIDs of the server's
-// own are below 16384 (FirstNormalObjectId).
+// come arrays, rows, and casts to json. A cast counts only for a type that a user has created: OIDs of built-in types
+// are below 16384 (FirstNormalObjectId).
 statement!(
     FIND,
     "SELECT t.oid, \
@@ -50,7 +50,8 @@ impl Found {
     }
 }
 
-/// Makes `types` know the wanted types, and all that they are made of. A type that is gone is text.
+/// Loads the wanted types, and all that they are made of, into `types`. A type that doesn't exist any more counts as
+/// text.
 pub fn load(types: &mut Types, wanted: &[u32]) -> Result<()> {
     let mut domains = HashMap::new();
     let mut wanted = wanted.to_vec();

@@ -1,4 +1,4 @@
-//! That values become what to_jsonb() makes of them: every kind of type, through its text and back.
+//! Values of every kind of type become the same JSON, through their text, as to_jsonb() makes of them.
 
 #[pgrx::pg_schema]
 mod tests {

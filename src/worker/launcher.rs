@@ -1,9 +1,9 @@
 //! The launcher: keeps a dispatcher running in each database that has the extension, and in no other; and a capturer
 //! for each source that the dispatchers have entered in shared memory.
 //!
-//! It learns of a database from the commit of CREATE EXTENSION, from the first call in it, and by asking all
-//! databases when it starts and when new ones appear (CREATE DATABASE .. TEMPLATE brings the extension along):
-//! a dispatcher that finds no extension just ends.
+//! It learns of a database from the commit of CREATE EXTENSION and from the first call in it. It also starts a
+//! dispatcher in every database when it starts itself, and in each new one (CREATE DATABASE .. TEMPLATE copies the
+//! extension): a dispatcher that finds no extension just ends.
 
 use crate::pg::exec::catalog;
 use crate::pg::process;
@@ -15,17 +15,17 @@ use pgrx::pg_sys::Oid;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// How often databases that have appeared by themselves are looked for.
+/// How often to look for databases that are new.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// The same, while there are more of them than entries to ask them by.
+/// The same, while there are more new databases than free entries.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Waits between starts of a process that keeps failing: from the first to the last of these, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A process that ran this long has not failed to start.
+/// A process that ran this long counts as started, even if it has failed since.
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// How long a started process may take to show up in shared memory before it counts as failed.
@@ -67,12 +67,12 @@ pub fn run(segment: &'static Segment) {
     }
 }
 
-/// Has each database that is new to the launcher asked whether it has the extension, and frees the entries of
-/// databases that are gone. Returns when to look again.
+/// Enables an entry for each database that is new to the launcher, so that a dispatcher finds out whether it has the
+/// extension. Frees the entries of databases that are gone. Returns when to look again.
 fn look_for_databases(segment: &'static Segment, known: &mut HashSet<Oid>) -> Duration {
     let Ok(all) = process::transaction(|| Ok(catalog::databases())) else { return LOOK_EVERY };
     known.retain(|database| all.contains(database));
-    // An entry is free again as soon as its database has been asked, and hasn't got the extension.
+    // An entry can be reused as soon as the dispatcher has found no extension.
     let new = all.iter().copied().filter(|database| !known.contains(database));
     let (asked, left): (Vec<Oid>, Vec<Oid>) =
         new.partition(|&database| Database::find_or_add(database).is_some());
@@ -152,8 +152,8 @@ fn shorter(a: Option<Duration>, b: Duration) -> Option<Duration> {
 }
 
 impl Attempts {
-    /// Starts a process in a database, if it may be started now; `start` returns what it could not start. Returns
-    /// when to look again.
+    /// Starts a process in a database, if it may be started now. `start` returns a name of what it could not start.
+    /// `gone` is called if there is no such database any more. Returns when to look again.
     fn start(
         &mut self,
         job: Job,
@@ -163,7 +163,7 @@ impl Attempts {
         gone: impl FnOnce(),
     ) -> Duration {
         if !accepts_connections(database) {
-            // Who asks for the dispatcher when it does again wakes the launcher.
+            // When it accepts connections again, the first session that waits for the dispatcher wakes the launcher.
             status.set_error("the database accepts no connections");
             return LOOK_EVERY;
         }
@@ -184,8 +184,8 @@ impl Attempts {
         STARTING
     }
 
-    /// When the process may be started: zero for now, which is noted as an attempt. If it ends soon without
-    /// having exited cleanly, the next one waits twice as long.
+    /// After which time the process may be started. Zero means now, and is noted as an attempt. If the process ends
+    /// soon and not cleanly, the pause before the next attempt is twice as long.
     fn due(&mut self, job: Job, status: &Status, database: Oid) -> Duration {
         if status.take_exited_cleanly() {
             self.0.remove(&job);

@@ -5,11 +5,11 @@ use super::json::Writer;
 /// PostgreSQL's MAXDIM.
 const MAX_DIMENSIONS: usize = 6;
 
-/// Appends an array; false if the text is none (then what was appended is to be taken back).
+/// Appends an array. False if the text is not one: then the caller must remove what was appended.
 ///
-/// array_out() puts quotes around elements that are empty, say NULL, or contain quotes, backslashes, braces,
-/// white space or the delimiter. Bounds that don't start at 1 stand before all, as in `[0:1][2:3]={...}`: JSON has
-/// no place for them.
+/// array_out() puts quotes around elements that are empty, say NULL, or contain quotes, backslashes, braces, white
+/// space or the delimiter. Bounds that don't start at 1 come first, as in `[0:1][2:3]={...}`: they are left out, since
+/// JSON has no place for them.
 pub(super) fn write<E>(
     writer: &mut Writer<'_, '_, E>,
     text: &str,

@@ -3,8 +3,8 @@
 use super::json::{Writer, write_string};
 use std::borrow::Cow;
 
-/// Appends a row as an object; false if the text is none, or has more fields than are known (then what was
-/// appended is to be taken back).
+/// Appends a row as an object. False if the text is not one, or has more fields than are known: then the caller must
+/// remove what was appended.
 ///
 /// record_out() writes nothing for NULL, and puts quotes around fields that are empty or contain quotes,
 /// backslashes, parentheses, commas or white space. It leaves dropped fields out.

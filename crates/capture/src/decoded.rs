@@ -1,23 +1,25 @@
-//! What the decoder adds to the messages of pgoutput: a table as the catalogs had it at the change, and the generated
-//! columns that pgoutput leaves out. In its format, under letters that it does not use. `pg/moment.rs` writes them.
+//! What the decoder adds to the messages of pgoutput: descriptions of tables as the catalogs had them at the change,
+//! and the generated columns that pgoutput leaves out. They are in pgoutput's format, under letters that it does not
+//! use. `src/pg/wal/moment.rs` and `src/pg/wal/generated.rs` write them.
 
 use super::message::Table;
 use super::pgoutput::{self, Malformed, Message, Old, Reader, Relation, RelationColumn, Tuple};
 use super::types::{Type, Types};
 use std::collections::HashMap;
 
-/// Before the first change of a table, and before the next one after anything of this has changed.
+/// A description. It comes before the first change of a table, and again before the next change after the table was
+/// altered.
 const DESCRIBED: u8 = b'#';
-/// Before a change of a table with generated columns, in one message with it.
+/// Values of generated columns. They come before the change, in one message with it.
 const GENERATED: u8 = b'+';
 
-/// What types are, by a letter each.
+/// The letters for kinds of types.
 const ARRAY: u8 = b'a';
 const COMPOSITE: u8 = b'c';
 const DOMAIN: u8 = b'd';
 const OTHER: u8 = b'o';
 
-/// OIDs of types that somebody has made begin here (FirstNormalObjectId).
+/// OIDs of types that users have created begin here (FirstNormalObjectId).
 const FIRST_MADE: u32 = 16_384;
 
 /// One message of the decoder.
@@ -30,8 +32,7 @@ pub enum Decoded<'a> {
 pub struct Described<'a> {
     pub relation: u32,
     pub schema: &'a str,
-    /// The columns by which a row is known, in their order: those of the replica identity's index, or of the primary
-    /// key.
+    /// The columns that identify a row, in their order: those of the replica identity's index, or of the primary key.
     pub key: Vec<&'a str>,
     pub columns: Vec<Column<'a>>,
     types: Vec<(u32, Kind<'a>)>,
@@ -52,7 +53,7 @@ enum Kind<'a> {
     Other,
 }
 
-/// The values of generated columns: of the new row, and of the old one.
+/// The values of generated columns, in the new row and in the old one.
 pub struct Generated<'a> {
     names: Vec<&'a str>,
     new: Tuple<'a>,
@@ -124,9 +125,9 @@ fn list<'a, T>(
 }
 
 impl<'a> Described<'a> {
-    /// The relation with what pgoutput has not said of it: its schema's name, which may be an old one there, and its
-    /// generated columns, which come after the others. Without these if the publication has a list of columns: then
-    /// they are not in it.
+    /// Completes pgoutput's relation: sets the schema's name, which pgoutput may have cached from before a rename, and
+    /// appends the generated columns. Doesn't append these if the publication has a column list, which can't contain
+    /// them.
     pub fn complete<'b>(&'b self, relation: &mut Relation<'b>) {
         relation.schema = self.schema;
         let is_there = |column: &Column, relation: &Relation| {
@@ -147,8 +148,8 @@ impl<'a> Described<'a> {
         }
     }
 
-    /// Has `types` know what these types were. Returns those of which only the catalogs of today can tell whether they
-    /// have a cast to json.
+    /// Adds these types to `types`, as they were. Returns those that may have a cast to json: only today's catalogs
+    /// tell that.
     pub fn types(&self, types: &mut Types) -> Vec<u32> {
         let domains: HashMap<u32, u32> = self.types.iter().filter_map(domain).collect();
         let mut casts = Vec::new();
@@ -166,7 +167,7 @@ impl<'a> Described<'a> {
                 Kind::Domain(_) => {}
             }
         }
-        // Of one whose base is among the casts, nothing is known yet: it is one itself.
+        // Where the base type is among the casts, nothing is known yet: then the domain is, too.
         for (&domain, &base) in &domains {
             match types.knows(base) {
                 true => types.insert(domain, types.get(base).clone()),
@@ -185,7 +186,7 @@ fn domain(known: &(u32, Kind)) -> Option<(u32, u32)> {
 }
 
 impl<'a> Generated<'a> {
-    /// Puts the values behind those of the rows of a change, as the table has them.
+    /// Appends the values to the rows of a change, in the order of the table's columns.
     pub fn complete(&self, table: &Table, message: &mut Message<'a>) {
         match message {
             Message::Insert { new, .. } => self.append(table, &self.new, new),
@@ -203,7 +204,7 @@ impl<'a> Generated<'a> {
         self.append(table, &self.old, row);
     }
 
-    /// A partition may have them in another order than the table that it is published as.
+    /// By name, since a partition may have the columns in another order than the table that it is published as.
     fn append(&self, table: &Table, values: &Tuple<'a>, row: &mut Tuple<'a>) {
         for column in table.columns.iter().skip(row.values.len()) {
             let at = self.names.iter().position(|name| *name == column.name);

@@ -1,16 +1,16 @@
 //! A value's text as the JSON that to_jsonb() makes of the value.
 //!
-//! The text is that of the type's output function, under DateStyle ISO, IntervalStyle postgres and bytea_output
-//! hex. datum_to_jsonb() in PostgreSQL's jsonb.c is what this follows. A text that isn't what its type says (the
-//! type was altered since, say) becomes a string: whatever comes in, what goes out is JSON, and jsonb takes it.
+//! The text is that of the type's output function, under DateStyle ISO, IntervalStyle postgres and bytea_output hex.
+//! datum_to_jsonb() in PostgreSQL's jsonb.c is what this follows. A text that doesn't fit its type (if the type was
+//! altered since, say) becomes a string: so the output is always JSON that jsonb accepts.
 
 use super::types::{JSONB, Type, Types};
 use super::{array, composite, json_text};
 
-/// Converts a value of a type with a cast to json: its type and text to JSON. Only the server can.
+/// Converts a value of a type with a cast to json, from its type and text. Only the server can do that.
 pub type Caster<'a, E> = dyn FnMut(u32, &str) -> Result<String, E> + 'a;
 
-/// The most levels of arrays and composites in each other. Types can't be made that deep by accident.
+/// The most levels of nested arrays and composites. No type is that deep by accident.
 const MAX_DEPTH: usize = 64;
 
 /// Appends a value.
@@ -46,7 +46,7 @@ pub fn record<'a, E>(
     Ok(out)
 }
 
-/// Where values go, and what is needed to convert them.
+/// The output, and what is needed to convert values.
 pub(super) struct Writer<'a, 'c, E> {
     pub out: &'a mut String,
     pub types: &'a Types,

@@ -1,14 +1,14 @@
-//! JSON that comes as JSON: a json is valid, but not every json can be a jsonb.
+//! Values that are JSON already. A json value is valid, but not every one can be a jsonb.
 //!
-//! One with `\u0000`, half a surrogate pair, or a number that numeric can't hold would make the whole message
-//! impossible, and the source with it. Such a value becomes a string: see [`embed`].
+//! With `\u0000`, half a surrogate pair, or a number that numeric can't hold, the whole message could not be written,
+//! and the source would stop. Such a value becomes a string: see [`embed`].
 
 use std::borrow::Cow;
 
 /// The most levels of a json that is embedded. PostgreSQL's own limit is its stack.
 const MAX_DEPTH: usize = 1000;
 
-/// Appends JSON text if jsonb takes it.
+/// Appends JSON text if jsonb accepts it; says whether it does.
 pub fn embed(out: &mut String, json: &str) -> bool {
     let mut reader = Reader { bytes: json.as_bytes(), at: 0 };
     let accepted = reader.value(0).is_some() && reader.space() && reader.at == json.len();
@@ -67,7 +67,7 @@ fn hex(chars: &mut std::str::Chars<'_>) -> u32 {
     chars.by_ref().take(4).fold(0, |code, c| code * 16 + c.to_digit(16).unwrap_or(0))
 }
 
-/// Reads over JSON; `None` where jsonb would not take it.
+/// Reads over JSON; `None` where jsonb would not accept it.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -151,7 +151,7 @@ impl Reader<'_> {
         }
     }
 
-    /// jsonb takes neither `\u0000` nor half a surrogate pair; json does.
+    /// jsonb accepts neither `\u0000` nor half a surrogate pair; json does.
     fn code_point(&mut self) -> Option<()> {
         match self.code_unit()? {
             0 | 0xdc00..0xe000 => None,
@@ -201,7 +201,7 @@ impl Reader<'_> {
         let start = self.at;
         self.digits()?;
         let digits = std::str::from_utf8(&self.bytes[start..self.at]).ok()?;
-        // Longer ones are beyond the limits, if they aren't zeros.
+        // With ten digits or more, leading zeros aside, it is beyond the limits.
         let size = digits.trim_start_matches('0').get(..10).map_or(digits, |_| "9999999999");
         let size: i64 = size.parse().ok()?;
         Some(if negative { -size } else { size })

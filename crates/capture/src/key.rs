@@ -1,13 +1,14 @@
-//! Keys of changes while they are put together: literal text, and values that are encoded and, if need be, shortened.
+//! Building the key of a change from literal text and values. Values are encoded and, if the key gets too long,
+//! shortened.
 
 use sequin_engine::key::MAX_KEY_BYTES;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What a value is shortened to at least: `~` and a hash. Only a longer value is ever shortened.
+/// The shortest that a value is shortened to: `~` and a hash. Only a longer value is ever shortened.
 pub(super) const SHORTENED_BYTES: usize = 17;
 
-/// Stands for NULL, what isn't known, and the primary key of what has none.
+/// Stands for NULL, for a value that isn't known, and for the primary key of a table that has none.
 const NULL: &str = "%null";
 
 /// Stands for an empty string: a token can't be empty.
@@ -21,7 +22,8 @@ pub trait Values<'a> {
     fn action(&self) -> &str;
     /// Pushes the values of the primary key, or nothing where it isn't known.
     fn pk(&self, pk: &mut Pushed);
-    /// The value of a column of [`KeyFormat::columns`](super::key_format::KeyFormat::columns); `None` is NULL, or not known.
+    /// The value of a column of [`KeyFormat::columns`](super::key_format::KeyFormat::columns); `None` is NULL, or not
+    /// known.
     fn column(&self, n: usize) -> Option<Cow<'a, str>>;
 }
 
@@ -29,7 +31,7 @@ pub trait Values<'a> {
 #[derive(Default)]
 pub(super) struct Key {
     text: String,
-    /// Where in it the values are.
+    /// Where the values are in the text.
     values: [Range<usize>; Key::MAX_VALUES],
     count: usize,
 }
@@ -108,8 +110,8 @@ fn encode(key: &mut String, value: &str) {
     key.push_str(&value[plain..]);
 }
 
-/// The key with values cut such that it is as long as keys may be: the longest first, and each as little as will
-/// do. A cut value ends with a hash of all of it, so that different values have different keys.
+/// Cuts values until the key is no longer than keys may be: the longest first, and each as little as possible. A cut
+/// value ends with a hash of the whole value, so that different values still have different keys.
 fn shorten(key: &str, values: &[Range<usize>]) -> String {
     let mut kept: Vec<usize> = values.iter().map(|value| value.len()).collect();
     let mut excess = key.len().saturating_sub(MAX_KEY_BYTES);

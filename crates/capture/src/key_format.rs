@@ -145,7 +145,7 @@ impl KeyFormat {
         })
     }
 
-    /// The length of a key all of whose values are long: it must be one that keys may have.
+    /// The length of a key if all its values are shortened: no longer than keys may be, or the format is refused.
     fn shortest_when_shortened(&self) -> usize {
         let bytes = |part: &Part| match part {
             Part::Literal(text) => text.len(),

@@ -1,8 +1,10 @@
-//! From WAL to messages, pure: no PostgreSQL, no I/O. Catalogs, rows looked up and casts come in as arguments.
+//! From WAL to messages, pure: no PostgreSQL, no I/O. The contents of catalogs, looked-up rows and casts come in as
+//! arguments.
 //!
-//! `pgoutput`: what the output plugin says; `decoded`: what the decoder adds to it. `types`, `json`, `array`, `composite`, `json_text`: a value's text as the
-//! JSON that to_jsonb() makes of it. `key_format`, `key`, `row_key`: keys. `message`, `record`, `time`: a change as a
-//! message. `window`: which rows of a backfill's chunk still hold.
+//! `pgoutput`: the messages of the output plugin; `decoded`: what the decoder adds to them. `types`, `json`, `array`,
+//! `composite`, `json_text`: a value's text as the JSON that to_jsonb() makes of it. `key_format`, `key`, `row_key`:
+//! keys. `message`, `record`, `time`: a change as a message. `window`: which rows of a backfill's chunk are still as
+//! they were read.
 
 #![forbid(unsafe_code)]
 

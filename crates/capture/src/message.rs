@@ -28,13 +28,13 @@ pub struct Table {
     pub schema: String,
     pub name: String,
     pub columns: Vec<Column>,
-    /// The columns by which a row is known, by their place in `columns`; empty if there are none. Those of the replica
-    /// identity's index, or of the primary key: what a deletion has in WAL.
+    /// The columns that identify a row, by their position in `columns`; empty if there are none. They are those of the
+    /// replica identity's index, or of the primary key: WAL has them of a deleted row.
     pub pk: Vec<usize>,
     in_order: Vec<usize>,
     pub(super) database: String,
     pub(super) key_format: KeyFormat,
-    /// The key format's columns, by their place in `columns`.
+    /// The key format's columns, by their position in `columns`.
     pub(super) key_columns: Vec<Option<usize>>,
     /// The members of `metadata` that are the same for all of its messages.
     pub(super) metadata: String,
@@ -58,7 +58,8 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Of a chunk of a backfill: the watermark's LSN, when the chunk was read, and no transaction id.
+    /// For a chunk of a backfill, these are the watermark's LSN, the time when the chunk was read, and no transaction
+    /// id.
     pub fn new(commit_lsn: u64, commit_time: i64, xid: Option<u32>) -> Transaction {
         let mut begin = String::from(r#"{"xid":"#);
         match xid {
@@ -102,7 +103,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// The row before it, if it is known.
+    /// The row before the change, if it is known.
     pub(super) fn old_row(self) -> Option<&'a Old<'a>> {
         match self {
             Change::Update { old, .. } => old,
@@ -112,7 +113,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// What the caller has read from the table, since WAL doesn't have it.
+/// Values that the caller has read from the table, since WAL doesn't have them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lookup<'a> {
     /// Unchanged values: column, and JSON text.
@@ -132,8 +133,8 @@ pub struct Message {
 }
 
 impl Table {
-    /// The names of the columns by which a row is known are in the index's order. One that the relation doesn't have
-    /// (the publication leaves it out) makes all of them unknown.
+    /// `pk` has the names of the columns that identify a row, in the index's order. If the relation lacks one of them
+    /// (the publication leaves it out), the table has no such columns.
     pub fn new(source: &Source, relation: &Relation<'_>, pk: &[&str]) -> Table {
         let columns = relation.columns.iter().map(|column| {
             let mut member = String::new();
@@ -175,8 +176,8 @@ impl Table {
         table
     }
 
-    /// The columns in the order in which jsonb keeps members, shorter names first: sorting them is a tenth of what
-    /// jsonb's input function does, and what is sorted already it only looks over.
+    /// The columns in the order in which jsonb keeps members, shorter names first: sorting is a tenth of the work of
+    /// jsonb's input function, and is cheaper if they are sorted already.
     pub(super) fn in_order(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.in_order.iter().map(|&n| (n, &self.columns[n]))
     }
@@ -225,9 +226,9 @@ impl Table {
         Message { key, data: record.end(transaction, index) }
     }
 
-    /// The columns whose values the change doesn't have, nor its old row: the caller may look them up.
+    /// The columns whose values neither the new nor the old row has: the caller may look them up.
     pub fn unfilled(&self, change: Change<'_>) -> Vec<usize> {
-        // Most rows have none: one look at each value tells.
+        // Most rows have none, which one pass over the values shows.
         if !change.new_row().is_some_and(|new| new.values.contains(&Value::Unchanged)) {
             return Vec::new();
         }
@@ -269,7 +270,7 @@ impl Table {
         self.columns.get(column).is_some_and(|column| column.is_key)
     }
 
-    /// Close enough that the text seldom needs to be moved.
+    /// An estimate, close enough that the text seldom has to be reallocated.
     fn expected_length(&self, change: Change<'_>) -> usize {
         let length = |value: &Value<'_>| match value {
             Value::Text(text) => text.len() + text.len() / 8,
@@ -285,7 +286,7 @@ impl Table {
     }
 }
 
-/// A value; what a row of the wrong length doesn't have is not known.
+/// A value of a row. If the row is too short to have it, the value is not known.
 pub(super) fn get<'a>(row: &Tuple<'a>, column: usize) -> Value<'a> {
     row.values.get(column).copied().unwrap_or(Value::Unchanged)
 }

@@ -1,8 +1,9 @@
-//! What PostgreSQL's output plugin pgoutput says: protocol versions 1 to 4, without streaming and two-phase commit.
+//! The messages of PostgreSQL's output plugin pgoutput: protocol versions 1 to 4, without streaming and two-phase
+//! commit.
 //!
 //! The format is that of "Logical Replication Message Formats" in PostgreSQL's documentation, and of
-//! src/backend/replication/logical/proto.c. Parsed messages borrow from the bytes; what is allocated is bounded
-//! by their number, whatever lengths they claim.
+//! src/backend/replication/logical/proto.c. Parsed messages borrow from the bytes. Allocations are bounded by the
+//! number of bytes, whatever lengths these claim.
 
 use thiserror::Error;
 
@@ -54,7 +55,8 @@ pub enum Message<'a> {
     Other,
 }
 
-/// A table as it was when the changes that follow were made. Sent before its first change, and after it changed.
+/// A table as it was when the changes that follow were made. Sent before its first change, and again after the table
+/// was altered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation<'a> {
     pub oid: u32,
@@ -243,7 +245,7 @@ impl<'a> Reader<'a> {
         &self.bytes[self.at..]
     }
 
-    /// All has been read, or else there is too much.
+    /// Returns an error if there are bytes left.
     pub fn end(&self) -> Result<(), Malformed> {
         if self.left() == 0 { Ok(()) } else { Err(self.malformed("bytes after the end")) }
     }

@@ -15,17 +15,17 @@ pub(super) struct Record<'a> {
     unchanged: Vec<usize>,
 }
 
-/// What the members of a record don't need: the rest of `metadata`, and what is around it.
+/// Bytes of a message's data besides the record and the table's part of `metadata`.
 const FRAME_BYTES: usize = 200;
 
 impl<'a> Record<'a> {
-    /// `length` is that of the row in JSON, about: the text is moved if it gets longer.
+    /// `length` is about that of the row in JSON. If the text gets longer, it is reallocated.
     pub fn new(table: &'a Table, types: &'a Types, length: usize) -> Record<'a> {
         let out = String::with_capacity(length + table.metadata.len() + FRAME_BYTES);
         Record { table, types, out, unchanged: Vec::new() }
     }
 
-    /// All of a change but `metadata`.
+    /// Appends all of a change but `metadata`.
     pub fn change<E>(
         &mut self,
         change: Change<'_>,
@@ -41,7 +41,7 @@ impl<'a> Record<'a> {
         self.changes(change, cast)
     }
 
-    /// All of a row whose JSON is there already but `metadata`.
+    /// Appends all but `metadata` of the message of a row that is JSON already.
     pub fn read(&mut self, row: &str) {
         self.action("read");
         self.out.push_str(row);
@@ -99,8 +99,8 @@ impl<'a> Record<'a> {
         Ok(())
     }
 
-    /// The old values of what an update changed: null where the old row isn't known. A full one is known also
-    /// where nothing changed; of a key that did not change, nothing else is known either.
+    /// Appends the old values of the columns that an update changed; null if the old row isn't known. With a full old
+    /// row this may be empty. With the key only, it is null unless the key changed, since nothing else is known.
     fn changes<E>(&mut self, change: Change<'_>, cast: &mut Caster<'_, E>) -> Result<(), E> {
         self.out.push_str(r#","changes":"#);
         let mut members = Members(0);

@@ -1,4 +1,4 @@
-//! What the key of a message is made of: the values of a change's row, or of a row of a chunk.
+//! The values that the key of a message is made of: those of a change's row, or of a row of a chunk.
 
 use super::json_text;
 use super::key::{Pushed, Values};
@@ -7,7 +7,7 @@ use super::pgoutput::Value;
 use super::window::Row;
 use std::borrow::Cow;
 
-/// What the key of a change is made of: of the new row, or of the old one if there is no other.
+/// The values of a change: of the new row, or of the old one for a deletion.
 pub(super) struct ChangeValues<'a> {
     pub table: &'a Table,
     pub change: Change<'a>,
@@ -47,7 +47,7 @@ impl<'a> Values<'a> for ChangeValues<'a> {
     }
     fn pk(&self, pk: &mut Pushed) {
         let values = self.table.pk.iter().map(|&column| self.value(column));
-        // Of a key of which a part is unknown, no part is used: half a key would be another row's.
+        // If one part of the key is unknown, none is used: a part of a key could be taken for another row's key.
         if values.clone().all(|value| value.is_some()) {
             values.flatten().for_each(|value| pk.push(&value));
         }
@@ -57,7 +57,7 @@ impl<'a> Values<'a> for ChangeValues<'a> {
     }
 }
 
-/// What the key of a row of a chunk is made of.
+/// The values of a row of a chunk.
 pub(super) struct RowValues<'a> {
     pub table: &'a Table,
     pub row: &'a Row,

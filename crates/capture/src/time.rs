@@ -3,13 +3,14 @@
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// Days from 0000-03-01, where the reckoning below starts, to 2000-01-01, where PostgreSQL's time does.
+/// Days from 0000-03-01, where the calculation below starts, to 2000-01-01, where PostgreSQL's time starts.
 const DAYS_TO_2000: i64 = 730_425;
 
 /// Days of 400 years of the Gregorian calendar, after which it repeats.
 const DAYS_PER_ERA: i64 = 146_097;
 
-/// Appends a number in decimal. Not by format!: numbers, times and LSNs of small transactions were 4% of capturing.
+/// Appends a number in decimal. Not by format!: for small transactions, numbers, times and LSNs were 4% of the cost of
+/// capturing.
 pub fn push_number(out: &mut String, mut number: u64) {
     let mut digits = [b'0'; 20];
     let mut first = digits.len();
@@ -71,8 +72,8 @@ pub fn push_iso_time(out: &mut String, micros: i64) {
     out.push_str(era);
 }
 
-/// Year, month and day of a number of days since 2000-01-01. Years are reckoned from March, so that the leap day
-/// is the last.
+/// Year, month and day of a number of days since 2000-01-01. Years are counted from March, so that the leap day is the
+/// last day.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + DAYS_TO_2000;
     let era = days.div_euclid(DAYS_PER_ERA);

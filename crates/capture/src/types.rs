@@ -1,13 +1,13 @@
-//! What kind of JSON a type's values become, as json_categorize_type() in PostgreSQL's json.c has it.
+//! Which kind of JSON a type's values become, by the rules of json_categorize_type() in PostgreSQL's json.c.
 
 use std::collections::HashMap;
 
-/// How the text of a type's output function becomes JSON. Domains are not here: they are as their base type is.
+/// How the text of a type's output function becomes JSON. A domain has the kind of its base type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Type {
     Bool,
     Number,
-    /// A string as it is: also dates, whose ISO text is JSON's already.
+    /// A string with the text as it is. Dates are among these, since JSON uses their ISO text.
     Text,
     Timestamp,
     TimestampTz,
@@ -26,7 +26,7 @@ pub enum Type {
     Composite {
         fields: Vec<(String, u32)>,
     },
-    /// A type with a cast to json, as hstore has: only the server can tell.
+    /// A type with a cast to json, such as hstore. Only the server can convert it.
     Cast,
 }
 
@@ -37,7 +37,7 @@ pub struct Types {
 }
 
 impl Types {
-    /// A type that isn't known is text: so to_jsonb() makes a string of what is nothing else.
+    /// A type that isn't known counts as text: to_jsonb() too makes a string of any type without a rule of its own.
     pub fn get(&self, oid: u32) -> &Type {
         builtin(oid).or_else(|| self.loaded.get(&oid)).unwrap_or(&Type::Text)
     }
@@ -51,14 +51,14 @@ impl Types {
     }
 }
 
-/// The OID of jsonb, whose text needs no look before it becomes jsonb again.
+/// The OID of jsonb. Its text needs no check before it becomes jsonb again.
 pub(super) const JSONB: u32 = 3802;
 
 const fn array(element: u32) -> Type {
     Type::Array { element, delimiter: b',' }
 }
 
-/// The types most used, so that no catalog needs to be read for them. Their OIDs are the same in every server.
+/// The most common types, for which no catalog needs to be read. Their OIDs are the same in every server.
 fn builtin(oid: u32) -> Option<&'static Type> {
     Some(match oid {
         16 => &Type::Bool,

@@ -1,15 +1,15 @@
-//! Which rows of a backfill's chunk still hold when WAL has been read up to the chunk's watermark.
+//! Which rows of a backfill's chunk are still as they were read, when WAL has been decoded up to the chunk's watermark.
 
 use std::collections::HashMap;
 
-/// What pg_current_snapshot() says: which transactions a query sees.
+/// The result of pg_current_snapshot(): which transactions a query sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// All below are seen, if they have committed.
+    /// All committed transactions below are seen.
     xmin: u64,
-    /// None from here on is seen.
+    /// No transaction from here on is seen.
     xmax: u64,
-    /// Were in progress, and so aren't seen.
+    /// These were in progress, and so aren't seen.
     in_progress: Vec<u64>,
 }
 
@@ -28,10 +28,10 @@ impl Snapshot {
         (xmin <= xmax).then_some(Snapshot { xmin, xmax, in_progress })
     }
 
-    /// Whether it sees what a transaction has done that has committed by now.
+    /// Whether it sees a transaction that has committed by now.
     ///
-    /// WAL has only the lower half of a transaction id. The whole one is the one nearest to xmax: all that may be
-    /// asked for are within half of the lower half's range.
+    /// WAL has only the lower half of a transaction id. The whole id is the one nearest to xmax: all transactions that
+    /// this is called for are less than 2^31 ids away.
     pub fn sees(&self, xid: u32) -> bool {
         let distance = xid.wrapping_sub(self.xmax as u32).cast_signed();
         let Some(xid) = self.xmax.checked_add_signed(i64::from(distance)) else { return true };
@@ -39,10 +39,10 @@ impl Snapshot {
     }
 }
 
-/// A row of a chunk. Values are texts of their types' output functions, the record is JSON.
+/// A row of a chunk. Values are as their types' output functions write them; the record is JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
-    /// The values of the columns that the table is read in order of.
+    /// The values of the columns that determine the order in which the table is read.
     pub key: Vec<String>,
     /// The values of the primary key, if there is one and the publication has all of it.
     pub pk: Option<Vec<String>>,
@@ -51,7 +51,7 @@ pub struct Row {
     pub record: String,
 }
 
-/// The rows of a chunk, less those that have changed since.
+/// The rows of a chunk, without those that have changed since.
 #[derive(Debug)]
 pub struct Chunk {
     snapshot: Snapshot,
@@ -67,7 +67,7 @@ impl Chunk {
         Chunk { snapshot, rows: rows.into_iter().map(Some).collect(), by_key }
     }
 
-    /// A transaction has changed, or made, or deleted the row of this key.
+    /// A transaction has updated, inserted or deleted the row with this key.
     pub fn changed(&mut self, xid: u32, key: &[&str]) {
         if !self.snapshot.sees(xid)
             && let Some(&n) = self.by_key.get(joined(key).as_str())
@@ -84,18 +84,18 @@ impl Chunk {
         }
     }
 
-    /// The rows that hold, in order.
+    /// The rows that have not changed, in order.
     pub fn into_rows(self) -> Vec<Row> {
         self.rows.into_iter().flatten().collect()
     }
 }
 
-/// One text for the values of a key, different for different keys.
+/// The values of a key as one text, which is different for different keys.
 fn joined<T: AsRef<str>>(key: &[T]) -> String {
     let mut joined = String::new();
     for value in key {
         let value = value.as_ref();
-        // No text of PostgreSQL has a zero.
+        // No text of PostgreSQL contains a zero byte.
         joined.push_str(value);
         joined.push('\0');
     }

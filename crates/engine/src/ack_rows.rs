@@ -1,10 +1,10 @@
-//! Which rows of sequin.acks a checkpoint makes superfluous, as ranges of ids: a list of them might be looked for
-//! among all rows of the consumer, dead ones too.
+//! The rows of sequin.acks that a checkpoint contains, as ranges of ids: a DELETE with a list of ids might read all
+//! rows of the consumer, dead ones too.
 
 use crate::ids::AckRowId;
 
-/// The rows that are `applied`, as ranges with no other row in them: no `open` one, whose transaction may still commit,
-/// and where there may be very many dead ones, up to the last checkpoint `after`, nothing between.
+/// The `applied` rows as ranges. No range contains an `open` row, whose transaction may still commit. Up to the last
+/// checkpoint, `after`, where there may be very many dead rows, each row is a range of its own.
 pub fn ranges(
     mut applied: Vec<AckRowId>,
     mut open: Vec<AckRowId>,

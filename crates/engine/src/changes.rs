@@ -1,9 +1,11 @@
-//! What has changed of the configuration: a few streams and consumers by their ids, or everything. A transaction collects it,
-//! its database's entry in shared memory keeps it until the dispatcher takes it, and the dispatcher reads just that.
+//! Changes of the configuration: a few streams and consumers by their ids, or everything. A transaction collects them.
+//! At commit they go into its database's entry in shared memory. The dispatcher takes them from there, and reads only
+//! what has changed.
 
 use crate::ids::{ConsumerId, StreamId};
 
-/// More than a transaction changes that is about single streams and consumers. Few in tests, so that they run over.
+/// More than a transaction changes that is about single streams and consumers. Few in tests, so that these get beyond
+/// it.
 const MAX_CHANGES: usize = if cfg!(test) { 4 } else { 64 };
 
 /// One row of sequin.streams or sequin.consumers, or the table of a stream.
@@ -18,7 +20,7 @@ pub enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Changes {
-    /// Whatever there is may have changed: `few` says nothing then.
+    /// Everything may have changed: then `few` means nothing.
     everything: bool,
     len: usize,
     few: [Change; MAX_CHANGES],
@@ -44,7 +46,7 @@ impl Changes {
         Changes { everything: true, ..Changes::default() }
     }
 
-    /// Everything, if there is no room for one more.
+    /// Adds a change. If there is no room for one more, this becomes everything.
     pub fn note(&mut self, change: Change) {
         if self.everything || self.few().contains(&change) {
             return;
@@ -65,7 +67,7 @@ impl Changes {
         other.few().iter().for_each(|&change| self.note(change));
     }
 
-    /// The streams that have changed; `None`: all may have.
+    /// The streams that have changed; `None` if all may have.
     pub fn streams(&self) -> Option<Vec<StreamId>> {
         self.pick(|change| match change {
             Change::Stream(id) => Some(id),
@@ -73,7 +75,7 @@ impl Changes {
         })
     }
 
-    /// Likewise.
+    /// The consumers that have changed; `None` if all may have.
     pub fn consumers(&self) -> Option<Vec<ConsumerId>> {
         self.pick(|change| match change {
             Change::Consumer(id) => Some(id),

@@ -6,9 +6,9 @@
 //!    withheld ──┘  └── delayed <───┘  └── max_deliver ──> (dead letter)
 //! ```
 //!
-//! Only unfinished messages are kept; whatever is at or below the cursor and not here is finished. Time comes
-//! in as an argument, so a test can move it as it likes. Each change of a delivery leaves an event for the
-//! journal; acks don't, because the acking transaction has written its own row.
+//! Only unfinished messages are kept; a message that is at or below the cursor and not here is finished. Time comes in
+//! as an argument, so a test can move it as it likes. Each change of a delivery leaves an event for the journal; acks
+//! don't, because the acking transaction has written its own row.
 
 mod deliveries;
 mod memory;
@@ -27,24 +27,24 @@ use super::settings::{Micros, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-/// The time of a step, and the ids it may hand out.
+/// The time of a step, and the source of the ids that it hands out.
 #[derive(Debug)]
 pub struct StepContext<'a> {
-    /// By the clock that deadlines count on.
+    /// By the clock that never steps, which deadlines are measured by.
     pub now: Micros,
-    /// How much later it is by the wall clock, which the journal is written in.
+    /// What must be added to get the time of the wall clock, which the journal uses.
     pub wall_offset: Micros,
     pub ids: &'a mut Ids,
 }
 
 impl StepContext<'_> {
-    /// The same moment by the wall clock, for the journal and for users. 0 means "at once", by either clock.
+    /// Converts a time to the wall clock, for the journal and for users. 0 means "at once" by either clock.
     pub fn wall(&self, moment: Micros) -> Micros {
         shift(moment, self.wall_offset)
     }
 }
 
-/// A moment by another clock.
+/// Converts a time to another clock.
 pub(super) fn shift(moment: Micros, offset: Micros) -> Micros {
     if moment == 0 { 0 } else { moment.saturating_add(offset) }
 }
@@ -64,7 +64,7 @@ pub struct Lease {
     pub due: Micros,
     /// The process that received it; 0 when that was before a restart of the dispatcher.
     pub holder: i32,
-    /// An open transaction has acked it: it can't time out.
+    /// An open transaction has acked or nacked it: it can't time out.
     pub pinned: bool,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Message {
     pub state: State,
 }
 
-/// How many messages are in which state, and what became of the others.
+/// How many messages are in each state, and how many have ended in each way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub ready: usize,
@@ -99,9 +99,9 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Consumer {
     settings: Settings,
-    /// Bytes it may take.
+    /// The bytes of memory that it may take.
     pub(super) budget: usize,
-    /// All that is unfinished but what is shelved in `lanes`.
+    /// All unfinished messages but those that are shelved in `lanes`.
     pub(super) messages: BTreeMap<Seq, Message>,
     /// Deliverable and never delivered before.
     fresh: BTreeSet<Seq>,
@@ -112,15 +112,16 @@ pub struct Consumer {
     /// Deadlines of leases and ends of delays.
     timers: BTreeSet<(Micros, Seq)>,
     delayed: usize,
-    /// Where this consumer started, or was restored: nothing at or below is taken when it is offered.
+    /// Where this consumer started, or was restored. A message at or below is ignored when it is offered.
     pub(super) base: Seq,
-    /// Up to here nothing will be offered any more, but for what fills a hole. While a consumer is attached
-    /// the tail's position says the same, and this may lag behind it: it is at or above all that was offered.
+    /// Up to here no message will be offered any more, but for those that fill a hole. While the consumer is attached,
+    /// the same is true up to the tail's position, and this may lag behind that. It is at or above all that was
+    /// offered.
     pub(super) cursor: Seq,
-    /// Finished: not to be taken when it is offered. Of no use any more up to the cursor, or the lowest hole.
+    /// Finished messages: ignored when they are offered. Up to the cursor, or the lowest hole, they need not be kept.
     pub(super) done: RangeSet,
-    /// Restored, and not loaded up to the last of what it had delivered: until then nothing is delivered, or
-    /// an unfinished message could be overtaken by a later one of its key.
+    /// Set while the consumer is restored but not loaded up to here, the last message that had been delivered. Until
+    /// then nothing is delivered: a message could overtake an earlier unfinished one of its key.
     pub(super) recovering_until: Option<Seq>,
     /// The highest seq ever delivered.
     pub(super) max_delivered: Seq,
@@ -129,7 +130,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer that has nothing yet.
+    /// A consumer without messages.
     pub fn new(settings: Settings) -> Consumer {
         Consumer { settings, budget: USUAL_BUDGET, ..Consumer::default() }
     }
@@ -138,12 +139,12 @@ impl Consumer {
         &self.settings
     }
 
-    /// New settings, from now on. A change of `ordered` needs [`Consumer::restore`] instead.
+    /// Replaces the settings. A change of `ordered` needs [`Consumer::restore`] instead.
     pub fn set(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// Messages that `grant` could hand out now.
+    /// How many messages `grant` could grant now.
     pub fn deliverable(&self) -> usize {
         if self.settings.paused || self.recovering_until.is_some() {
             return 0;
@@ -151,7 +152,7 @@ impl Consumer {
         self.room().min(self.fresh.len() + self.again.len())
     }
 
-    /// Deliveries that max_ack_pending still allows.
+    /// How many deliveries max_ack_pending still allows.
     pub fn room(&self) -> usize {
         self.settings.max_ack_pending.saturating_sub(self.by_ack_id.len())
     }
@@ -166,7 +167,7 @@ impl Consumer {
         }
     }
 
-    /// True for a loaded message that isn't finished. It has this key.
+    /// True if a message, which has this key, is loaded and not finished.
     pub fn is_unfinished(&self, seq: Seq, key: KeyId) -> bool {
         self.messages.contains_key(&seq) || self.lanes.is_shelved(key, seq)
     }
@@ -176,7 +177,8 @@ impl Consumer {
         self.messages.len() + self.lanes.shelved()
     }
 
-    /// The lowest unfinished message that is loaded. None is shelved below the head of its lane.
+    /// The lowest unfinished message that is loaded. Shelved messages needn't be looked at: each is above the head of
+    /// its lane.
     pub fn first_unfinished(&self) -> Option<Seq> {
         self.messages.first_key_value().map(|(&seq, _)| seq)
     }
@@ -186,13 +188,13 @@ impl Consumer {
         self.timers.first().map(|&(due, _)| due)
     }
 
-    /// The journal since the last call.
+    /// Takes the events since the last call, for the journal.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// Takes those deliveries out of `events` whose messages are all finished by now: their acks say so. It takes out
-    /// nothing if one of the events is of another kind, since that may build on an earlier one.
+    /// Removes deliveries from `events` whose messages are all finished by now: rows of sequin.acks say that already.
+    /// Removes nothing if one of the events is of another kind, since it may depend on an earlier delivery.
     pub fn drop_finished(&self, events: &mut Vec<Event>) {
         let unfinished = |event: &Event| match &event.change {
             Change::Delivered { items, .. } => {
@@ -205,8 +207,8 @@ impl Consumer {
         }
     }
 
-    /// A committed message that matches the consumer's filters, after all below it but those that fill holes.
-    /// Ignored if it is known or finished.
+    /// Offers a committed message that matches the consumer's filters. All below it must have been offered before,
+    /// except for those that fill holes. It is ignored if it is known or finished.
     pub fn offer(&mut self, seq: Seq, key: KeyId) {
         self.cursor = self.cursor.max(seq);
         if seq > self.base && !self.done.contains(seq) {
@@ -214,10 +216,11 @@ impl Consumer {
         }
     }
 
-    /// Everything up to `cursor` has been offered, but what is to fill the holes, of which this is the lowest.
+    /// Everything up to `cursor` has been offered, except for what will fill holes. `lowest_hole` is the lowest of
+    /// these.
     pub(super) fn loaded(&mut self, cursor: Seq, lowest_hole: Option<Seq>) {
         self.cursor = self.cursor.max(cursor);
-        // A hole may be among what is finished: one below the start, when some message there is redelivered.
+        // A hole may be in `done`: one below the consumer's start, if a message below that is redelivered.
         let hole = lowest_hole.unwrap_or(Seq::MAX);
         self.done.remove_range(Seq::MIN, self.cursor.min(hole - 1));
         self.recovering_until = self.recovering_until.filter(|&last| self.cursor < last);
@@ -233,8 +236,8 @@ impl Consumer {
         self.done.first_gap_from(self.cursor.saturating_add(1)) - 1
     }
 
-    /// A finished message is wanted once more, as if it had never been delivered; false if it is unfinished.
-    /// One above the cursor is read when its turn comes: now it could overtake others of its key.
+    /// Makes a finished message be delivered once more, as if it never had been; false if it is unfinished. A message
+    /// above the cursor is only taken out of `done`, and is read in its turn: now it could overtake others of its key.
     pub fn redeliver(&mut self, seq: Seq, key: KeyId) -> bool {
         if self.is_unfinished(seq, key) {
             return false;

@@ -1,8 +1,8 @@
-//! Recovery: a consumer's state at one moment, and the journal replayed over it.
+//! Recovery: a consumer's state at one moment, and replaying the journal over it.
 //!
-//! A state says what is finished (all up to `floor`, and `done` above it) and what has been delivered but
-//! not finished (`active`). Whatever is neither is still to be delivered, and is read again from the stream's
-//! table: so nothing can be lost by a journal that is incomplete, only delivered early once more.
+//! A state says what is finished (all up to `floor`, and `done` above it) and what has been delivered but not finished
+//! (`active`). All other messages are still to be delivered, and are read from the stream's table again. So an
+//! incomplete journal can't lose a message; it can only make one be delivered again, and early.
 
 use super::consumer::{Consumer, Counts, Lease, State, shift};
 use super::event::{Change, Item};
@@ -12,11 +12,11 @@ use super::ranges::RangeSet;
 use super::settings::{Micros, Settings};
 use std::collections::BTreeMap;
 
-/// What an unfinished message that was delivered before is doing.
+/// What holds back an unfinished message that was delivered before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     InFlight(Lease),
-    /// May be delivered again from then on; 0: at once.
+    /// It may be delivered again from this time on; 0 means at once.
     Until(Micros),
 }
 
@@ -25,7 +25,7 @@ pub enum Hold {
 pub struct ConsumerState {
     /// All that matches up to here is finished.
     pub floor: Seq,
-    /// Finished too, above the floor.
+    /// Finished messages above the floor.
     pub done: RangeSet,
     /// Delivered and not finished.
     pub active: BTreeMap<Seq, (Item, Hold)>,
@@ -35,18 +35,19 @@ pub struct ConsumerState {
 }
 
 impl ConsumerState {
-    /// Nothing delivered yet; everything after `floor` is wanted but what is `done`.
+    /// The state of a consumer that has been delivered nothing yet. It wants everything above `floor` but what is in
+    /// `done`.
     pub fn start(floor: Seq, done: RangeSet) -> ConsumerState {
         ConsumerState { floor, done, ..ConsumerState::default() }
     }
 
-    /// The same, with the counters of another.
+    /// This state with the counters of another.
     pub fn with_totals(self, other: &ConsumerState) -> ConsumerState {
         let ConsumerState { acked_total, redelivered_total, dead_total, .. } = *other;
         ConsumerState { acked_total, redelivered_total, dead_total, ..self }
     }
 
-    /// The same by another clock, which is later by `offset`.
+    /// This state with times by another clock, which is ahead by `offset`.
     pub fn shifted(mut self, offset: Micros) -> ConsumerState {
         for (_, hold) in self.active.values_mut() {
             match hold {
@@ -59,7 +60,7 @@ impl ConsumerState {
 
     /// False for what no dispatcher writes: see [`Change::is_possible`].
     pub fn is_possible(&self) -> bool {
-        /// More than can be counted up to from 0: what is added later can't overflow.
+        /// No counter reaches this from 0, and adding to a lower one can't overflow.
         const MOST: i64 = i64::MAX / 2;
         let ConsumerState { acked_total, redelivered_total, dead_total, .. } = *self;
         let totals = [acked_total, redelivered_total, dead_total];
@@ -78,12 +79,12 @@ impl ConsumerState {
         self.active.values().map(|(_, hold)| ack_id(hold)).max().unwrap_or_default()
     }
 
-    /// How much there is to write: what a checkpoint costs.
+    /// How many ranges and deliveries there are: a measure of what a checkpoint costs.
     pub fn size(&self) -> usize {
         self.done.range_count() + self.active.len()
     }
 
-    /// The next entry of the journal.
+    /// Replays the next entry of the journal.
     pub fn replay(&mut self, change: Change) {
         match change {
             Change::Delivered { first_ack_id, due, items } => {
@@ -136,7 +137,7 @@ impl ConsumerState {
 }
 
 impl Consumer {
-    /// A consumer as it was. Its cursor is the state's floor: offer it what comes after.
+    /// A consumer in this state. Its cursor is the state's floor: the messages after that must be offered to it.
     pub fn restore(settings: Settings, state: ConsumerState) -> Consumer {
         let ConsumerState { floor, done, active, acked_total, redelivered_total, dead_total } =
             state;
@@ -145,12 +146,13 @@ impl Consumer {
         consumer.cursor = floor;
         consumer.max_delivered =
             done.last().max(active.keys().next_back().copied()).unwrap_or(floor);
-        // What is finished above need not be waited for, and might never come: a start may lie in the future.
+        // Finished messages above that need not be loaded, and might never come: a consumer may start at a seq in the
+        // future.
         consumer.recovering_until = active.keys().next_back().copied().filter(|&last| last > floor);
         consumer.done = done;
         consumer.totals =
             Counts { acked_total, redelivered_total, dead_total, ..Counts::default() };
-        // Those that hold their key's lane come first, so that none of the others is ready behind them.
+        // Busy messages come first, so that no other message of their keys becomes ready.
         let (busy, idle): (Vec<_>, Vec<_>) =
             active.into_values().partition(|(_, hold)| *hold != Hold::Until(0));
         for (item, hold) in busy {
@@ -168,7 +170,7 @@ impl Consumer {
         consumer
     }
 
-    /// All that matches up to there is finished, where everything up to `cursor` has been offered but the
+    /// The seq up to which all that matches is finished, given that everything up to `cursor` has been offered but the
     /// `holes` of the stream.
     pub fn floor(&self, cursor: Seq, holes: &RangeSet) -> Seq {
         let cursor = cursor.max(self.base);
@@ -181,11 +183,12 @@ impl Consumer {
         unfinished.map_or(cursor, |seq| cursor.min(seq - 1))
     }
 
-    /// The state now, where everything up to `cursor` has been offered but the `holes` of the stream.
+    /// The state now, given that everything up to `cursor` has been offered but the `holes` of the stream.
     pub fn state(&self, cursor: Seq, holes: &RangeSet) -> ConsumerState {
         let cursor = cursor.max(self.base);
         let floor = self.floor(cursor, holes);
-        // Above what was ever delivered nothing needs remembering up to the next message: it is read again.
+        // Above all that was ever delivered, only the stretch up to the next loaded message is recorded as finished.
+        // What comes after is read again.
         let above = self.max_delivered.saturating_add(1);
         let loaded = self.messages.range(above..).next().map(|(&seq, _)| seq);
         let shelved = self.lanes.shelves().filter_map(|(_, shelf)| shelf.runs_from(above).next());

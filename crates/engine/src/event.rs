@@ -1,4 +1,4 @@
-//! What a consumer did, for the journal: replayed over the last checkpoint it gives the same state again.
+//! The events of a consumer, for the journal: replayed over the last checkpoint, they give the consumer's state.
 
 use super::ids::AckId;
 use super::key::{KeyId, Seq};
@@ -11,7 +11,7 @@ pub struct Event {
     pub change: Change,
 }
 
-/// One message of a batch: what it is, and the how-manieth delivery this was.
+/// A message of a batch. `deliveries` counts this delivery too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item {
     pub seq: Seq,
@@ -21,7 +21,7 @@ pub struct Item {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A batch was handed out: the n-th item under ack_id `first_ack_id + n`, leased until `due`.
+    /// A batch was delivered: the item at position n has the ack_id `first_ack_id + n`. The leases end at `due`.
     Delivered { first_ack_id: AckId, due: Micros, items: Vec<Item> },
     /// A delivery ended without an ack; the message may be delivered again from `until` on.
     Returned { item: Item, until: Micros },
@@ -29,15 +29,15 @@ pub enum Change {
     Extended { ack_id: AckId, seq: Seq, due: Micros },
     /// Messages are finished: acked, rejected, or gone from the stream's table.
     Finished { seqs: Vec<Seq> },
-    /// Finished messages are wanted once more.
+    /// Finished messages are to be delivered once more.
     Redelivered { seqs: Vec<Seq> },
     /// A message was delivered too often. The same transaction that writes this writes the dead letter.
     Dead { item: Item },
 }
 
 impl Change {
-    /// False for what no dispatcher writes. It comes from a table, so anybody who may write that may have written it,
-    /// and arithmetic on it may overflow.
+    /// False for values that no dispatcher writes. Events come from a table, and a role that may write it can put
+    /// anything there: arithmetic on such values could overflow.
     pub fn is_possible(&self) -> bool {
         let are_seqs = |seqs: &[Seq]| seqs.iter().all(|&seq| seq > 0);
         match self {

@@ -1,5 +1,5 @@
-//! What may be wrong with a stream's table: its owner may do to it, to its trigger and to its sequence what ordinary SQL
-//! allows, and some of that would have messages lost without a word.
+//! What can be wrong with a stream's table. The owner can change the table, its trigger and its sequence by ordinary
+//! SQL, and some changes would make messages get lost unnoticed.
 
 use super::key::Seq;
 use std::fmt;
@@ -12,9 +12,9 @@ pub enum Fault {
     Unlogged,
     Trigger,
     NoSequence,
-    /// Sessions would take seqs ahead and use them later, or lower ones after higher ones.
+    /// With the sequence's options, sessions would take seqs ahead of their use, or lower ones after higher ones.
     Steps,
-    /// Its sequence is at `last`, though seqs up to `known` have been used.
+    /// Its sequence is at `last`, although seqs up to `known` have been used.
     WentBack {
         last: Seq,
         known: Seq,
@@ -24,7 +24,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What is wrong with a stream of this name.
+    /// The fault as a text about the stream of this name.
     pub fn of(self, stream: &str) -> String {
         format!("stream \"{stream}\" is damaged: {self}")
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What has been seen of a stream's sequence, which only goes forward, and stays the same.
+/// What is known of a stream's sequence. A sound one only goes forward, and is never replaced by another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
     pub last: Seq,

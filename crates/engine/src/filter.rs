@@ -112,12 +112,12 @@ impl KeyRange<'_> {
     }
 }
 
-/// Whether `key` matches the filter written as `filter`. Allocates nothing: it runs once per row.
+/// Whether `key` matches `filter`, given as text. Allocates nothing, as it runs once per row.
 pub fn key_matches(key: &str, filter: &str) -> Result<bool, FilterError> {
     Ok(Shape::of(filter)?.matches(filter, key))
 }
 
-/// What one pass over a filter's text finds: enough to match without looking at all of it again.
+/// What one pass over a filter's text finds: matching needs no second full pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     /// Bytes before the first wildcard: the whole text if there is none.

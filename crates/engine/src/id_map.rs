@@ -1,7 +1,7 @@
 //! Hash maps and sets for integer keys (seqs, key ids, ack_ids): a multiply instead of SipHash.
 //!
-//! The values are the engine's own, or hashes already; nobody gains by choosing colliding ones more
-//! than a slower dispatcher. Nothing may depend on the order of iteration.
+//! The values are the engine's own, or hashes already. Colliding values could only make the dispatcher slower. No code
+//! may depend on the order of iteration.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};

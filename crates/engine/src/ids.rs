@@ -1,9 +1,9 @@
-//! The ids of things, each of a type of its own, and [`Ids`], the source of those that are never given twice: an ack_id
-//! names one delivery for ever (I6), a journal id one row.
+//! Ids, each kind with a type of its own; and [`Ids`], the source of those that are never given twice: an ack_id names
+//! one delivery for ever (I6), a journal id one row.
 //!
 //! The high bits of what the source gives are a durable epoch, taken anew by each dispatcher before it hands out
-//! anything; the low bits count. So a number from before a crash can't come back, though the counter itself is never
-//! written.
+//! anything; the low bits count. So an id from before a crash can't be given again, although the counter itself is
+//! never written.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ impl fmt::Display for ConsumerId {
     }
 }
 
-/// Counts a consumer's rewinds: what is of an earlier one counts no more.
+/// Counts a consumer's rewinds. Rows of an earlier generation are void.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Generation(pub i32);
@@ -31,13 +31,13 @@ pub struct Generation(pub i32);
 /// Names a session: the number of its entry in shared memory. Another process may have the entry later.
 pub type SessionId = usize;
 
-/// Counts the requests of a session's entry, whoever has it, from 1. Zeroed memory is [`RequestId::NONE`].
+/// Counts the requests in a session's entry from 1, across the entry's owners. Zeroed memory is [`RequestId::NONE`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct RequestId(pub u64);
 
 impl RequestId {
-    /// No request, and below all that there are.
+    /// No request. It is below all ids of requests.
     pub const NONE: RequestId = RequestId(0);
 
     #[must_use]
@@ -50,19 +50,19 @@ impl RequestId {
     }
 }
 
-/// Names a delivery, for whoever acks it.
+/// Names a delivery, for its ack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct AckId(pub i64);
 
 impl AckId {
-    /// Of neighbours that begin with this one, the one at this position.
+    /// The id at this position of a run of consecutive ids that begins with this one.
     #[must_use]
     pub fn at(self, position: usize) -> AckId {
         AckId(self.0.saturating_add_unsigned(position as u64))
     }
 
-    /// This one and its neighbours above.
+    /// This id and all consecutive ones after it.
     pub fn and_above(self) -> impl Iterator<Item = AckId> {
         (self.0..).map(AckId)
     }
@@ -74,10 +74,10 @@ impl AckId {
 #[repr(transparent)]
 pub struct AckRowId(pub i64);
 
-/// Ids an epoch holds: 2^40, which is 34 years at 1,000 a second and 12 days at a million.
+/// An epoch has 2^40 ids, which last 34 years at 1,000 a second and 12 days at a million.
 const BITS: u32 = 40;
 
-/// Epochs that fit above the counter in a positive bigint: one for each start of a dispatcher.
+/// The highest epoch that fits above the counter in a positive bigint. Each start of a dispatcher takes one.
 const MAX_EPOCH: i64 = i64::MAX >> BITS;
 
 /// The source of ids of one dispatcher.

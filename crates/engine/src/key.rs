@@ -62,7 +62,7 @@ pub(super) enum Class {
     Wildcard,
     WhiteSpace,
     Control,
-    /// The byte of a longer character: look at the character.
+    /// A byte of a multi-byte character: the class is that of the character.
     NotAscii,
 }
 
@@ -138,7 +138,7 @@ pub fn check_key(key: &str) -> Result<(), KeyError> {
     if ascii { Ok(()) } else { check_wide_characters(key) }
 }
 
-/// The second pass: only what the bytes could not tell.
+/// The second pass: the checks that bytes can't tell.
 fn check_wide_characters(key: &str) -> Result<(), KeyError> {
     let mut token = 1;
     for c in key.chars() {

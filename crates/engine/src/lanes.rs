@@ -1,11 +1,11 @@
-//! Order per key: of each key's unfinished messages only the head may be delivered (I5).
+//! Order by key: of each key's unfinished messages only the head may be delivered (I5).
 //!
-//! A lane exists for each key that has unfinished messages. Its head is the lowest of them, or the one that
-//! is busy: in flight, or delayed after a failure. All others wait behind it, withheld. Several are busy at a
-//! time only where the consumer was not ordered before: then nothing is delivered until all have ended.
+//! A lane exists for each key that has unfinished messages. Its head is the lowest of them, or the one that is busy: in
+//! flight, or delayed after a failure. All others wait behind it, withheld. Several messages of a key are busy at a
+//! time only if the consumer was not ordered before: then none of that key is delivered until all have ended.
 //!
 //! There may be millions behind one head, nearly all of them above it and never delivered. Such a message is
-//! **shelved**: a seq in its lane's list, and known nowhere else.
+//! **shelved**: it is only a seq in its lane's list.
 
 use super::id_map::IdMap;
 use super::key::{KeyId, Seq};
@@ -13,13 +13,13 @@ use super::seq_list::SeqList;
 use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 
-/// What a lane takes whose key has one unfinished message, in bytes: its place in a hash map, on average.
+/// The bytes of a lane whose key has one unfinished message: its share of a hash map, on average.
 pub const LANE: usize = 45;
 
-/// What is added where some are shelved, beside what their list says it takes.
+/// The bytes that a lane takes in addition if it has shelved messages, besides those that its list reports.
 const SHELF: usize = 170;
 
-/// What a withheld message is added that is not shelved.
+/// The bytes of a withheld message that is not shelved.
 const WAITING: usize = 32;
 
 #[derive(Debug)]
@@ -32,11 +32,11 @@ struct Head {
 #[derive(Debug, Default)]
 pub struct Lanes {
     heads: IdMap<KeyId, Head>,
-    /// Busy too, beside the head. Nearly always empty.
+    /// Further busy messages besides the head. Nearly always empty.
     also_busy: BTreeSet<(KeyId, Seq)>,
-    /// Withheld and not shelved: delivered before, or below one that is busy. Few.
+    /// Withheld messages that are not shelved, since they were delivered before or are below a busy one. Few.
     waiting: BTreeSet<(KeyId, Seq)>,
-    /// Withheld, above all that is busy of the key and above its head. No list is empty.
+    /// Withheld messages above their key's head and above all busy ones of the key. No list is empty.
     shelves: IdMap<KeyId, SeqList>,
     shelved: usize,
     shelf_bytes: usize,
@@ -45,9 +45,9 @@ pub struct Lanes {
 /// What a change did to the head of a lane.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turn {
-    /// May be delivered now. It may come from a shelf.
+    /// This message may be delivered now. It may come from a shelf.
     pub ready: Option<Seq>,
-    /// Was deliverable and no longer is.
+    /// This message was deliverable and no longer is.
     pub withheld: Option<Seq>,
 }
 
@@ -62,7 +62,7 @@ impl Lanes {
         self.shelved
     }
 
-    /// About what all lanes take, in bytes.
+    /// About how many bytes all lanes take.
     pub fn memory(&self) -> usize {
         self.heads.len() * LANE
             + self.shelves.len() * SHELF
@@ -92,7 +92,7 @@ impl Lanes {
         true
     }
 
-    /// A new unfinished message that nobody holds, and that was not shelved.
+    /// Adds an unfinished message that is not busy and was not shelved.
     pub fn enter(&mut self, key: KeyId, seq: Seq) -> Turn {
         let head = match self.heads.entry(key) {
             Entry::Occupied(entry) => entry.into_mut(),
@@ -110,7 +110,7 @@ impl Lanes {
         Turn { ready: Some(seq), withheld: Some(old) }
     }
 
-    /// A message that is busy from the start: one restored in flight or delayed, before anything is shelved.
+    /// Adds a message that is busy from the start: one that was restored in flight or delayed, before any is shelved.
     pub fn enter_busy(&mut self, key: KeyId, seq: Seq) -> Turn {
         let Some(head) = self.heads.get_mut(&key) else {
             self.heads.insert(key, Head { seq, busy: true });
@@ -126,14 +126,14 @@ impl Lanes {
         Turn { ready: None, withheld: Some(old) }
     }
 
-    /// The head was delivered: nothing else of its key may be.
+    /// The head was delivered: no other message of its key may be.
     pub fn hold(&mut self, key: KeyId) {
         if let Some(head) = self.heads.get_mut(&key) {
             head.busy = true;
         }
     }
 
-    /// A busy message came back unfinished: when no other is busy, the lowest of its key is the next.
+    /// A busy message came back unfinished. If no other of its key is busy, the lowest is the next.
     pub fn put_back(&mut self, key: KeyId, seq: Seq) -> Turn {
         let Some(head) = self.heads.get_mut(&key) else { return Turn::default() };
         if head.seq != seq {
@@ -154,7 +154,7 @@ impl Lanes {
         Turn::default()
     }
 
-    /// A message is finished. If nothing else of its key is busy, the lowest of it is the next.
+    /// Removes a finished message. If no other of its key is busy, the lowest is the next.
     pub fn leave(&mut self, key: KeyId, seq: Seq) -> Turn {
         let Some(head) = self.heads.get_mut(&key) else { return Turn::default() };
         if head.seq != seq {

@@ -1,12 +1,13 @@
 //! The rules, pure: no PostgreSQL, no clock, no I/O. Time, rows and publishers come in as arguments.
 //!
 //! [`dispatcher`] decides what is read, written and answered: inputs come in, and effects go out. [`entry`] is a
-//! session's side of it, in shared memory, and [`wire`] what the two say to each other. [`key`] and [`filter`] say what a
-//! key is, and which messages a consumer wants. The other public modules are the data that these carry.
+//! session's entry in shared memory, through which the session and the dispatcher communicate, and [`wire`] the
+//! encoding of what they exchange. [`key`] and [`filter`] say what a key is, and which messages a consumer wants. The
+//! other public modules define the data in these.
 //!
 //! Inside, `router` finds the consumers that a key is for; `tail` says which messages are visible, in which order;
-//! `lanes` and `consumer` say who may have which message when, and `stream` ties all of these together. `pending` is what
-//! open transactions have asked for. `event` and `consumer_state` are what survives a restart.
+//! `lanes` and `consumer` decide which messages may be delivered when, and `stream` ties all of these together.
+//! `pending` has what open transactions have asked for. `event` and `consumer_state` are what survives a restart.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +34,7 @@ mod tail;
 mod varint;
 pub mod wire;
 
-/// What the fuzz targets drive by itself, and nothing else uses from outside.
+/// For the fuzz targets, and for nothing else outside this crate.
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::consumer::StepContext;

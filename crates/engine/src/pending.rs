@@ -1,14 +1,14 @@
-//! What open transactions hold: taken back if they roll back, made final when they commit.
+//! What open transactions have asked for: it is undone if they roll back, and takes effect when they commit.
 //!
-//! A session numbers its requests upwards and never reuses an id. A savepoint that rolls back voids a suffix of the
-//! operations: everything asked for since it was set, in it or in savepoints within it.
+//! A session numbers its requests in ascending order and never reuses an id. A rollback to a savepoint voids the last
+//! operations: all that were asked for since it was set, in it or in savepoints within it.
 
 use super::consumer::{Consumer, StepContext};
 use super::ids::{AckId, AckRowId, ConsumerId, RequestId};
 use super::key::{KeyId, Seq};
 use super::settings::Micros;
 
-/// Where operations find the consumers they are about.
+/// Access to the consumers that operations are about.
 pub trait Consumers {
     /// `None` once it is dropped.
     fn consumer(&mut self, id: ConsumerId) -> Option<&mut Consumer>;
@@ -17,11 +17,11 @@ pub trait Consumers {
 /// One thing that a transaction has asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Messages were handed to it: on rollback they go back at once.
+    /// Messages were delivered to it: on rollback they become deliverable again at once.
     Received { first_ack_id: AckId, count: usize },
     /// It finishes deliveries, by a row of sequin.acks with this id; on rollback they are unpinned.
     Finish { ack_ids: Vec<AckId>, ack_row_id: AckRowId, rejected: bool },
-    /// It gives deliveries back; on rollback they are unpinned.
+    /// It nacks deliveries; on rollback they are unpinned.
     Nack { ack_ids: Vec<AckId>, delay: Option<Micros> },
     /// It wants finished messages once more, by a row of sequin.acks.
     Redeliver { messages: Vec<(Seq, KeyId)>, ack_row_id: AckRowId },
@@ -34,7 +34,7 @@ struct Entry {
     operation: Operation,
 }
 
-/// Those of one session's open transaction, in order.
+/// The operations of one session's open transaction, in order.
 #[derive(Debug, Default)]
 pub struct PendingOperations {
     entries: Vec<Entry>,
@@ -60,7 +60,7 @@ impl PendingOperations {
         self.entries.iter().any(|entry| entry.consumer == id)
     }
 
-    /// The rows of sequin.acks that it has, or will have, written if it commits, with their consumers.
+    /// The rows of sequin.acks that the transaction writes, with their consumers. They exist if it commits.
     pub fn rows(&self) -> impl Iterator<Item = (ConsumerId, AckRowId)> {
         self.entries.iter().filter_map(|entry| match entry.operation {
             Operation::Finish { ack_row_id, .. } | Operation::Redeliver { ack_row_id, .. } => {
@@ -70,7 +70,7 @@ impl PendingOperations {
         })
     }
 
-    /// How many messages of a consumer will come back if it commits.
+    /// How many messages of a consumer are redelivered if it commits.
     pub fn to_redeliver(&self, of: ConsumerId) -> usize {
         let count = |entry: &Entry| match &entry.operation {
             Operation::Redeliver { messages, .. } if entry.consumer == of => messages.len(),
@@ -87,7 +87,7 @@ impl PendingOperations {
         context: &mut StepContext,
     ) {
         let kept = self.entries.partition_point(|entry| entry.request_id < from);
-        // Last first: an ack is unpinned before the receive it belongs to is undone.
+        // In reverse order: an ack is unpinned before the receive of the same delivery is undone.
         for entry in self.entries.drain(kept..).rev() {
             let Some(consumer) = consumers.consumer(entry.consumer) else { continue };
             match entry.operation {
@@ -104,8 +104,8 @@ impl PendingOperations {
         }
     }
 
-    /// The transaction committed what it asked for up to request `upto`; later operations are the next one's. Returns the rows of
-    /// sequin.acks it wrote.
+    /// The transaction committed what it asked for up to request `upto`; later operations are the next one's. Returns
+    /// the rows of sequin.acks it wrote.
     pub fn commit(
         &mut self,
         upto: RequestId,
@@ -120,7 +120,7 @@ impl PendingOperations {
             {
                 applied.push(Applied { consumer: id, ack_row_id });
             }
-            // A consumer dropped meanwhile wants nothing; one rewound knows none of these ack_ids.
+            // A consumer that was dropped meanwhile needs no change; one that was rewound knows none of these ack_ids.
             let Some(consumer) = consumers.consumer(id) else { continue };
             match operation {
                 Operation::Received { .. } => {}

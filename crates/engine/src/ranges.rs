@@ -14,7 +14,8 @@ pub struct RangeSet {
     ranges: BTreeMap<Seq, Seq>,
 }
 
-/// Why a flat list is not a set of ranges. It comes from a table, so anybody may have written it.
+/// Why a flat list is not a set of ranges. Lists come from a table, and a role that may write it can put anything
+/// there.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum RangesError {
     #[error("list of ranges has {0} bounds, an odd number")]

@@ -1,19 +1,19 @@
-//! Which consumers a message is for: a trie over the tokens of all their filters.
+//! Finds the consumers that a message is for: a trie over the tokens of all their filters.
 //!
-//! A route follows the key's own tokens, and the `*` beside each. What it touches is the nodes that
-//! match, never the consumers that don't: ten thousand consumers of other keys cost nothing. (A `*`
-//! can double the nodes of its level: the worst that filters can do is 2^tokens nodes.)
+//! Routing follows the key's own tokens, and the `*` beside each. It visits only nodes that match, never consumers that
+//! don't: ten thousand consumers of other keys cost nothing. (A `*` can double the nodes of its level: the worst that
+//! filters can do is 2^tokens nodes.)
 
 use super::filter::{Filter, ONE, REST};
 use super::id_map::{IdMap, IdSet};
 use super::ids::ConsumerId;
 use std::collections::HashMap;
 
-/// See the module. A consumer may come again after a removal.
+/// See the module. A consumer can be added again after it was removed.
 #[derive(Debug, Default)]
 pub struct Router {
     root: Node,
-    /// What each consumer has in the trie: needed to take it out again.
+    /// The filters of each consumer: needed to remove it again.
     filters: IdMap<ConsumerId, Vec<Filter>>,
 }
 
@@ -23,7 +23,7 @@ pub struct RouteScratch {
     seen: IdSet<ConsumerId>,
 }
 
-/// The place in the trie after some tokens. It lives only while a filter needs it.
+/// A node of the trie: the place after some tokens. It exists only while a filter needs it.
 #[derive(Debug, Default)]
 struct Node {
     literals: HashMap<Box<str>, Node>,
@@ -80,8 +80,8 @@ impl Node {
         &mut node.here
     }
 
-    /// Takes `consumer` out of the list that the remaining tokens lead to, and drops the nodes on
-    /// the way that nobody needs any more.
+    /// Takes `consumer` out of the list that the remaining tokens lead to, and drops the nodes on the way that no
+    /// filter needs any more.
     fn remove(&mut self, tokens: Option<&str>, consumer: ConsumerId) {
         let Some((token, tokens)) = tokens.map(split_token) else {
             self.here.retain(|&other| other != consumer);

@@ -1,8 +1,8 @@
 //! An ordered list of seqs, coded as the gaps between runs of consecutive ones: a run costs a few bytes, however long,
 //! and a seq on its own 2, or 3 if it is 130 or more above the one before.
 //!
-//! The runs are in blocks. Taking from the front and adding at the end touch no coded bytes but the last two; any
-//! other change codes one block anew. Two runs may touch where one block ends and the next begins.
+//! The runs are in blocks. Taking from the front and adding at the end change at most the last coded numbers; any other
+//! change codes one block anew. Two runs may touch where one block ends and the next begins.
 
 use super::key::Seq;
 use super::varint;
@@ -10,26 +10,26 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
 use std::ops::Bound::{Excluded, Unbounded};
 
-/// Coded bytes of a block, at the most, but for what is inserted into a full one. The larger, the less a block's own
-/// cost matters; the smaller, the less a change in the middle costs: 1 to 2 microseconds.
+/// The most coded bytes of a block; an insertion into a full one may exceed that. The larger it is, the less a block's
+/// own cost matters. The smaller it is, the less a change in the middle costs: now 1 to 2 microseconds.
 const BLOCK: usize = 512;
 
-/// What two varints take at the most.
+/// The most bytes of two varints.
 const PAIR: usize = 20;
 
-/// What a block but the lowest costs beside its coded bytes: 72 bytes in a tree that is filled to a half or more, and
+/// What every block but the lowest costs besides its coded bytes: 72 bytes in a tree that is at least half full, and
 /// what malloc adds.
 const BLOCK_OVERHEAD: usize = 150;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct SeqList {
-    /// The block that is taken from. Most lists have no other, and so no tree.
+    /// The block with the lowest seqs, which are taken first. Most lists have no other block, and so no tree.
     lowest: Option<Block>,
     /// The others, by their first seq.
     others: BTreeMap<Seq, Block>,
     len: usize,
-    /// What the coded bytes of all blocks take.
+    /// The capacity of the coded bytes of all blocks.
     coded: usize,
 }
 
@@ -39,11 +39,11 @@ struct Block {
     first: (Seq, Seq),
     /// The highest seq.
     last: Seq,
-    /// What is coded last: by how much the last run is longer than 1.
+    /// The number that was coded last: the length of the last run, less 1.
     last_len: u64,
     /// Of each run but the first: the gap to the run before, less 2, and its length, less 1.
     coded: Vec<u8>,
-    /// So much of `coded` is taken from the front already.
+    /// How many bytes of `coded` have been taken from the front.
     taken: usize,
 }
 
@@ -57,7 +57,7 @@ impl SeqList {
         self.len == 0
     }
 
-    /// What the list takes on the heap.
+    /// How many bytes the list takes on the heap.
     pub fn bytes(&self) -> usize {
         self.coded + self.others.len() * BLOCK_OVERHEAD
     }
@@ -129,7 +129,7 @@ impl SeqList {
         Some(seq)
     }
 
-    /// The block that a seq is in, if it is in any.
+    /// The block that has a seq, if any block has it.
     fn around(&self, seq: Seq) -> Option<&Block> {
         let others = self.others.range(..=seq).next_back();
         others.map(|(_, block)| block).or(self.lowest.as_ref())
@@ -163,7 +163,8 @@ impl SeqList {
         self.put(&runs);
     }
 
-    /// Puts runs into a block of their own, or into two. Where there is no lowest block they were in it, or are all.
+    /// Puts runs into a block of their own, or into two. If there is no lowest block, the runs are from it, or there
+    /// are no others.
     fn put(&mut self, runs: &[(Seq, Seq)]) {
         let Some(block) = Block::new(runs) else {
             if self.lowest.is_none() {
@@ -223,7 +224,7 @@ impl Block {
         true
     }
 
-    /// Has the last run end at a higher seq.
+    /// Extends the last run to a higher seq.
     fn extend(&mut self, hi: Seq) {
         if self.taken == self.coded.len() {
             self.first.1 = hi;

@@ -1,7 +1,7 @@
-//! What a consumer's owner may set, as the state machine sees it.
+//! The settings of a consumer, as the state machine uses them.
 
-/// A point in time or a length of it, in microseconds. A point by the wall clock counts from 2000-01-01 UTC, like
-/// timestamptz; one by the clock that never steps, from some moment that means nothing.
+/// A point in time or a span, in microseconds. A point by the wall clock counts from 2000-01-01 UTC, like timestamptz.
+/// A point by the clock that never steps counts from an arbitrary moment.
 pub type Micros = i64;
 
 /// The settings that steer deliveries.

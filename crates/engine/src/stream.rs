@@ -1,4 +1,4 @@
-//! One stream and its consumers: which rows are to be read from the table, and which consumers they go to.
+//! One stream and its consumers: which rows must be read from the table, and which consumers get them.
 //!
 //! New rows are read once, at the tail, and routed by key to the consumers attached to it. A consumer that is
 //! behind, full, or was rewound is detached: it reads the table from its own cursor, so it costs the others
@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::tail::{Publisher, Reached, ReadPlan, Seen, Tail};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A row of the stream's table, as much of it as delivering needs.
+/// A row of the stream's table, without the columns that routing doesn't need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub seq: Seq,
@@ -32,9 +32,9 @@ pub struct Found {
 struct Member {
     consumer: Consumer,
     filters: Vec<Filter>,
-    /// Offered what the tail finds. Its cursor is at the tail's position then, or above.
+    /// It is offered what the tail finds. Its cursor is at the tail's position then, or above.
     attached: bool,
-    /// Rows above the cursor are being read for it, by a snapshot that saw all the tail had found until now.
+    /// Rows above the cursor are being read for it, by a snapshot that sees all that the tail has found so far.
     reading: bool,
 }
 
@@ -51,7 +51,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream first seen now: `last` is the sequence's last value, then `open` the publishers.
+    /// A stream that is seen for the first time. `last` is the sequence's last value; `open` are the publishers, read
+    /// after it.
     pub fn new(last: Seq, open: &[Publisher]) -> Stream {
         Stream {
             tail: Tail::new(last, open),
@@ -67,7 +68,7 @@ impl Stream {
         &self.tail
     }
 
-    /// Adds a consumer where its state says, or puts it back there with other settings.
+    /// Adds a consumer in this state, or replaces it.
     pub fn put(
         &mut self,
         id: ConsumerId,
@@ -112,25 +113,26 @@ impl Stream {
         self.members.iter_mut().map(|(&id, member)| (id, &mut member.consumer))
     }
 
-    /// Up to where rows have been offered to a consumer.
+    /// The seq up to which rows have been offered to a consumer.
     pub fn cursor(&self, id: ConsumerId) -> Option<Seq> {
         self.members.get(&id).map(|member| member.cursor(&self.tail))
     }
 
-    /// All that matches a consumer up to there is finished.
+    /// The seq up to which all that matches a consumer is finished.
     pub fn floor(&self, id: ConsumerId) -> Option<Seq> {
         let cursor = self.cursor(id)?;
         Some(self.consumer(id)?.floor(cursor, self.tail.holes()))
     }
 
-    /// The floor of a consumer and all above it that must be remembered.
+    /// The state of a consumer, for a checkpoint.
     pub fn state(&self, id: ConsumerId) -> Option<ConsumerState> {
         let cursor = self.cursor(id)?;
         Some(self.consumer(id)?.state(cursor, self.tail.holes()))
     }
 
-    /// The next rows a detached consumer must be offered: above the first, up to the second, to be read under
-    /// a snapshot taken after this. `None` once it is attached to the tail, or while it is full.
+    /// The range of rows that a detached consumer must be offered next: above the first seq, up to and with the second.
+    /// They must be read under a snapshot taken after this. `None` once it is attached to the tail, or while it is
+    /// full.
     pub fn behind(&mut self, id: ConsumerId) -> Option<(Seq, Seq)> {
         self.settle(id);
         let member = self.members.get_mut(&id)?;
@@ -138,8 +140,8 @@ impl Stream {
         member.reading.then_some((member.consumer.cursor, self.tail.pos()))
     }
 
-    /// Rows read for a detached consumer: what there is up to `upto`. Ignored if they may lack some that have
-    /// been found since [`Stream::behind`] was asked, or if the consumer has been put elsewhere since.
+    /// Offers rows that were read for a detached consumer, up to `upto`. Ignored if they may lack a row that the tail
+    /// has found since [`Stream::behind`] was called, or if the consumer was replaced since.
     pub fn catch_up(&mut self, id: ConsumerId, found: &Found, upto: Seq) {
         let Some(member) = self.members.get_mut(&id) else { return };
         if !std::mem::take(&mut member.reading) {
@@ -163,13 +165,14 @@ impl Stream {
         self.settle(id);
     }
 
-    /// Steps 1 and 2 of reading the tail are done: what to read, under a snapshot taken after this.
+    /// Plans a read of the tail, after steps 1 and 2 of it: see `Tail::plan_read`. The rows must be read under a
+    /// snapshot taken after that.
     pub fn plan_read(&mut self, last: Seq, open: Vec<Publisher>, max_ranges: usize) -> ReadPlan {
         self.tail.plan_read(last, open, max_ranges)
     }
 
-    /// What a look found, `late` in old holes and `new` at the tail: routed to the consumers it matches, which
-    /// are returned. Ignored if there has been another look since.
+    /// Routes the rows that a look has found, `late` in old holes and `new` at the tail. Returns the consumers that
+    /// have got some. Ignored if there has been another look since.
     pub fn apply_read(
         &mut self,
         plan: ReadPlan,
@@ -180,7 +183,7 @@ impl Stream {
         if !self.tail.is_current(&plan) {
             return given;
         }
-        // Where the read of the holes stopped short, the tail must not overtake them.
+        // If the read of the holes stopped short, new rows must not overtake them.
         let holes_first = !late.reached.is_end() && !plan.recheck.is_empty();
         let rows = if holes_first { &[] } else { &new.rows[..] };
         for row in late.rows.iter().chain(rows) {
@@ -207,7 +210,7 @@ impl Stream {
         given
     }
 
-    /// True for a message of this key that can be redelivered, if it exists and matches: one that is finished.
+    /// True if a message is finished, and so can be redelivered, given that it exists, matches and has this key.
     pub fn seen(&self, id: ConsumerId, seq: Seq, key: KeyId) -> bool {
         let Some(member) = self.members.get(&id) else { return false };
         let is_past = seq <= member.cursor(&self.tail) && !self.tail.is_hole(seq);
@@ -232,13 +235,13 @@ impl Stream {
         }
     }
 
-    /// Moves a consumer's cursor over what it has finished, and attaches it if that brings it to the tail.
+    /// Moves a detached consumer's cursor past what it has finished, and attaches it if the cursor reaches the tail.
     fn settle(&mut self, id: ConsumerId) {
         let pos = self.tail.pos();
         let Some(member) = self.members.get_mut(&id).filter(|member| !member.attached) else {
             return;
         };
-        // Not beyond the tail, which is going to offer all that it hasn't read.
+        // Not beyond the tail, which will offer all that it hasn't read yet.
         member.consumer.loaded(member.consumer.skip_done().min(pos), self.tail.lowest_hole());
         member.attached = member.consumer.cursor >= pos;
     }

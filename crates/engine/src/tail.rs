@@ -1,4 +1,4 @@
-//! The end of a stream: which of its messages have become visible, in the order of their commits.
+//! The tail of a stream: which of its messages have become visible, in the order of their commits.
 //!
 //! Seqs commit out of order, so there is no "last seq seen". The tail has a position and **holes**:
 //! at or below the position every seq has been delivered, or is a hole, or never comes. A look is
@@ -9,14 +9,13 @@
 //!    and clears that after its commit has become visible,
 //! 3. a fresh snapshot, under which old holes are looked at again, then new rows are read.
 //!
-//! A publisher that step 2 did not see either is visible to the snapshot or takes only seqs above
-//! the last value. So a gap below the floor, the lowest bound open, is final. A gap at or above it
-//! becomes a hole. A publisher's end can only fill holes at or above its own bound; then these are
-//! looked at again, and those that are still gaps below the floor are final. While nobody ends,
-//! holes cost nothing.
+//! A publisher that step 2 did not see either is visible to the snapshot or takes only seqs above the last value. So a
+//! gap below the floor, the lowest bound open, is final. A gap at or above it becomes a hole. A publisher's end can
+//! only fill holes at or above its own bound; then these are looked at again, and those that are still gaps below the
+//! floor are final. As long as no publisher ends, holes cost nothing.
 //!
-//! Holes go first: no new row is read before all holes that the ended publishers may have filled
-//! have been looked at. So a message published after another one was committed never overtakes it.
+//! Holes go first: no new row is read before all holes that the ended publishers may have filled have been looked at.
+//! So a message that is published after the commit of another one never overtakes that.
 
 use super::key::Seq;
 use super::ranges::RangeSet;
@@ -30,9 +29,9 @@ pub const MAX_HOLE_RANGES: usize = 1_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Publisher {
     pub session: u32,
-    /// Counts the transactions of the entry, so that the next one is told from this one.
+    /// Counts the transactions of the entry, so that the next one can be told from this one.
     pub transaction: u64,
-    /// No seq that the transaction takes is below.
+    /// The transaction takes no seq below this.
     pub bound: Seq,
 }
 
@@ -51,8 +50,8 @@ pub struct Tail {
     max_holes: usize,
 }
 
-/// What to read under a snapshot that is taken now. A look that comes to nothing, because its
-/// transaction failed, may be dropped: the next one offers the same again.
+/// What to read under a snapshot that is taken now. The plan of a look whose transaction failed may be dropped: the
+/// next plan contains the same again.
 #[must_use]
 #[derive(Debug)]
 pub struct ReadPlan {
@@ -73,12 +72,12 @@ pub struct Seen<'a> {
     pub reached: Reached,
 }
 
-/// How far a reading came. It stops at a limit of rows, or of the time that it may take: entries of an index that show
-/// nothing, because their transactions failed or have not ended or their rows were deleted, take time as well.
+/// How far a read came. It stops at a limit of rows, or of time: index entries of invisible rows (their transactions
+/// have failed or not ended, or the rows were deleted) take time as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
     Nowhere,
-    /// All is read that has this seq or a lower one.
+    /// All rows with this seq or a lower one have been read.
     UpTo(Seq),
     End,
 }
@@ -88,7 +87,7 @@ impl Reached {
         self == Reached::End
     }
 
-    /// The seq up to which all is read, of what was to be read up to `end`; `None` if nothing is.
+    /// The seq up to which all has been read, if the read was to go up to `end`; `None` if nothing has.
     fn upto(self, end: Seq) -> Option<Seq> {
         match self {
             Reached::Nowhere => None,
@@ -119,9 +118,8 @@ impl Tail {
         }
     }
 
-    /// Steps 1 and 2 are done: `last`, then `open`. Says what to read in step 3, at most
-    /// `max_ranges` ranges of holes. The look before, if it has not been
-    /// [`found`](Self::found), is void.
+    /// Steps 1 and 2 are done: `last`, then `open`. Says what to read in step 3, at most `max_ranges` ranges of holes.
+    /// The previous look is void if its result has not been [applied](Self::apply_read).
     pub fn plan_read(
         &mut self,
         last: Seq,
@@ -152,9 +150,9 @@ impl Tail {
         plan.number == self.number
     }
 
-    /// What the look's snapshot showed: `refound` of the holes, `rows` of the scan. The caller
-    /// delivers both, in the order of their seqs. A look that is void is ignored, and so are rows
-    /// if the reading of the holes stopped before its end.
+    /// Applies what a look has read: `refound` of the holes, `rows` of the scan. The caller delivers both, in the order
+    /// of their seqs. A look that is void is ignored, and so are `rows` if the read of the holes stopped before its
+    /// end.
     pub fn apply_read(&mut self, plan: ReadPlan, refound: Seen<'_>, rows: Seen<'_>) {
         if !self.is_current(&plan) {
             return;
@@ -179,7 +177,7 @@ impl Tail {
         }
     }
 
-    /// Every seq at or below has been delivered, or is a hole, or never comes.
+    /// The position. Every seq at or below it has been delivered, or is a hole, or never comes.
     pub fn pos(&self) -> Seq {
         self.pos
     }
@@ -211,13 +209,13 @@ impl Tail {
         self.holes.range_count() >= self.max_holes
     }
 
-    /// Whether more holes wait to be looked at: look again without waiting for a wake.
+    /// Whether more holes are to be looked at: the next look should follow without a wake-up.
     pub fn pending(&self) -> bool {
         !self.recheck.is_empty()
     }
 
-    /// Whether a publisher that the last look saw isn't `open` any more, and may have filled holes:
-    /// then there may be earlier messages than those found.
+    /// Whether a publisher that the last look saw isn't `open` any more, and may have filled holes: then there may be
+    /// messages with lower seqs than those that were found.
     pub fn is_outdated(&self, mut open: Vec<Publisher>) -> bool {
         let Some(last) = self.holes.last() else { return false };
         open.sort_unstable();
@@ -254,7 +252,7 @@ impl Tail {
     }
 }
 
-/// The lowest seq that a transaction can still fill.
+/// The lowest seq that a transaction can still take.
 fn floor(last: Seq, open: &[Publisher]) -> Seq {
     open.iter().map(|publisher| publisher.bound).min().unwrap_or(last.saturating_add(1))
 }

@@ -1,8 +1,8 @@
-//! Requests and answers as bytes, the way they lie in a session's entry. Whether there is room turns out while one is
-//! written. What has no room goes in parts.
+//! The encoding of requests and answers in a session's entry. Whether one fits is known when it has been encoded. A
+//! list that doesn't fit is sent in parts.
 //!
-//! Of a list each number is written as its distance from the one before it: seqs ascend, and ack_ids are mostly
-//! neighbours. A thousand deliveries take one to four kilobytes.
+//! In a list, each number is written as its distance from the one before: seqs ascend, and ack_ids are mostly
+//! consecutive. A thousand deliveries take one to four kilobytes.
 
 mod bytes;
 mod room;
@@ -17,7 +17,7 @@ use bytes::{Reader, Writer};
 pub(crate) use room::fitting;
 pub use room::{LEASES_PER_ANSWER, MAX_BATCH, MAX_BYTES, STATS_PER_ANSWER, in_parts};
 
-/// What a list of numbers is written as, and read from.
+/// Encodes and decodes a list of numbers by their distances.
 #[derive(Default)]
 struct Distance(i64);
 
@@ -49,7 +49,7 @@ fn read_ids(r: &mut Reader) -> Option<Vec<AckId>> {
     r.list(|r| distance.read(r).map(AckId))
 }
 
-/// Keys are hashes: there is nothing to be saved.
+/// Keys are hashes, which can't be written shorter.
 fn write_messages(w: &mut Writer, messages: &[(Seq, KeyId)]) {
     w.count(messages.len());
     let mut distance = Distance::default();
@@ -70,7 +70,7 @@ fn write_head(w: &mut Writer, kind: u8, id: ConsumerId) {
 }
 
 impl Request {
-    /// Writes it, and says how many bytes it takes; `None` if there is no room for it.
+    /// Encodes it, and returns the number of bytes; `None` if there is no room for it.
     pub fn encode(&self, bytes: &mut [u8]) -> Option<usize> {
         let w = &mut Writer::new(bytes);
         match self {
@@ -137,18 +137,19 @@ impl Request {
     }
 }
 
-/// Bytes of a text in an answer.
+/// The most bytes of a text in an answer.
 const MAX_TEXT: usize = 1000;
 
 fn write_text(w: &mut Writer, text: &str) {
     w.text(&text.as_bytes()[..text.len().min(MAX_TEXT)]);
 }
 
-/// What need not be said of each delivery.
+/// Flags: what is true of all deliveries need not be written for each.
 const NEIGHBOURS: u8 = 1;
 const ALL_FIRST: u8 = 2;
 
-/// Of a grant the ack_ids are neighbours, and mostly it is the first delivery of each message: then only seqs are left.
+/// In a grant the ack_ids are consecutive, and mostly each is the first delivery of its message: then only the seqs are
+/// written.
 fn write_deliveries(w: &mut Writer, deliveries: &[Delivery]) {
     let before = deliveries.first().map_or(0, |first| first.ack_id.0.wrapping_sub(1));
     let (mut ack_id, mut are_neighbours, mut are_first) = (Distance(before), true, true);
@@ -238,7 +239,7 @@ fn read_lease(r: &mut Reader) -> Option<(Lease, Seq, u32)> {
 }
 
 impl Answer {
-    /// Writes it, and says how many bytes it takes; `None` if there is no room for it.
+    /// Encodes it, and returns the number of bytes; `None` if there is no room for it.
     pub fn encode(&self, bytes: &mut [u8]) -> Option<usize> {
         let w = &mut Writer::new(bytes);
         match self {

@@ -1,4 +1,5 @@
-//! A PostgreSQL cluster of the tests' own: in a temporary directory, reached by a socket in it, gone with its value.
+//! A PostgreSQL cluster for tests: in a temporary directory, reached by a socket there, and removed when its value is
+//! dropped.
 
 use std::fs;
 use std::io::Write;
@@ -32,7 +33,7 @@ autovacuum_naptime = '5s'
 log_line_prefix = '%m [%p] %b %d '
 ";
 
-/// How the server is stopped: as `pg_ctl stop -m` has it.
+/// How the server is stopped: the modes of `pg_ctl stop -m`.
 #[derive(Clone, Copy)]
 pub enum Stop {
     Fast,
@@ -50,14 +51,14 @@ impl Cluster {
         Self::start_with("")
     }
 
-    /// The same, with lines for postgresql.conf, which win over the defaults.
+    /// The same, with lines for postgresql.conf that override the defaults.
     pub fn start_with(config: &str) -> Self {
         let cluster = Self::stopped();
         cluster.create(config);
         cluster
     }
 
-    /// Makes the files of a cluster that has none yet, and starts it.
+    /// Creates the files of a cluster that has none yet, and starts it.
     pub fn create(&self, config: &str) {
         let data = self.data();
         let mut initdb = as_server_user(&program("initdb"));
@@ -77,7 +78,7 @@ impl Cluster {
         self.standby_with("")
     }
 
-    /// The same, with lines for postgresql.conf, which win over the primary's.
+    /// The same, with lines for postgresql.conf that override the primary's.
     pub fn standby_with(&self, config: &str) -> Self {
         let standby = Self::stopped();
         let data = standby.data();
@@ -92,7 +93,7 @@ impl Cluster {
         standby
     }
 
-    /// A directory, and nothing in it yet.
+    /// A cluster without files yet: only its directory.
     pub fn stopped() -> Self {
         Self { directory: fresh_directory(), postmaster: Mutex::new(None) }
     }
@@ -143,10 +144,11 @@ impl Cluster {
         self.boot();
     }
 
-    /// kill -9 of the postmaster and of all its children, as near to at once as can be. The server stays down.
+    /// kill -9 of the postmaster and of all its children, as close to simultaneously as possible. The server stays
+    /// down.
     pub fn kill_9(&self) {
         let Some(mut child) = self.postmaster.lock().unwrap().take() else { return };
-        // Stopped, it starts no more children, which would get away.
+        // Stopped by SIGSTOP, it can't start more children, which would survive.
         signal("STOP", &[child.id()]);
         let mut family = family(child.id());
         signal("KILL", &family);
@@ -191,7 +193,7 @@ impl Cluster {
         Database { cluster: self, name: name.into() }
     }
 
-    /// One of the server's client programs (psql, pg_dump ..), told where this cluster is.
+    /// One of the server's client programs (psql, pg_dump ..), with this cluster's address in its environment.
     pub fn client_program(&self, name: &str) -> Command {
         let mut command = Command::new(program(name));
         command.env("PGHOST", &self.directory).env("PGPORT", PORT.to_string());
@@ -216,7 +218,7 @@ impl Cluster {
         format!("--- end of {} ---\n{tail}\n---", self.log().display())
     }
 
-    /// Ends the server without ceremony and removes its files.
+    /// Kills the server and removes its files.
     pub fn destroy(&self) {
         // A poisoned lock is a test that failed while it started or stopped the server.
         let child = self.postmaster.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
@@ -269,7 +271,7 @@ pub fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// A new directory that the server's user owns. Those of runs that were killed are removed on the way.
+/// A new directory that the server's user owns. Also removes the directories of runs that were killed.
 fn fresh_directory() -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     const PREFIX: &str = "sequin-test-";

@@ -1,4 +1,4 @@
-//! Clusters of their own for tests and benchmarks, and the processes in them.
+//! PostgreSQL clusters for tests and benchmarks, and their processes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // how a test fails
 

@@ -56,8 +56,8 @@ pub fn program(name: &str) -> PathBuf {
     Path::new(String::from_utf8(output.stdout).unwrap().trim()).join(name)
 }
 
-/// Starts a process from a thread that ends only with the whole run of the tests: that is what the process' death
-/// signal goes by.
+/// Starts a process from a thread that ends only with the whole run of the tests: the process gets its death signal
+/// when that thread ends.
 pub fn spawn_for_life(mut command: Command) -> Child {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -87,7 +87,7 @@ pub fn as_server_user(program: &Path) -> Command {
     command
 }
 
-/// The user to run the server as; None: as oneself.
+/// The user to run the server as; `None` for the current user.
 pub fn server_user() -> Option<String> {
     let own_uid = fs::metadata("/proc/self").unwrap().uid();
     (own_uid == 0).then(|| std::env::var("SERVER_USER").unwrap_or("postgres".into()))

@@ -1,5 +1,5 @@
-//! The arrows between the rooms of this repository run one way: a crate by its Cargo.toml, a folder of src/ by the paths
-//! in its files.
+//! Dependencies between the crates, and between the folders ("rooms") of src/, go one way only. For a crate its
+//! Cargo.toml says what it uses, for a folder of src/ the paths in its files.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // how a test fails
 
@@ -63,7 +63,7 @@ fn paths(source: &str) -> Vec<Vec<String>> {
     all
 }
 
-/// Reads one path, and returns what is behind it.
+/// Reads one path, and returns the rest of the text.
 fn expand<'a>(text: &'a str, before: &[String], all: &mut Vec<Vec<String>>) -> &'a str {
     let text = text.trim_start();
     if let Some(mut rest) = text.strip_prefix('{') {
@@ -163,7 +163,7 @@ fn the_pure_crates_forbid_unsafe_code() {
     }
 }
 
-/// Words in backticks, and words with underscores outside of them.
+/// The words of a text, names and paths among them, that are meant.
 fn named<'a>(text: &'a str, is_meant: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a str> {
     text.split(|c: char| !(c.is_alphanumeric() || "_/.-".contains(c)))
         .map(|word| word.trim_end_matches('.'))
@@ -188,7 +188,7 @@ fn the_tests_of_the_invariants_are_there() {
     let rows = text.lines().filter(|line| line.starts_with("| I") || line.starts_with("- **"));
     let mut missing = Vec::new();
     for row in rows {
-        // The first columns say what holds, not by which tests.
+        // Only the last column names tests.
         let tests = row.rsplit(" | ").next().unwrap_or_default();
         let is_test =
             |word: &str| word != "pg_regress" && word.contains('_') && !word.contains(['/', '.']);

@@ -1,4 +1,4 @@
-//! Arrays that pass through as the datum they are: only their length and NULLs are looked at.
+//! Arrays. Those that are only handed on are not unpacked: sequin looks at their length and for NULLs.
 
 use super::datum::{Jsonb, JsonbArray, RegClassArray, Text, TextArray};
 use super::spi::Arg;
@@ -7,8 +7,8 @@ use pgrx::pg_sys;
 
 /// Elements of a one-dimensional or empty array, and whether one of them is NULL.
 fn inspect(datum: pg_sys::Datum) -> (usize, bool) {
-    // SAFETY: the newtypes only ever hold array datums that PostgreSQL passed in. Detoasting gives an aligned header, in
-    // the caller's memory context, which lives as long as the call; behind it are as many dimensions as `ndim` says
+    // SAFETY: the newtypes only ever hold array datums that PostgreSQL passed in. Detoasting gives an aligned header,
+    // in the caller's memory context, which lives as long as the call; behind it are as many dimensions as `ndim` says
     // (ARR_DIMS), of which ArrayGetNItems reads none in an empty array.
     unsafe {
         let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
@@ -18,7 +18,7 @@ fn inspect(datum: pg_sys::Datum) -> (usize, bool) {
     }
 }
 
-/// A bigint[]. Made in one piece: pgrx adds one element after the other.
+/// A bigint[], made in one piece: pgrx would add one element after the other.
 pub fn bigints(values: &[i64]) -> Arg {
     make(values, pg_sys::INT8OID)
 }
@@ -28,10 +28,10 @@ pub fn integers(values: &[i32]) -> Arg {
     make(values, pg_sys::INT4OID)
 }
 
-/// `T` is what the type's values are, and without padding.
+/// Makes an array of type `of`. `T` must be the representation of that type's values, without padding.
 fn make<T: Copy>(values: &[T], of: pg_sys::Oid) -> Arg {
-    // SAFETY: a header, one dimension's length and lower bound (ARR_OVERHEAD_NONULLS(1), which is aligned for T), and the
-    // values, as construct_array() lays them out.
+    // SAFETY: a header, one dimension's length and lower bound (ARR_OVERHEAD_NONULLS(1), which is aligned for T), and
+    // the values, as construct_array() lays them out.
     unsafe {
         if values.is_empty() {
             return Some(pg_sys::Datum::from(pg_sys::construct_empty_array(of)));
@@ -55,8 +55,8 @@ fn make<T: Copy>(values: &[T], of: pg_sys::Oid) -> Arg {
 fn elements(datum: pg_sys::Datum, of: pg_sys::Oid) -> Vec<Option<pg_sys::Datum>> {
     let mut values = std::ptr::null_mut();
     let (mut nulls, mut count) = (std::ptr::null_mut(), 0);
-    // SAFETY: as above; text and jsonb are both varlenas that are aligned as an int. The datums point into the array, which
-    // lives as long as the call.
+    // SAFETY: as above; text and jsonb are both varlenas that are aligned as an int. The datums point into the array,
+    // which lives as long as the call.
     unsafe {
         let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
         let align = pg_sys::TYPALIGN_INT as std::ffi::c_char;

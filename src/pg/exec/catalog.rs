@@ -1,7 +1,7 @@
 //! Looking things up in the system catalogs.
 //!
 //! All of it needs an open transaction, which callers have: the caches are filled under its snapshots, and its resource
-//! owner lets go of entries if an ERROR comes between. Nothing here keeps a pointer into a cache beyond the call.
+//! owner releases entries after an ERROR. Nothing here keeps a pointer into a cache beyond the call.
 
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -24,7 +24,7 @@ pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
     }
 }
 
-/// What workers read and write without being asked by anybody.
+/// The relations that workers read and write on their own account.
 const MEMBERS: [&CStr; 10] = [
     c"streams",
     c"consumers",
@@ -39,20 +39,20 @@ const MEMBERS: [&CStr; 10] = [
 ];
 
 thread_local! {
-    /// The schema that was found to be the extension's.
+    /// The schema that was last found to be the extension's.
     static OWN_SCHEMA: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
-/// Checks that the schema named sequin is the extension's. Sequin's own statements name what is in it, and run as
-/// superuser: in another one of that name there may be whatever its owner wants to be run so. A lookup in a cache, but
-/// for the first time.
+/// Checks that the schema named sequin is the extension's. Sequin's own statements name objects in it, and run as
+/// superuser: in another schema of that name, its owner could put objects whose code would run as superuser. After the
+/// first time this costs a lookup in a cache.
 pub fn check_own_schema() -> Result<()> {
     // SAFETY: looks the name up in the catalog cache.
     let schema = unsafe { pg_sys::get_namespace_oid(c"sequin".as_ptr(), true) };
     if schema != pg_sys::InvalidOid && schema == OWN_SCHEMA.get() {
         return Ok(());
     }
-    // A member stays in the schema where it was made, and nobody can make one but the extension's owner.
+    // A member can't be moved to another schema, and only the extension's owner can make one.
     if !is_member(c"consumers") {
         return Err(Error::NotOurSchema);
     }
@@ -91,13 +91,14 @@ pub fn lock_for_reading(table: pg_sys::Oid) -> bool {
     lock(table, pg_sys::AccessShareLock)
 }
 
-/// Waits until a table may be read, likewise, and keeps no lock on it.
+/// Waits in the same way until the table can be locked for reading, and keeps no lock on it.
 pub fn await_lock_for_reading(table: pg_sys::Oid) {
     lock_for_reading(table);
     unlock_from_reading(table);
 }
 
-/// Gives a lock for reading back before the transaction ends. One that the transaction has taken otherwise stays.
+/// Releases a lock for reading before the transaction ends. If the transaction has locked the table in another way too,
+/// that lock stays.
 pub fn unlock_from_reading(table: pg_sys::Oid) {
     // SAFETY: the caller has taken the lock under the same resource owner.
     unsafe { pg_sys::UnlockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) };
@@ -109,8 +110,8 @@ pub fn lock_for_writing(table: pg_sys::Oid) -> bool {
 }
 
 fn lock(table: pg_sys::Oid, mode: u32) -> bool {
-    // SAFETY: waits for a lock, and raises an ERROR if that is cut short; then looks into the catalog cache, which
-    // has by then heard of what others have done to the table.
+    // SAFETY: waits for a lock, and raises an ERROR if that is cut short; then looks the table up in the catalog cache,
+    // which has processed the invalidations of other sessions by then.
     unsafe {
         pg_sys::LockRelationOid(table, mode.cast_signed());
         pg_sys::get_rel_relkind(table) != 0
@@ -198,7 +199,7 @@ pub fn database_name(database: pg_sys::Oid) -> Option<String> {
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
-/// Whether one can connect to a database; `None` if there is none of that OID.
+/// Whether a database accepts connections; `None` if there is none of that OID.
 pub fn accepts_connections(database: pg_sys::Oid) -> Option<bool> {
     /// DROP DATABASE has failed halfway (DATCONNLIMIT_INVALID_DB in catalog/pg_database.h).
     const INVALID: i32 = -2;
@@ -216,20 +217,21 @@ pub fn accepts_connections(database: pg_sys::Oid) -> Option<bool> {
     }
 }
 
-/// Locks a table for reading if nobody holds it exclusively; the transaction's end unlocks it.
+/// Locks a table for reading, unless another session has locked it exclusively. The transaction's end unlocks it.
 pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
     // SAFETY: takes a lock without waiting.
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) }
 }
 
-/// Locks a sequence for being read, as pg_sequence_last_value() does, if nobody alters it; the transaction's end unlocks
-/// it.
+/// Takes the lock on a sequence that pg_sequence_last_value() takes, unless that conflicts with another session's lock.
+/// The transaction's end unlocks it.
 pub fn try_lock_for_writing(sequence: pg_sys::Oid) -> bool {
     // SAFETY: takes a lock without waiting.
     unsafe { pg_sys::ConditionalLockRelationOid(sequence, pg_sys::RowExclusiveLock.cast_signed()) }
 }
 
-/// Locks a table of sequin's own against whoever writes it, if nobody does; the transaction's end unlocks it.
+/// Locks one of sequin's own tables against writers, unless a transaction has written it and is still open. The end of
+/// the caller's transaction unlocks it.
 pub fn try_lock_against_writers(table: &CStr) -> bool {
     own_table(table).is_some_and(|table| {
         // SAFETY: takes a lock without waiting.
@@ -237,15 +239,15 @@ pub fn try_lock_against_writers(table: &CStr) -> bool {
     })
 }
 
-/// Has DROP EXTENSION drop a publication, without being told CASCADE.
+/// Makes DROP EXTENSION drop a publication too, without CASCADE.
 pub fn drop_publication_with_extension(publication: pg_sys::Oid) {
     let Some(extension) = extension() else { return };
     let address =
         |class, object| pg_sys::ObjectAddress { classId: class, objectId: object, objectSubId: 0 };
     let depender = address(pg_sys::PublicationRelationId, publication);
     let referenced = address(pg_sys::ExtensionRelationId, extension);
-    // SAFETY: both are there: the caller has just looked the publication up. What was recorded before is taken
-    // back first, since recording it twice would leave two rows.
+    // SAFETY: both are there: the caller has just looked the publication up. The dependency is deleted first if there
+    // is one, since recording it twice would leave two rows.
     unsafe {
         pg_sys::deleteDependencyRecordsForClass(
             depender.classId,
@@ -257,8 +259,8 @@ pub fn drop_publication_with_extension(publication: pg_sys::Oid) {
     }
 }
 
-/// The databases that one can connect to and that aren't templates. Inside a transaction of a worker that
-/// has no database: that is why it reads pg_database by hand (as autovacuum's get_database_list does).
+/// The databases that accept connections and are no templates. For a worker that has no database, in a transaction:
+/// without a database there is no SQL, so this scans pg_database by hand, as autovacuum's get_database_list does.
 pub fn databases() -> Vec<pg_sys::Oid> {
     let mut found = Vec::new();
     // SAFETY: scans a shared catalog under the catalog snapshot that the scan takes itself; the tuples are

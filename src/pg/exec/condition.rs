@@ -1,23 +1,25 @@
-//! A user's SQL condition, which becomes part of a statement of ours.
+//! A user's SQL condition, which becomes part of a statement of sequin's.
 
-use super::spi::{Plan, connected, in_pg_catalog};
+use super::settings::in_pg_catalog;
+use super::spi::{Plan, connected};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
-/// Checks that `condition` is one boolean expression over the columns of `table` (its name, quoted): it may then stand
-/// in `WHERE (CONDITION\n) AND ..`, the line break because it may end in a comment. Raises PostgreSQL's own ERRORs for
-/// what is wrong inside it. Names in it are looked up in pg_catalog, wherever it is run.
+/// Checks that `condition` is one boolean expression over the columns of `table` (its name, quoted): then it can be put
+/// into `WHERE (CONDITION\n) AND ..`. The line break is there because it may end in a comment. Raises PostgreSQL's own
+/// ERRORs for mistakes inside it. Names in it are looked up in pg_catalog, wherever it is run.
 ///
-/// To be asked again in the session that runs it: what lexes as one expression depends on settings.
+/// The session that runs the condition must check it again: what lexes as one expression depends on settings.
 pub fn check(table: &str, condition: &str) -> Result<()> {
     let sql = format!("SELECT FROM ONLY {table} WHERE ({condition}\n)");
     in_pg_catalog(|| connected(|| Plan::new(&sql, &[]).map(drop)))?;
     if is_one_expression(condition)? { Ok(()) } else { Err(Error::Condition(condition.into())) }
 }
 
-/// Planning lets `true) OR (true` and `true); SELECT (1` pass; neither is an expression by itself.
+/// True if the text by itself is one expression. Planning accepts `true) OR (true` and `true); SELECT (1`, which are
+/// none.
 fn is_one_expression(text: &str) -> Result<bool> {
     let sql = CString::new(format!("SELECT {text}\n"))
         .map_err(|_| Error::Internal("a condition contains a zero byte".into()))?;

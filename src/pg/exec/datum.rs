@@ -1,5 +1,5 @@
-//! Values that sequin hands on without looking into them: payloads go from caller to table, and from table to
-//! caller, as the datum they are.
+//! Values that sequin hands on without unpacking them: a payload goes from caller to table, and from table to caller,
+//! as the same datum.
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Datum as BorrowedDatum, FromDatum, IntoDatum};
@@ -109,10 +109,10 @@ opaque!(
 );
 
 impl Text {
-    /// Looks at it. The database is in UTF-8, as CREATE EXTENSION has checked.
+    /// Calls `f` with the text. The database is in UTF-8, as CREATE EXTENSION has checked.
     pub(in crate::pg) fn with_str<R>(self, f: impl FnOnce(&str) -> R) -> R {
-        // SAFETY: a text, which is made plain in the current memory context if it isn't; the server has checked its
-        // encoding.
+        // SAFETY: a text; if it is compressed or TOASTed, its plain copy is in the current memory context. The server
+        // has checked its encoding.
         unsafe {
             let text = pg_sys::pg_detoast_datum_packed(self.0.cast_mut_ptr());
             f(pgrx::text_to_rust_str_unchecked(text))
@@ -130,7 +130,7 @@ impl From<&str> for Text {
 impl Jsonb {
     /// What jsonb's input function makes of a text, in the current memory context.
     pub fn parse(text: &mut String) -> Jsonb {
-        // It wants a zero at the end; in place, which saves a copy.
+        // The input function needs a zero at the end. Appended in place, which saves a copy.
         text.push('\0');
         // SAFETY: a zero-terminated string.
         let value = unsafe {
@@ -167,10 +167,10 @@ impl From<RegRole> for pg_sys::Oid {
     }
 }
 
-/// Copies a value that PostgreSQL passes by reference into the current memory context.
+/// Copies a varlena into the current memory context.
 pub(in crate::pg) fn copy_varlena(datum: pg_sys::Datum) -> pg_sys::Datum {
-    // SAFETY: called with non-NULL varlena datums of a live tuple only, whose header says their size. One that
-    // is a pointer to TOAST is copied as that pointer: the caller's snapshot keeps its chunks, and a lock the table.
+    // SAFETY: called with non-NULL varlena datums of a live tuple only, whose header says their size. A TOAST pointer
+    // is copied as a pointer: the caller's snapshot keeps the chunks from being vacuumed, and a lock keeps the table.
     unsafe {
         let size = pgrx::varsize_any(datum.cast_mut_ptr());
         let copy = pg_sys::palloc(size);

@@ -11,8 +11,8 @@ pub fn base_type(type_oid: pg_sys::Oid) -> pg_sys::Oid {
     unsafe { pg_sys::getBaseType(type_oid) }
 }
 
-/// What the type's input function makes of a text; an ERROR if it takes none such. It may run code of others: a type
-/// can be made of domains, whose checks call functions.
+/// The value that the type's input function makes of a text; an ERROR if it refuses the text. This may run users' code:
+/// a type can contain domains, whose checks call functions.
 pub fn value(type_oid: pg_sys::Oid, text: &str) -> Result<Arg> {
     let text = CString::new(text).map_err(|_| Error::Internal("a zero byte in a value".into()))?;
     let (mut function, mut param) = (pg_sys::InvalidOid, pg_sys::InvalidOid);

@@ -3,8 +3,8 @@
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// Runs `f` and frees what was allocated in PostgreSQL's memory meanwhile: a long transaction that calls it again
-/// and again takes no more than one call does. What `f` returns must be Rust's own.
+/// Runs `f` in a memory context of its own and frees that afterwards: so a long transaction that calls this again and
+/// again takes no more memory than one call. What `f` returns must be in Rust's memory.
 pub fn scoped<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: a child of the current context, which the end of the transaction deletes if an ERROR keeps this
     // function from doing so.
@@ -19,12 +19,12 @@ pub fn scoped<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// A memory context of its own, which goes with `parent`.
+/// A new memory context, which is deleted with `parent`.
 pub(in crate::pg) unsafe fn new_context(
     parent: pg_sys::MemoryContext,
     name: &'static CStr,
 ) -> pg_sys::MemoryContext {
-    // SAFETY: the name lives for ever; the caller has a parent that does so for long enough.
+    // SAFETY: the name is static; the caller's parent outlives the use of the new context.
     unsafe {
         pg_sys::AllocSetContextCreateInternal(
             parent,
@@ -33,5 +33,29 @@ pub(in crate::pg) unsafe fn new_context(
             pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
             pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
         )
+    }
+}
+
+/// The memory context that a function was called in: what is put there outlives SPI_finish.
+#[derive(Clone, Copy)]
+pub struct OuterContext(pg_sys::MemoryContext);
+
+impl OuterContext {
+    /// The context that is current now: ask before [`connected`](super::spi::connected).
+    pub fn current() -> OuterContext {
+        // SAFETY: a plain value of this process.
+        OuterContext(unsafe { pg_sys::CurrentMemoryContext })
+    }
+
+    pub(in crate::pg) fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: the caller's context is still there, since its call hasn't returned. An ERROR in between
+        // resets the current context anyway.
+        unsafe {
+            let inner = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.0;
+            let result = f();
+            pg_sys::CurrentMemoryContext = inner;
+            result
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! Roles that own rows of sequin's tables, noted in pg_shdepend. So DROP ROLE refuses them as it does the owner of a table,
-//! and names the table of sequin's that they are in.
+//! Roles that own rows of sequin's tables, noted in pg_shdepend. So DROP ROLE refuses to drop them, as it refuses for
+//! the owner of a table, and names the table of sequin's that has the rows.
 //!
-//! They are noted as if they had rights to that table. REASSIGN OWNED leaves such notes alone, and DROP OWNED would take
-//! away rights that there are none of: `hooks` has sequin do its part in both. Noted as owners, the table itself would be
-//! taken for theirs.
+//! They are noted as roles that have rights to that table (SHARED_DEPENDENCY_ACL). If they were noted as owners,
+//! REASSIGN OWNED and DROP OWNED would take the table itself for theirs. As it is, REASSIGN OWNED does nothing about
+//! these notes, and DROP OWNED would revoke rights that don't exist: the hooks in `pg/session/hooks.rs` do sequin's
+//! part of both commands.
 
 use super::catalog;
 use super::role;
@@ -11,7 +12,8 @@ use super::spi::{Access, Statement};
 use crate::error::Result;
 use pgrx::pg_sys;
 
-/// Who is noted, who is to be (those who have rights to the table in truth, too), and the table's owner, who isn't.
+/// Three columns: the roles that are noted; those that are to be noted, which include those that really have rights to
+/// the table; and the table's owner, which is never noted.
 macro_rules! statement {
     ($table:literal) => {
         Statement::new(
@@ -37,7 +39,7 @@ thread_local! {
     static SOURCES: Statement = const { statement!("sources") };
 }
 
-/// A table whose rows have owners.
+/// One of the two tables whose rows have owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owned {
     Consumers,
@@ -54,14 +56,14 @@ impl Owned {
         })
     }
 
-    /// The one that this table is.
+    /// Which of the two a table is, if it is one.
     pub(in crate::pg) fn of(table: pg_sys::Oid) -> Option<Owned> {
         Owned::ALL.into_iter().find(|owned| owned.table() == Some(table))
     }
 }
 
-/// Notes a role, whether or not it is noted already: another transaction that deletes its last row takes back the notes
-/// that it sees, but not this one. Waits for who is dropping the role, and fails if that commits.
+/// Notes a role, whether or not it is noted already: another transaction that deletes the role's last row deletes the
+/// notes that it sees, and this one must stay. Waits for a transaction that drops the role, and fails if that commits.
 pub fn note(owned: Owned, role: pg_sys::Oid) {
     let Some(table) = owned.table() else { return };
     let address =
@@ -78,7 +80,7 @@ pub fn note(owned: Owned, role: pg_sys::Oid) {
     }
 }
 
-/// Has just those roles noted that own a row, and are there.
+/// Brings the notes into line with the rows: notes exactly those roles that own a row and exist.
 pub fn sync(owned: Owned) -> Result<()> {
     let Some(table) = owned.table() else { return Ok(()) };
     let read = |statement: &Statement| {
@@ -91,7 +93,7 @@ pub fn sync(owned: Owned) -> Result<()> {
             ))
         })
     };
-    // SAFETY: in a transaction; what its command has done so far is seen by what follows.
+    // SAFETY: in a transaction. The query below must see what the current command has done so far.
     unsafe { pg_sys::CommandCounterIncrement() };
     let (noted, mut wanted, owner) = role::as_owner_in_pg_catalog(|| match owned {
         Owned::Consumers => CONSUMERS.with(read),
@@ -123,7 +125,7 @@ pub fn sync(owned: Owned) -> Result<()> {
 
 /// A copy in the current memory context.
 fn array(roles: &[pg_sys::Oid]) -> *mut pg_sys::Oid {
-    // SAFETY: room for as many; one more, as palloc(0) is nothing to rely on.
+    // SAFETY: room for all of them and one more, since palloc(0) is not to be relied on.
     unsafe {
         let copy = pg_sys::palloc((roles.len() + 1) * size_of::<pg_sys::Oid>()).cast();
         std::ptr::copy_nonoverlapping(roles.as_ptr(), copy, roles.len());

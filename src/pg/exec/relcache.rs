@@ -1,4 +1,4 @@
-//! When what a session has cached of the catalogs may be out of date.
+//! When a session's own caches of what it has looked up become stale.
 
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -8,8 +8,8 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Rises whenever a relation's cache entry is invalidated: what was looked up under another value is to be
-/// looked up again. Changing a stream or a consumer invalidates the table it is listed in.
+/// A number that rises whenever PostgreSQL invalidates a relation's cache entry. What was looked up under another
+/// number must be looked up again. A change of a stream or a consumer invalidates the table that lists it.
 pub fn generation() -> u64 {
     if !REGISTERED.replace(true) {
         // SAFETY: the callback is a function of this library, which is never unloaded.
@@ -25,7 +25,7 @@ unsafe extern "C-unwind" fn invalidated(_arg: pg_sys::Datum, _relation: pg_sys::
     GENERATION.set(GENERATION.get() + 1);
 }
 
-/// Has every session forget what it has cached of this relation, when this transaction commits.
+/// Makes every session forget what it has cached of this relation when this transaction commits.
 pub fn invalidate(relation: pg_sys::Oid) {
     // SAFETY: an existing relation: callers pass the table whose trigger is running.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };

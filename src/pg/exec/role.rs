@@ -1,4 +1,4 @@
-//! Who is asking, and doing something as the owner of sequin's own tables.
+//! Roles and their rights, and running code with the rights of another role.
 
 use pgrx::pg_sys;
 
@@ -21,7 +21,7 @@ pub fn exists(role: pg_sys::Oid) -> bool {
     !name.is_null()
 }
 
-/// True if the current role may give what it owns to a role, as ALTER .. OWNER TO has it.
+/// True if the current role may give what it owns to this role, by the rule of ALTER .. OWNER TO.
 pub fn may_give_to(role: pg_sys::Oid) -> bool {
     // SAFETY: looks both up in the catalog cache.
     unsafe {
@@ -54,7 +54,7 @@ pub fn owns_table(table: pg_sys::Oid) -> bool {
     }
 }
 
-/// True if the current role may see what there is to monitor.
+/// True if the current role may see statistics of all: a member of pg_monitor.
 pub fn is_monitor() -> bool {
     has_rights_of(current(), pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR))
 }
@@ -67,7 +67,7 @@ pub fn is_superuser() -> bool {
 
 /// True if policies of row-level security would hide rows of a table from the current role.
 pub fn is_limited_by_policies(table: pg_sys::Oid) -> bool {
-    // SAFETY: looks the table up in the catalog cache; raises nothing when told so.
+    // SAFETY: looks the table up in the catalog cache; with noError it raises nothing.
     let state = unsafe { pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) };
     state == pg_sys::CheckEnableRlsResult::RLS_ENABLED.cast_signed()
 }
@@ -103,12 +103,13 @@ fn has_right(role: pg_sys::Oid, table: pg_sys::Oid, right: u32) -> bool {
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
-/// As SQL has it: the right to the table, or to each of the columns.
+/// The rule of SQL: the role has the right to the table, or to each of these columns.
 fn has_right_on(role: pg_sys::Oid, table: pg_sys::Oid, columns: &[i16], right: u32) -> bool {
     has_right(role, table, right)
         || columns.iter().all(|&column| {
             let mut is_missing = false;
-            // SAFETY: looks the column up in the catalog cache; told so, it raises nothing for one that isn't there.
+            // SAFETY: looks the column up in the catalog cache; with is_missing it raises nothing for one that isn't
+            // there.
             let result = unsafe {
                 pg_sys::pg_attribute_aclcheck_ext(
                     table,
@@ -137,31 +138,31 @@ pub fn may_use_schema_of(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
-/// Runs `f` with the rights of the extension's owner. The statements that it runs name every object and
-/// operator in full, so that the caller's search_path can't slip others in.
+/// Runs `f` with the rights of the bootstrap superuser. The statements in it must name every object and operator in
+/// full: search_path is still the caller's, and could make others be found.
 pub fn as_owner<R>(f: impl FnOnce() -> R) -> R {
     let _back = SwitchedRole::to(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID));
     f()
 }
 
-/// Runs `f` with the rights of a role, for what a worker does in its name: code of others that runs on the way, such
-/// as triggers, can't get at the worker's own. Settings that it has changed are set back: with another search_path the
-/// worker's next statement would call functions of others, as superuser.
+/// Runs `f` with the rights of a role, in whose name a worker acts: users' code that runs on the way, such as triggers,
+/// doesn't get the worker's own rights. Settings that this code changes are set back: with another search_path the
+/// worker's next statement could call users' functions as superuser.
 pub fn as_role<R>(role: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
     let _back = SwitchedRole::with(role, pg_sys::SECURITY_RESTRICTED_OPERATION);
-    super::spi::with_settings_restored(f)
+    super::settings::with_settings_restored(f)
 }
 
-/// Runs `f`, in which code runs that `author` may have written, as this role. As the current role if the author is a
-/// superuser: nobody's code gets more rights than its author has, or than whoever runs it.
+/// Runs `f`, in which code of `author` may run, with the rights of `author`; with the current rights if the author is a
+/// superuser. So code gets neither more rights than its author has, nor more than its caller.
 pub fn as_author<R>(author: pg_sys::Oid, f: impl FnOnce() -> R) -> R {
     // SAFETY: looks the role up in the catalog cache; false if it is gone.
     if unsafe { pg_sys::superuser_arg(author) } { f() } else { as_role(author, f) }
 }
 
-/// As [`as_owner`], and with the search_path pg_catalog: names of the catalogs and operators need no schema.
+/// As [`as_owner`], and with the search_path pg_catalog: catalogs and operators need not be named with their schema.
 pub fn as_owner_in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
-    as_owner(|| super::spi::in_pg_catalog(f))
+    as_owner(|| super::settings::in_pg_catalog(f))
 }
 
 struct SwitchedRole {

@@ -1,14 +1,14 @@
 //! Reading a stream's table by seq, through its primary key, without the planner.
 //!
-//! A kept plan can flip to a sequential scan when statistics change (a stream that was empty when it was
-//! planned and has a million messages now), and each kind of read would need its own; an index scan by hand
-//! costs the same for ever. See access/genam.h, and systable_beginscan_ordered for the model.
+//! The planner may choose a sequential scan when statistics change: for a stream that was empty when the plan was made
+//! and has a million messages now. And each kind of read would need a plan of its own. An index scan by hand always
+//! costs the same. It is modelled on systable_beginscan_ordered, see access/genam.h.
 //!
-//! No scan asks whether the caller may read: who does it on a caller's behalf has asked `api::rights` before.
+//! A scan checks no rights. Code that scans on a caller's behalf must have asked `api::rights` before.
 
 use super::datum::{Jsonb, Text, copy_varlena};
+use super::memory::OuterContext;
 use super::snapshot::Snapshot;
-use super::spi::OuterContext;
 use crate::error::{Error, Result};
 use crate::pg::shared::bounds::Xid;
 use pgrx::datum::FromDatum;
@@ -24,23 +24,24 @@ const DATA: i32 = 3;
 const HEADERS: i32 = 4;
 const INSERTED_AT: i32 = 5;
 
-/// Numbers of columns, as rights to them are asked for.
+/// Lists of columns, for checks of the rights to them.
 pub const SEQ_ONLY: [i16; 1] = [SEQ as i16];
 pub const SEQ_AND_KEY: [i16; 2] = [SEQ as i16, KEY as i16];
 pub const SEQ_AND_TIME: [i16; 2] = [SEQ as i16, INSERTED_AT as i16];
 pub const ALL: [i16; 5] = [1, 2, 3, 4, 5];
-/// All that a publisher gives; the time is the table's own default.
+/// The columns that a publisher gives values for. The time is the table's default.
 pub const PUBLISHED: [i16; 4] = [1, 2, 3, 4];
 
 /// One message, while the scan stands on it.
 pub struct Message(*mut pg_sys::TupleTableSlot);
 
 impl Message {
-    /// Columns up to this one are taken out of the tuple at once, and only once: whoever needs several asks for the last one
-    /// first. Each call of PostgreSQL costs some 30 ns, of 3 us for a message that is received and acked in a batch of 100.
+    /// Deforms the tuple up to this column, unless that is done already. A caller that needs several columns should ask
+    /// for the last one first: each call of PostgreSQL costs some 30 ns, of 3 us for a message that is received and
+    /// acked in a batch of 100.
     fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
-        // SAFETY: the slot holds a tuple of a table that has these columns, as `open` has checked; it pins the page that the
-        // tuple is on until the scan moves on, and a `Message` is only lent until then.
+        // SAFETY: the slot holds a tuple of a table that has these columns, as `open` has checked; it pins the page
+        // that the tuple is on until the scan moves on, and a `Message` is only lent until then.
         unsafe {
             if i32::from((*self.0).tts_nvalid) < column {
                 pg_sys::slot_getsomeattrs_int(self.0, column);
@@ -60,7 +61,7 @@ impl Message {
         key.unwrap_or_default()
     }
 
-    /// The transaction that has inserted it.
+    /// The transaction that inserted it.
     pub fn xmin(&self) -> Xid {
         let column = pg_sys::MinTransactionIdAttributeNumber;
         let mut is_null = false;
@@ -106,7 +107,7 @@ impl Message {
     }
 }
 
-/// [`messages_in`] a snapshot of what is committed by now, however long it takes.
+/// [`messages_in`] a snapshot of what is committed by now, without a limit of time.
 pub fn messages(
     table: pg_sys::Oid,
     ranges: &[(Seq, Seq)],
@@ -118,13 +119,13 @@ pub fn messages(
     Ok(reached)
 }
 
-/// Seqs that are read at a time where the time for it is limited. Whatever has become of their messages, that takes less
-/// than a millisecond with the pages in memory.
+/// How many seqs are read between two looks at the clock, where time is limited. Reading so many takes less than a
+/// millisecond with the pages in memory, whether or not their messages are visible.
 const STRIDE: Seq = 1024;
 
 /// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that a snapshot shows, in
-/// order. Stops where `f` returns false, and when `time` is over: entries of the index that show nothing take time, too, and
-/// there may be millions.
+/// order. Stops where `f` returns false, and when `time` is over: index entries of invisible messages take time too,
+/// and there may be millions of them.
 pub fn messages_in(
     snapshot: &Snapshot,
     table: pg_sys::Oid,
@@ -159,7 +160,7 @@ pub fn messages_in(
                 reached = Reached::UpTo(end);
                 next = match end < upto {
                     true if has_any => Some(end + 1),
-                    // There may be nothing at all for long.
+                    // There may be no entries for a long stretch.
                     true => scan.first_entry(end + 1, upto),
                     false => None,
                 };
@@ -171,7 +172,7 @@ pub fn messages_in(
     Ok(reached)
 }
 
-/// An error if a table can't be read as a stream's; none if it is gone.
+/// Returns an error if the table can't be read as a stream's, but none if it is gone.
 pub fn check(table: pg_sys::Oid) -> Result<()> {
     let snapshot = Snapshot::newest();
     match Scan::open(table, &snapshot) {
@@ -193,10 +194,10 @@ struct Scan {
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
 impl Scan {
-    /// An ERROR on the way leaves nothing behind: the transaction's resource owner closes it all.
+    /// After an ERROR in here the transaction's resource owner closes what is open.
     fn open(oid: pg_sys::Oid, snapshot: &Snapshot) -> Result<Scan> {
-        // SAFETY: everything that is opened is closed by `close`, in the reverse order; the snapshot stays
-        // registered, as whoever has it waits for the scan's end.
+        // SAFETY: everything that is opened is closed by `close`, in the reverse order; the snapshot stays registered,
+        // as its owner keeps it until the scan's end.
         unsafe {
             let table = pg_sys::try_table_open(oid, LOCK);
             if table.is_null() {
@@ -251,12 +252,12 @@ impl Scan {
         }
     }
 
-    /// The lowest seq between these that has an entry in the index, whatever has become of its message. The way there
-    /// leads over pages that are empty, if any, and no dead entries.
+    /// The lowest seq in this range that has an entry in the index, whether or not its message is visible. The search
+    /// passes empty pages, if any, but no dead entries.
     fn first_entry(&self, from: Seq, upto: Seq) -> Option<Seq> {
         self.start(from, upto);
-        // SAFETY: a scan that has been started, and starts anew before anything else is read by it. With this flag B-trees
-        // return the entry itself, which has an int8 as its first column.
+        // SAFETY: a scan that has been started, and that is started anew before it reads anything else. With
+        // xs_want_itup a B-tree returns the index entry itself, whose first column is an int8.
         unsafe {
             let scan = &mut *self.scan;
             let before = (scan.ignore_killed_tuples, scan.xs_want_itup);
@@ -272,8 +273,8 @@ impl Scan {
     }
 
     fn close(self) {
-        // SAFETY: pairs with `open`. The lock goes, too: who has read may be about to wait, for an hour, for a message. What
-        // was read is copied, but for pointers to TOAST: see `Message::is_out_of_line`.
+        // SAFETY: pairs with `open`. The lock is released too: the caller may be about to wait for a message for an
+        // hour. What was read has been copied, except for what TOAST pointers lead to: see `Message::is_out_of_line`.
         unsafe {
             pg_sys::index_endscan(self.scan);
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
@@ -283,8 +284,8 @@ impl Scan {
     }
 }
 
-/// The columns that create_stream makes. Their owner can change them, and then they can't be read: datums of
-/// another type would be taken for pointers.
+/// The columns that create_stream makes. The table's owner can change them. Then the table must not be read: a datum of
+/// another type would be taken for a pointer.
 pub const COLUMNS: [pg_sys::Oid; 5] =
     [pg_sys::INT8OID, pg_sys::TEXTOID, pg_sys::JSONBOID, pg_sys::JSONBOID, pg_sys::TIMESTAMPTZOID];
 

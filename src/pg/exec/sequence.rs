@@ -59,9 +59,9 @@ fn identity_sequence(table: pg_sys::Oid) -> pg_sys::Oid {
     }
 }
 
-/// The last seq taken; 0 when none ever was.
+/// The last seq that was taken; 0 if none ever was.
 pub fn last_value(sequence: pg_sys::Oid) -> Seq {
-    // As the owner: to publish takes no right on the sequence.
+    // As the owner, since publishing requires no right on the sequence.
     role::as_owner(|| {
         // SAFETY: the arguments are those of pg_sequence_last_value(regclass).
         let value = unsafe {
@@ -74,7 +74,7 @@ pub fn last_value(sequence: pg_sys::Oid) -> Seq {
     })
 }
 
-/// True if no session takes values ahead, and they ascend: INCREMENT of at least 1, CACHE 1, NO CYCLE.
+/// True if values ascend, and no session takes them ahead of their use: INCREMENT of at least 1, CACHE 1, NO CYCLE.
 pub fn counts_one_by_one(sequence: pg_sys::Oid) -> bool {
     let field = |tuple: pg_sys::HeapTuple| {
         // SAFETY: a tuple of pg_sequence.
@@ -117,6 +117,6 @@ fn lookup<R>(
 
 /// Takes `n` seqs, ascending.
 pub fn take(sequence: pg_sys::Oid, n: usize) -> Vec<Seq> {
-    // SAFETY: a sequence; rights are not asked for, as for any identity column.
+    // SAFETY: a sequence. Rights on it are not checked, as for any identity column.
     (0..n).map(|_| unsafe { nextval_internal(sequence, false) }).collect()
 }

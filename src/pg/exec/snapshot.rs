@@ -1,13 +1,13 @@
-//! A snapshot of one's own, for readers that must see what is committed by now, whatever the isolation level.
+//! A snapshot for reads that must see what is committed by now, whatever the transaction's isolation level.
 
 use crate::pg::shared::bounds::Xid;
 use pgrx::pg_sys;
 
-/// Registered; an ERROR while it is there leaves nothing behind, as the transaction's resource owner lets go of it.
+/// A registered snapshot. After an ERROR the transaction's resource owner releases it.
 pub struct Snapshot(pg_sys::Snapshot);
 
-/// Runs `f`, whose statements of [`super::spi::Access::Snapshot`] all see what is committed by now, and nothing later. An
-/// ERROR in `f` leaves nothing behind: the end of the transaction takes the snapshot off.
+/// Runs `f`, whose statements of [`super::spi::Access::Snapshot`] all see what is committed by now, and nothing later.
+/// After an ERROR in `f`, the end of the transaction pops the snapshot.
 pub fn with_newest<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: in a transaction. What GetLatestSnapshot() returns is static until it is pushed, which copies it.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };

@@ -4,13 +4,13 @@
 //! layer does neither. An ERROR inside unwinds through it; the transaction's end cleans SPI up.
 
 use super::datum::{Jsonb, Text, copy_varlena};
+use super::memory::OuterContext;
 use crate::error::{Error, Result};
 use pgrx::datum::{FromDatum, IntoDatum};
 use pgrx::pg_sys;
 use std::cell::OnceCell;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
 use std::ptr::NonNull;
 
 /// An argument: `None` is NULL.
@@ -119,130 +119,8 @@ pub fn command(sql: &str) -> Result<()> {
     connected(|| Plan::new(sql, &[])?.execute(Access::Write, &[]).map(drop))
 }
 
-/// A level of settings, which ends with the value.
-struct Settings {
-    level: i32,
-    /// Also what was set without LOCAL meanwhile is taken back.
-    takes_all_back: bool,
-}
-
-impl Settings {
-    fn new(takes_all_back: bool) -> Settings {
-        // SAFETY: begins a level, as PostgreSQL does before it runs functions of an index's owner.
-        Settings { level: unsafe { pg_sys::NewGUCNestLevel() }, takes_all_back }
-    }
-}
-
-impl Drop for Settings {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: ends the level that was begun. While an ERROR unwinds, the end of the (sub)transaction does
-            // this instead.
-            unsafe { pg_sys::AtEOXact_GUC(!self.takes_all_back, self.level) };
-        }
-    }
-}
-
-/// Runs `f` and takes back what it has set, also without LOCAL.
-pub fn with_settings_restored<R>(f: impl FnOnce() -> R) -> R {
-    let _settings = Settings::new(true);
-    f()
-}
-
-/// Runs `f` with the search_path pg_catalog, where only superusers can put anything.
-pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
-    let _settings = Settings::new(false);
-    set_for_level(c"search_path", c"pg_catalog, pg_temp");
-    f()
-}
-
-/// Runs `f`, whose statements go by an index wherever there is one: never through dead rows, of which the planner knows
-/// nothing.
-pub fn by_index<R>(f: impl FnOnce() -> R) -> R {
-    let _settings = Settings::new(false);
-    for way in [c"enable_seqscan", c"enable_bitmapscan"] {
-        set_for_level(way, c"off");
-    }
-    set_for_level(c"enable_indexscan", c"on");
-    f()
-}
-
-/// Sets a setting that anybody may set, for the level of [`Settings`] that was just begun.
-fn set_for_level(name: &CStr, value: &CStr) {
-    // SAFETY: as fmgr_security_definer does it.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-    }
-}
-
-/// Looks something up and keeps no lock for it: in a savepoint that is rolled back, which is how PostgreSQL lets
-/// go of locks before the transaction ends. A session that then waits for an hour is in nobody's way.
-pub fn without_locks<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: plain values of this process, restored below.
-    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
-    // SAFETY: undoes the subtransaction, and goes back to the caller's memory context and resource owner, as
-    // every procedural language does it (see exec_stmt_block in pl_exec.c).
-    let undo = move || unsafe {
-        pg_sys::RollbackAndReleaseCurrentSubTransaction();
-        pg_sys::CurrentMemoryContext = context;
-        pg_sys::CurrentResourceOwner = owner;
-    };
-    // SAFETY: begins what `undo` ends, also when `f` raises an ERROR. What `f` returns is Rust's own memory.
-    unsafe {
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::CurrentMemoryContext = context;
-    }
-    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(f))
-        .catch_others(move |error| {
-            undo();
-            error.rethrow()
-        })
-        .catch_rust_panic(move |error| {
-            undo();
-            error.rethrow()
-        })
-        .execute();
-    undo();
-    result
-}
-
-/// Runs `f` in a savepoint: an ERROR inside rolls it back and is returned as text, and the transaction goes on.
-pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
-    // SAFETY: as in `without_locks`, but for the end of what went well.
-    let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
-    // SAFETY: begins what is ended below in every case.
-    unsafe {
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::CurrentMemoryContext = context;
-    }
-    let result =
-        pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.describe())))
-            .catch_others(|caught| Err(crate::pg::process::describe(caught)))
-            .catch_rust_panic(|caught| Err(crate::pg::process::describe(caught)))
-            .execute();
-    // SAFETY: ends the subtransaction, and goes back to the caller's memory context and resource owner.
-    unsafe {
-        match result {
-            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
-        }
-        pg_sys::CurrentMemoryContext = context;
-        pg_sys::CurrentResourceOwner = owner;
-    }
-    result
-}
-
 impl Plan {
-    /// Plans `sql`, for as long as this session lives. Inside [`connected`].
+    /// Plans `sql`; the plan lives until it is dropped. Call it inside [`connected`].
     pub fn new(sql: &str, types: &[pg_sys::Oid]) -> Result<Plan> {
         let text = CString::new(sql).map_err(|_| internal("a statement contains a zero byte"))?;
         let count = i32::try_from(types.len()).unwrap_or(i32::MAX);
@@ -299,9 +177,9 @@ impl Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // SAFETY: a kept plan, freed once. An execution of it that an ERROR has cut short still holds the generic plan by
-        // a reference count, until its resource owner lets go (ReleaseCachedPlan). Raises nothing, and so may run while an
-        // ERROR unwinds, or when the process exits.
+        // SAFETY: a kept plan, freed once. If an ERROR has cut an execution short, its resource owner still holds a
+        // reference to the generic plan, and releases that later (ReleaseCachedPlan). SPI_freeplan raises nothing, so
+        // it may run while an ERROR unwinds, and when the process exits.
         unsafe { pg_sys::SPI_freeplan(self.0.as_ptr()) };
     }
 }
@@ -386,7 +264,7 @@ impl Row<'_> {
         self.copy(column, context)
     }
 
-    /// A jsonb, likewise.
+    /// A jsonb as it is, copied into `context`.
     pub fn jsonb(&self, column: i32, context: OuterContext) -> Result<Option<Jsonb>> {
         self.copy(column, context)
     }
@@ -414,29 +292,5 @@ impl Row<'_> {
     pub fn lsn(&self, column: i32) -> Result<u64> {
         let lsn = self.datum(column).map(|datum| datum.value() as u64);
         lsn.ok_or_else(|| Error::Internal(format!("column {column} is NULL")))
-    }
-}
-
-/// The memory context that a function was called in: what is put there outlives SPI_finish.
-#[derive(Clone, Copy)]
-pub struct OuterContext(pg_sys::MemoryContext);
-
-impl OuterContext {
-    /// The context that is current now: ask before [`connected`].
-    pub fn current() -> OuterContext {
-        // SAFETY: a plain value of this process.
-        OuterContext(unsafe { pg_sys::CurrentMemoryContext })
-    }
-
-    pub(in crate::pg) fn run<R>(self, f: impl FnOnce() -> R) -> R {
-        // SAFETY: the caller's context is still there, since its call hasn't returned. An ERROR in between
-        // resets the current context anyway.
-        unsafe {
-            let inner = pg_sys::CurrentMemoryContext;
-            pg_sys::CurrentMemoryContext = self.0;
-            let result = f();
-            pg_sys::CurrentMemoryContext = inner;
-            result
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Inserting messages into a stream's table without the executor, where it is as create_stream has made it.
+//! Inserting messages into a stream's table without the executor, if the table is as create_stream has made it.
 
 use super::datum::{Jsonb, Text};
 use super::insert::{Opened, Target};
@@ -16,8 +16,9 @@ pub struct New {
     pub headers: Option<Jsonb>,
 }
 
-/// Inserts messages as the current role. False if the table has anything that only the executor knows how to deal with;
-/// then nothing has happened. The caller has announced that it publishes, which is what the table's trigger does.
+/// Inserts messages as the current role. Does nothing and returns false if the table has anything that only the
+/// executor handles. The caller must have announced that it publishes (`session::publish::announce`), as the table's
+/// trigger would.
 pub fn insert(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -> Result<bool> {
     let target = match Target::open(table, &scan::COLUMNS, Some(c"on_publish")) {
         Opened::Plain(target) if has_own_default(&target) => target,
@@ -36,7 +37,8 @@ pub fn insert(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -
     Ok(true)
 }
 
-/// True if rows can fail constraints. Not the one that create_stream makes, of the key, which has been checked.
+/// True if rows can violate a constraint of the table other than the one that create_stream makes: that is about the
+/// key, which has been checked already.
 fn has_checks(target: &Target, table: pg_sys::Oid) -> bool {
     let Some(constraints) = target.constraints() else { return false };
     let own = format!("{}_key_check", super::catalog::relation_name(table));

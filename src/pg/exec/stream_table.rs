@@ -1,5 +1,5 @@
-//! Whether a stream's table is one whose messages can all be found: its owner may do to it, to its trigger and to its
-//! sequence what ordinary SQL allows, and some of that would have messages lost without a word.
+//! Whether all messages of a stream's table can be found. The owner can change the table, its trigger and its sequence
+//! by ordinary SQL, and some changes would make messages get lost unnoticed.
 
 use super::{catalog, scan, sequence};
 use pgrx::pg_sys;
@@ -10,14 +10,15 @@ use std::ffi::CStr;
 pub enum Found {
     Sound(Known),
     Broken(Fault),
-    /// Somebody has locked its sequence.
+    /// Another session has locked its sequence.
     Busy,
 }
 
 /// Examines a table that is locked for reading, and reads its sequence's last value, the first step of a look.
 pub fn examine(table: pg_sys::Oid, known: Known) -> Found {
     match fault(table) {
-        // What it had before is there still: a crash would have ended this process.
+        // It was logged when it was seen before. Nothing can have been lost since: a crash would have ended this
+        // process.
         Some(Fault::Unlogged) if known.sequence.is_some() => {}
         None => {}
         Some(fault) => return Found::Broken(fault),
@@ -71,7 +72,7 @@ unsafe fn fault_of(relation: pg_sys::Relation) -> Option<Fault> {
     }
 }
 
-/// True if every statement that inserts runs sequin.on_publish() first.
+/// True if sequin.on_publish() runs before every statement that inserts.
 unsafe fn announces(triggers: *const pg_sys::TriggerDesc) -> bool {
     const ALWAYS: u8 = b'A';
     const BEFORE_INSERT_STATEMENT: u32 = pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSERT;

@@ -32,7 +32,7 @@ pub fn monotonic() -> Micros {
     time.seconds * 1_000_000 + time.nanoseconds / 1000
 }
 
-/// The number of this process among all that the server can have.
+/// The number of this process (pgprocno), from 0 up to the most processes that the server can have.
 pub(in crate::pg) fn number() -> Option<usize> {
     // SAFETY: this process's own entry in shared memory, if it has one.
     let proc = unsafe { pg_sys::MyProc.as_ref() }?;

@@ -17,10 +17,10 @@ pub fn set(name: &str, value: &str) {
     }
 }
 
-/// What a worker that runs statements of sequin's needs, whatever ALTER DATABASE has made of it. Settings of time zone and
-/// locale stay the database's own: they are part of what its values look like.
+/// Settings that sequin's own statements in a worker rely on. They override those of ALTER DATABASE. Time zone and
+/// locale stay the database's own: they decide what its values look like as text.
 const DEFAULTS: &[(&str, &str)] = &[
-    // A crash may lose the last moments, by design: what they say comes again, or is captured again.
+    // A crash may lose the last commits, by design: their messages are delivered again, or captured again.
     ("synchronous_commit", "off"),
     // What names mean, and which rows are seen.
     ("search_path", "pg_catalog, pg_temp"),
@@ -39,10 +39,10 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("idle_session_timeout", "0"),
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     ("transaction_timeout", "0"),
-    // Where things go.
+    // Where new tables and temporary files are put.
     ("default_tablespace", ""),
     ("temp_tablespaces", ""),
-    // No more processes, and no compiling, for statements that touch a few rows.
+    // The statements touch a few rows: parallel workers and JIT would only cost.
     ("max_parallel_workers_per_gather", "0"),
     ("jit", "off"),
 ];
@@ -53,14 +53,14 @@ pub fn set_defaults() {
     DEFAULTS.iter().for_each(|(name, value)| set(name, value));
 }
 
-/// A database may have its sessions begin as another role: ALTER DATABASE .. SET role, or session_authorization. Workers
-/// are the superuser that they were started as.
+/// A database may have its sessions begin as another role: ALTER DATABASE .. SET role, or session_authorization.
+/// Workers are the superuser that they were started as.
 fn be_superuser() {
     // SAFETY: outside of a transaction, and looks nothing up; the worker was authenticated as this role.
     unsafe {
         let bootstrap = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
         pg_sys::SetSessionAuthorization(bootstrap, true);
     }
-    // Behind it: this makes the session's user the current one.
+    // Last: this makes the session's user the current one.
     set("role", "none");
 }

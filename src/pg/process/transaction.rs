@@ -5,8 +5,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use std::panic::AssertUnwindSafe;
 
-/// Runs `f` in a transaction of its own. An error, PostgreSQL's or ours, rolls it back and is returned as
-/// text; the worker goes on.
+/// Runs `f` in a transaction of its own. An error, PostgreSQL's or sequin's, rolls it back and is returned as text; the
+/// worker goes on.
 pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
     try_transaction(f).map_err(|failure| failure.text)
 }
@@ -14,18 +14,18 @@ pub fn transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
 /// Why a transaction failed.
 pub struct TxError {
     pub text: String,
-    /// Somebody had a lock for longer than lock_timeout: later it may go well.
+    /// It waited for a lock for longer than lock_timeout, or met a deadlock: a later attempt may succeed.
     pub is_lock: bool,
 }
 
-/// As [`transaction`], for a caller that tries again what only a lock has kept from being done.
+/// As [`transaction`], for a caller that tries again where only a lock was in the way.
 pub fn try_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, TxError> {
     // SAFETY: no transaction is open, which is how workers are between steps.
     unsafe {
         pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, std::ptr::null());
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
-        // SPI wants an outer snapshot; reads that must see what is newest take one of their own.
+        // SPI needs an active snapshot. Reads that must see the newest commits take a snapshot of their own.
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
     }
     let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| match f() {
@@ -53,8 +53,8 @@ pub fn try_transaction<R>(f: impl FnOnce() -> Result<R>) -> Result<R, TxError> {
     result
 }
 
-/// Runs `f` outside of a transaction. An error, PostgreSQL's or ours, is returned as text; what it leaves is for the
-/// end of the process to clean up.
+/// Runs `f` outside of a transaction. An error, PostgreSQL's or sequin's, is returned as text. Nothing cleans up after
+/// it but the end of the process.
 pub fn attempt<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
     pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.describe())))
         .catch_others(|caught| Err(describe(caught)))

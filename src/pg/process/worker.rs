@@ -1,4 +1,4 @@
-//! Being a background worker: its start, its signals, its end.
+//! The life of a background worker: its start, its signals, its end.
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker};
 use pgrx::pg_sys;
@@ -9,7 +9,7 @@ use pgrx::pg_sys::pqsignal_be as pqsignal;
 use std::time::Duration;
 
 /// Has the postmaster start the launcher, once the server accepts writes, and again if it ever fails. Not in a server
-/// that pg_upgrade runs: nothing but the upgrade may write there.
+/// that pg_upgrade runs, where only the upgrade itself may write.
 pub fn register_launcher() {
     // SAFETY: a plain value, set before libraries are preloaded.
     if unsafe { pg_sys::IsBinaryUpgrade } {
@@ -30,7 +30,7 @@ pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBack
     start("dispatcher", name, pg_sys::Datum::from(database))
 }
 
-/// Starts the capturer of an entry, likewise.
+/// The same for the capturer of an entry.
 pub fn start_capturer(entry: usize, name: &str) -> Option<DynamicBackgroundWorker> {
     start("capturer", name, pg_sys::Datum::from(entry))
 }
@@ -66,8 +66,8 @@ pub fn connect(database: pg_sys::Oid) {
     }
 }
 
-/// Ends this process so that the postmaster starts it again. A worker that ends with status 0 is never started again, and
-/// anybody who may signal it may end this one; see CleanupBackgroundWorker() in postmaster/postmaster.c.
+/// Ends this process such that the postmaster starts it again. After an exit with status 0 it would not, and a role
+/// that may signal the process can make it exit; see CleanupBackgroundWorker() in postmaster/postmaster.c.
 #[allow(unreachable_code)] // The binding of 18 doesn't say that the function never returns.
 pub fn exit_to_be_restarted() -> ! {
     // SAFETY: nothing of Rust's is left on the stack that has to be dropped.
@@ -75,8 +75,8 @@ pub fn exit_to_be_restarted() -> ! {
     std::process::abort()
 }
 
-/// Has `f` run at this process's end. These run last in, first out: before the process gives back its PGPROC (ProcKill),
-/// which latches and lightweight locks need.
+/// Registers `f` to run when this process ends. Such functions run last in, first out, so `f` runs before ProcKill
+/// releases the PGPROC, which latches and lightweight locks need.
 pub fn at_exit(f: unsafe extern "C-unwind" fn(i32, pg_sys::Datum), arg: pg_sys::Datum) {
     // SAFETY: a function of this library, which is never unloaded.
     unsafe { pg_sys::on_shmem_exit(Some(f), arg) };
@@ -89,8 +89,9 @@ pub fn terminate(pid: i32) {
         fn kill(pid: i32, signal: i32) -> i32;
     }
     if pid > 0 {
-        // SAFETY: a signal to one process. One that has just ended leaves its number unused for a while, as the kernel
-        // gives numbers out in turn; and to any other of this user's it is a request to end in good order.
+        // SAFETY: a signal to one process. If that has just ended, its pid is free for a while, since the kernel
+        // assigns pids in turn. If another process of this user has it by then, SIGTERM asks that one to end in good
+        // order.
         unsafe { kill(pid, pg_sys::SIGTERM.cast_signed()) };
     }
 }
@@ -105,11 +106,12 @@ unsafe extern "C-unwind" {
     fn SignalHandlerForConfigReload(signal: i32);
 }
 
-/// Asked to end, a worker ends at the next step's end, so that what is in memory can be written first; every step is
+/// On SIGTERM, a worker ends after the current step, so that it can write what is in memory first. Every step is
 /// bounded, and waits for no lock longer than lock_timeout.
 pub const AT_THE_STEPS_END: SignalHandler = SignalHandlerForShutdownRequest;
 
-/// Asked to end, it ends where it is: all that a capturer does is in transactions, and a step may take long.
+/// On SIGTERM, a worker ends at the next interrupt check: a capturer changes nothing outside of transactions, and one
+/// of its steps may take long.
 pub const AT_ONCE: SignalHandler = die;
 
 pub fn attach_signals(end: SignalHandler) {

@@ -10,26 +10,27 @@ use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::wire;
 use std::time::{Duration, Instant};
 
-/// How long a call waits for a dispatcher to appear: it starts within milliseconds, unless something is
-/// wrong. Time for a server that has just started with many databases.
+/// How long a call waits for a dispatcher to start. That takes milliseconds, or longer where the server has just
+/// started with many databases.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How often a waiting call looks whether its dispatcher still runs. That wakes it in vain, so not often;
-/// a dispatcher that is started anew answers by itself.
+/// How often a waiting call checks that its dispatcher still runs. Not often, since the wake-up is mostly in vain, and
+/// a new dispatcher answers without being reminded.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// How often a call looks for a dispatcher that isn't there yet.
+/// How often a call checks for a dispatcher that doesn't run yet.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How soon a request is posted again that the dispatcher could not serve.
+/// After which time a request is posted again that the dispatcher could not serve.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Asks this database's dispatcher and waits for its answer. Cancel, statement_timeout and terminate work
 /// meanwhile, and withdraw the request.
 ///
-/// If the dispatcher can't read the stream because somebody keeps its `table` locked, this session waits until it is
-/// free, as any statement would: the dispatcher never does. It keeps no lock on it: whoever has queued for the table
-/// meanwhile comes before the dispatcher, and would wait for as long as this call waits for a message.
+/// If the dispatcher can't read the stream because another session has locked its `table`, this session waits for that
+/// lock, as any statement would; the dispatcher never waits for it. This session doesn't keep the lock: a session that
+/// has queued for the table meanwhile is before the dispatcher in the queue, and would wait for as long as this call
+/// waits for a message.
 pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
     // SAFETY: reads the server's state.
     if unsafe { pg_sys::RecoveryInProgress() } {
@@ -42,7 +43,7 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
             answer => return Ok(answer),
         }
         let begun = Instant::now();
-        // One that was dropped is found out by asking again.
+        // If the table was dropped meanwhile, the next answer says so.
         if let Some(table) = table {
             catalog::await_lock_for_reading(table);
         }
@@ -50,7 +51,7 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
             failing_since = None;
             continue;
         }
-        // It was not the lock: the owner may have altered the table.
+        // It was not for a lock. The owner may have altered the table.
         table.map_or(Ok(()), scan::check)?;
         let since = *failing_since.get_or_insert(begun);
         if since.elapsed() > PATIENCE {
@@ -61,7 +62,7 @@ pub fn call(request: &Request, table: Option<pg_sys::Oid>) -> Result<Answer> {
     }
 }
 
-/// Asks about a list, in as many requests as it takes, and has each answer taken.
+/// Asks about a list in as many requests as it takes, and hands each answer to `take`.
 pub fn call_in_parts<T>(
     items: &[T],
     table: Option<pg_sys::Oid>,
@@ -100,7 +101,8 @@ fn ask(request: &Request) -> Result<Answer> {
     }
 }
 
-/// There is no dispatcher: the launcher may have left the database alone, and can start one now. Returns since when.
+/// Called when there is no dispatcher: wakes the launcher, which may have given up on the database and can start one
+/// now. Returns the time.
 fn miss_dispatcher() -> Instant {
     if let Some(segment) = segment() {
         segment.launcher.wake();

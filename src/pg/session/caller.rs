@@ -1,17 +1,18 @@
-//! The statement that calls a function: what it reads besides, and by which snapshot.
+//! The statement that calls a function of sequin's: which tables it reads, and under which snapshot.
 
 use crate::pg::shared::bounds::Xid;
 use pgrx::pg_sys;
 
-/// A statement that reads users' tables. What was committed after its snapshot, it doesn't see in them.
+/// The snapshot of a statement that reads users' tables. The statement doesn't see in them what was committed later.
 pub struct Reader(pg_sys::Snapshot);
 
 impl Reader {
     /// The statement that calls a set-returning function, if it reads users' tables.
     /// `fcinfo` is that function's own.
     pub fn calling(fcinfo: pg_sys::FunctionCallInfo) -> Option<Reader> {
-        // SAFETY: PostgreSQL passes a valid fcinfo. To a function that returns sets the executor passes a ReturnSetInfo, which
-        // knows its expression's context, and that the state of the statement's execution.
+        // SAFETY: PostgreSQL passes a valid fcinfo. To a function that returns sets the executor passes a
+        // ReturnSetInfo, which leads to the expression's context and from there to the state of the statement's
+        // execution.
         unsafe {
             let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             if result.is_null() || (*result).type_ != pg_sys::NodeTag::T_ReturnSetInfo {
@@ -24,15 +25,15 @@ impl Reader {
         }
     }
 
-    /// Whether it sees in its tables what a transaction that has committed has done.
+    /// Whether the statement sees in its tables what a committed transaction has changed.
     pub fn sees(&self, xid: Xid) -> bool {
         // SAFETY: the snapshot of a statement that runs.
         !unsafe { pg_sys::XidInMVCCSnapshot(pg_sys::TransactionId::from(xid), self.0) }
     }
 }
 
-/// Whether a statement reads a table that others can change. What an INSERT reads of its own target, for ON CONFLICT, it
-/// sees by no snapshot.
+/// Whether a statement reads a table that other sessions can change. The target of an INSERT doesn't count: what ON
+/// CONFLICT reads of it is not bound to the statement's snapshot.
 unsafe fn reads_tables(statement: &pg_sys::PlannedStmt) -> bool {
     let is_read = |rights: u64| {
         let has = |right: u32| rights & u64::from(right) != 0;
@@ -52,7 +53,7 @@ unsafe fn reads_tables(statement: &pg_sys::PlannedStmt) -> bool {
     }
 }
 
-/// Neither the server's, nor sequin's own, nor this session's alone.
+/// True for a relation that is not the server's, not sequin's own, and not temporary.
 fn is_users(relation: pg_sys::Oid) -> bool {
     // SAFETY: looks both up in the catalog cache.
     unsafe {

@@ -1,5 +1,5 @@
-//! This process's part in sequin: what its transaction has published, asked for and changed, and the
-//! callbacks that report its end. Registered once per process, on first use.
+//! What this process's open transaction has published, asked for and changed, and the callbacks that report its end.
+//! They are registered once per process, on first use.
 //!
 //! A callback that raises after the commit record is written takes the server down, so those for commit and
 //! abort only store, lock and wake.
@@ -19,12 +19,12 @@ use std::cell::RefCell;
 /// What the open transaction has done.
 #[derive(Default)]
 struct Transaction {
-    /// Where each level of savepoints began to ask the dispatcher: (nest level, request), ascending.
+    /// The first request to the dispatcher of each nest level: (level, request), ascending.
     asked: Vec<(i32, RequestId)>,
     published: Vec<pg_sys::Oid>,
-    /// What it has changed of the configuration, if it has.
+    /// The streams and consumers that it has changed; `None` if it has changed nothing of the configuration.
     changed: Option<Changes>,
-    /// It has made a replication slot, which stays when it is rolled back.
+    /// It has made a replication slot, which a rollback doesn't remove.
     made_slot: bool,
     suspends: bool,
 }
@@ -43,9 +43,9 @@ fn entry() -> Result<(usize, &'static SessionEntry)> {
     let (index, entry) = SessionEntry::mine().ok_or(Error::NotPreloaded)?;
     if !REGISTERED.get() {
         entry.own()?;
-        // SAFETY: the callbacks are functions of this library, which is never unloaded. `at_exit` comes after the end of
-        // an open transaction (ShutdownPostgres is a before_shmem_exit callback), and before ProcKill takes the PGPROC
-        // away that lightweight locks need.
+        // SAFETY: the callbacks are functions of this library, which is never unloaded. `at_exit` comes after the end
+        // of an open transaction (ShutdownPostgres is a before_shmem_exit callback), and before ProcKill takes the
+        // PGPROC away that lightweight locks need.
         unsafe {
             pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
             pg_sys::RegisterSubXactCallback(Some(at_savepoint), std::ptr::null_mut());
@@ -56,7 +56,7 @@ fn entry() -> Result<(usize, &'static SessionEntry)> {
     Ok((index, entry))
 }
 
-/// The entry of this session's database. Made if there is none, which has the launcher start a dispatcher.
+/// The entry of this session's database. If there is none, makes one, so that the launcher starts a dispatcher.
 pub fn database() -> Result<&'static Database> {
     let is_enabled = |database: &&Database| database.is_enabled();
     if let Some(database) = Database::here().filter(is_enabled) {
@@ -82,8 +82,8 @@ pub(in crate::pg) fn has_published(stream: pg_sys::Oid) -> bool {
 pub(in crate::pg) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<()> {
     let (index, entry) = entry()?;
     let database = database()?;
-    // It will have an id anyhow, unless it inserts no row.
-    // SAFETY: in a transaction, which may have an id: not on a standby.
+    // The transaction would get an id in any case, unless it inserts no row. SAFETY: in a transaction. On a standby,
+    // where none may have an id, the first call raises an ERROR.
     let xid = unsafe {
         pg_sys::PreventCommandIfReadOnly(c"INSERT".as_ptr());
         pg_sys::GetTopTransactionId()
@@ -94,8 +94,8 @@ pub(in crate::pg) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<(
     Ok(())
 }
 
-/// Tells the dispatcher and the launcher, at commit, that the configuration has changed: these streams and consumers, and
-/// what else there is of it, such as sources, in any case.
+/// Notes changes of the configuration: at commit the dispatcher, the capturers and the launcher learn of them. `these`
+/// names the streams and consumers; sources are read again in any case.
 pub fn note_changes(these: &Changes) -> Result<()> {
     entry()?;
     if with(|t| t.changed.is_none()) {
@@ -106,8 +106,7 @@ pub fn note_changes(these: &Changes) -> Result<()> {
     Ok(())
 }
 
-/// Like [`note_changes`], and also if it is rolled back: a replication slot was made, which a rollback does
-/// not undo.
+/// Like [`note_changes`], but a rollback reports it too: a replication slot was made, which a rollback does not undo.
 pub fn note_slot_made() -> Result<()> {
     note_changes(&Changes::default())?;
     with(|t| t.made_slot = true);
@@ -152,7 +151,8 @@ pub(in crate::pg) fn last_request() -> RequestId {
     SessionEntry::mine().map_or(RequestId::NONE, |(_, entry)| entry.last_request())
 }
 
-/// From this request on there is something to take back if the open savepoint is rolled back.
+/// Notes that the current nest level has made a request: from the level's first one on, a rollback of the savepoint
+/// voids requests.
 fn note_asked(request_id: RequestId) {
     // SAFETY: reads the current transaction's state.
     let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
@@ -168,7 +168,7 @@ pub(in crate::pg) fn take_answer() -> Option<Answer> {
     SessionEntry::mine()?.1.take_answer()
 }
 
-/// Posts the same request once more: its first dispatcher has gone, and a new one may not have seen it.
+/// Flags the posted request once more, for a new dispatcher that may not have seen it.
 pub(in crate::pg) fn remind() {
     if let (Ok((index, _)), Ok(database)) = (entry(), database()) {
         database.notify_request(index);
@@ -195,7 +195,7 @@ fn before_commit() {
 }
 
 fn refuse_prepare() {
-    // Whoever commits it later, in whatever process, would tell nobody.
+    // COMMIT PREPARED may run in another process, which could not report the end.
     let is_involved = with(|t| {
         !t.asked.is_empty() || !t.published.is_empty() || t.changed.is_some() || t.suspends
     });
@@ -204,8 +204,8 @@ fn refuse_prepare() {
     }
 }
 
-/// The transaction is over, and its commit, if it is one, visible to others (CallXactCallbacks comes after
-/// ProcArrayEndTransaction): only now may the entry let go of its bounds.
+/// The transaction is over, and a commit is visible to others (CallXactCallbacks comes after ProcArrayEndTransaction).
+/// Only now may the entry's bounds be cleared.
 fn end(committed: bool) {
     let Transaction { asked, published, changed, made_slot, suspends } = with(std::mem::take);
     if asked.is_empty() && published.is_empty() && changed.is_none() && !suspends {
@@ -282,7 +282,7 @@ fn hand_up(asked: &mut Vec<(i32, RequestId)>, level: i32) {
     }
 }
 
-/// A savepoint was rolled back: the first request that is void, if it made any.
+/// A savepoint was rolled back: returns its first request, from which on all are void; `None` if it made none.
 fn take_level(asked: &mut Vec<(i32, RequestId)>, level: i32) -> Option<RequestId> {
     asked.pop_if(|&mut (l, _)| l >= level).map(|(_, request_id)| request_id)
 }

@@ -1,5 +1,6 @@
-//! Hooks into other people's commands, so that sequin is never in their way: a command that needs a database
-//! to itself ends its workers first, and one that drops a stream or the extension has them notice.
+//! Hooks into users' commands. A command that needs a database to itself first ends the database's workers. One that
+//! drops a stream's table, a publication or the extension is reported to them. REASSIGN OWNED and DROP OWNED include
+//! consumers and sources.
 
 use super::current;
 use super::stream_commands;
@@ -14,8 +15,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How long a command waits for workers to detach. It takes milliseconds, the command itself would wait
-/// 5 s more (CountOtherDBBackends).
+/// How long a command waits for workers to detach. Mostly that takes milliseconds. Afterwards the command itself waits
+/// for 5 s (CountOtherDBBackends).
 const DETACHING: Duration = Duration::from_secs(10);
 
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
@@ -47,8 +48,8 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Every utility command of the server passes through here. No guard, and nothing to drop: an ERROR of the
-/// command jumps over this frame as over any C function's.
+/// Every utility command of the server passes through here. It has no guard and no values to drop: an ERROR of the
+/// command passes over this frame as over a C function's.
 unsafe extern "C-unwind" fn utility(
     statement: *mut pg_sys::PlannedStmt,
     text: *const c_char,
@@ -67,7 +68,7 @@ unsafe extern "C-unwind" fn utility(
         before_utility(command);
         let next = NEXT_UTILITY.unwrap_or(standard_ProcessUtility);
         next(statement, text, read_only, context, params, environment, dest, completion);
-        // Of another command nothing may be left.
+        // The tag was read before, since the parse tree of another command may be gone by now.
         if tag == pg_sys::NodeTag::T_ReassignOwnedStmt {
             after_reassign(command.cast());
         }
@@ -91,7 +92,7 @@ unsafe extern "C-unwind" fn before_utility(command: *mut pg_sys::Node) {
     }
 }
 
-/// What is to be done for consumers and sources when a command is about all that some roles own.
+/// What REASSIGN OWNED and DROP OWNED do about consumers and sources.
 pub struct OfOwners {
     pub reassign: fn(&[pg_sys::Oid], pg_sys::Oid) -> Result<()>,
     pub drop: fn(&[pg_sys::Oid]) -> Result<()>,
@@ -99,12 +100,12 @@ pub struct OfOwners {
 
 static OF_OWNERS: OnceLock<OfOwners> = OnceLock::new();
 
-/// Installs that, when the library is loaded.
+/// Installs these functions, when the library is loaded.
 pub fn set_of_owners(functions: OfOwners) {
     let _ = OF_OWNERS.set(functions);
 }
 
-/// The command has gone well: whoever ran it has the rights that it takes.
+/// Runs after the command has succeeded: so its role has the rights that the command requires.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn after_reassign(command: *mut pg_sys::ReassignOwnedStmt) {
     let Some(of_owners) = of_owners() else { return };
@@ -114,12 +115,13 @@ unsafe extern "C-unwind" fn after_reassign(command: *mut pg_sys::ReassignOwnedSt
     raise((of_owners.reassign)(&owners, new));
 }
 
-/// Before the command: it would say of each column of sequin's tables that there are no rights to take away.
+/// Runs before the command: if the notes of `owners` were still there, the command would warn for each column of
+/// sequin's tables that there are no privileges to revoke.
 unsafe fn before_drop_owned(command: &pg_sys::DropOwnedStmt) {
     let Some(of_owners) = of_owners() else { return };
     // SAFETY: a parsed command; an ERROR for a role that isn't there is what the command would raise.
     let owners = unsafe { roles(command.roles) };
-    // Whoever has no right to the command gets its error.
+    // Where the role has no right to the command, the command itself raises the error.
     if owners.iter().all(|&owner| role::has_rights_of(role::current(), owner)) {
         raise((of_owners.drop)(&owners));
     }
@@ -131,13 +133,13 @@ fn raise(result: Result<()>) {
     }
 }
 
-/// What is to be done, in a database that has the extension.
+/// The functions to call; `None` in a database without the extension.
 fn of_owners() -> Option<&'static OfOwners> {
     OF_OWNERS.get().filter(|_| catalog::extension().is_some())
 }
 
 unsafe fn roles(specs: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
-    // SAFETY: a list of RoleSpec, of which the result is one of OIDs.
+    // SAFETY: a list of RoleSpec; the result is a list of OIDs.
     unsafe {
         let ids = pg_sys::roleSpecsToIds(specs);
         let len = if ids.is_null() { 0 } else { usize::try_from((*ids).length).unwrap_or(0) };
@@ -190,11 +192,11 @@ unsafe fn option(options: *mut pg_sys::List, name: &CStr) -> Option<*mut pg_sys:
     }
 }
 
-/// Ends the workers of a database, and keeps others away until this transaction ends.
+/// Ends the workers of a database, and keeps new ones from starting until this transaction ends.
 fn evict_workers(name: &CStr) {
     let Some(oid) = catalog::database(name) else { return };
     let Some(database) = Database::find(oid) else { return };
-    // Whoever has no right to the command gets its error, and disturbs nobody.
+    // Where the role has no right to the command, the workers go on, and the command raises the error.
     if !role::owns_database(oid) || current::suspend(oid).is_err() {
         return;
     }
@@ -231,13 +233,13 @@ unsafe extern "C-unwind" fn access(
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn before_drop(class: pg_sys::Oid, object: pg_sys::Oid) {
-    // To note a change fails only where no database can have a dispatcher, and so nobody is to be told.
+    // Noting a change fails only in a server where this database can have no dispatcher: then there is none to inform.
     let _ = match class {
         pg_sys::RelationRelationId if catalog::is_stream_table(object) => {
             stream_commands::note_change(object);
             Ok(())
         }
-        // A source may use it.
+        // A source may use this publication.
         pg_sys::PublicationRelationId if Database::here().is_some() => {
             current::note_changes(&Changes::default())
         }

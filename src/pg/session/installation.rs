@@ -1,12 +1,14 @@
 //! What CREATE EXTENSION checks before it makes anything.
 
 use crate::error::{Error, Result};
-use crate::pg::exec::spi::{Access, Plan, arg, connected, in_pg_catalog};
+use crate::pg::exec::settings::in_pg_catalog;
+use crate::pg::exec::spi::{Access, Plan, arg, connected};
 use pgrx::pg_sys;
 
-/// Why a schema can't be the extension's; no row if it isn't there. The owner of a schema can rename it, drop what is in
-/// it, and so have another one in its place; who may create in it can add what a name or an operator is taken for. What
-/// belongs to the extension that is being created has just been made.
+/// Why a schema can't be the extension's; no row if there is no such schema. The owner of a schema can rename it or
+/// drop what is in it, and put another one in its place. A role that may create objects in it can add ones that
+/// sequin's names and operators would resolve to. Members of the extension that is being created don't count: they have
+/// just been made.
 const FAULT: &str = "
     SELECT CASE
         WHEN o.rolname <> current_user AND NOT o.rolsuper
@@ -30,7 +32,7 @@ const FAULT: &str = "
     LEFT JOIN pg_extension e ON e.extname = 'sequin'
     WHERE n.nspname = $1";
 
-/// `sequin._check_installation()`, while CREATE EXTENSION runs: it has made the schema sequin, or found it.
+/// `sequin._check_installation()`, called by CREATE EXTENSION after it has made the schema sequin, or found one.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 extern "C-unwind" fn sequin_check_installation(_fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
@@ -41,17 +43,16 @@ extern "C-unwind" fn sequin_check_installation(_fcinfo: pg_sys::FunctionCallInfo
 }
 
 fn check() -> Result<()> {
-    // Rust's strings are in UTF-8. Names, keys, filters and reasons cross that border in every function, and errors with
-    // them, which nothing converts.
-    // SAFETY: a plain value of this process.
+    // Rust's strings are in UTF-8, and nothing converts names, keys, filters, reasons and error texts between
+    // PostgreSQL and Rust. SAFETY: a plain value of this process.
     if unsafe { pg_sys::GetDatabaseEncoding() } != pg_sys::pg_enc::PG_UTF8.cast_signed() {
         return Err(Error::NotUtf8);
     }
     if let Some(fault) = fault("sequin")? {
         return Err(Error::SchemaTaken { schema: "sequin", fault });
     }
-    // The script makes this one.
-    // SAFETY: looks the name up in the catalog cache.
+    // The install script creates this schema, so there must be none yet. SAFETY: looks the name up in the catalog
+    // cache.
     let other = unsafe { pg_sys::get_namespace_oid(c"sequin_stream".as_ptr(), true) };
     if other != pg_sys::InvalidOid {
         let fault = "It exists already.".into();

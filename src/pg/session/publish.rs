@@ -1,5 +1,6 @@
-//! The trigger of every stream's table: before an INSERT or COPY takes its first seq, it notes in shared
-//! memory how low that can be. So the dispatcher knows which gaps may still fill.
+//! The trigger functions. That of streams' tables notes in shared memory, before an INSERT or COPY takes its first seq,
+//! how low that can be. So the dispatcher knows which gaps may still fill. That of sequin's own tables reports changes
+//! of the configuration.
 
 use super::current;
 use super::stream_commands::changes_of;
@@ -12,7 +13,8 @@ use sequin_engine::changes::{Change, Changes};
 use sequin_engine::ids::ConsumerId;
 use std::ffi::CStr;
 
-/// Notes that this transaction publishes to the stream; costs next to nothing after the first time.
+/// Notes that this transaction publishes to the stream. After the first time in a transaction this costs a look at a
+/// short list.
 pub fn announce(table: pg_sys::Oid) -> Result<()> {
     if current::has_published(table) {
         return Ok(());
@@ -29,7 +31,8 @@ unsafe extern "C-unwind" fn sequin_on_publish(fcinfo: pg_sys::FunctionCallInfo) 
     pg_sys::Datum::null()
 }
 
-/// Who creates a stream gives its table the trigger, so everybody may; and so may give it to any other table.
+/// Every role may use this function in a trigger, as create_stream runs as the current role. So it may be put on a
+/// table that is no stream's: that is an error.
 fn on_publish(table: pg_sys::Oid) -> Result<()> {
     if current::has_published(table) || catalog::is_stream_table(table) {
         return announce(table);
@@ -41,9 +44,9 @@ fn foreign(table: pg_sys::Oid, function: &'static str) -> Error {
     Error::ForeignTrigger { table: catalog::relation_name(table), function }
 }
 
-/// `sequin.on_config_change()`, AFTER any change of sequin.streams or sequin.consumers FOR EACH ROW, and of these and others
-/// FOR EACH STATEMENT that may concern more than rows: has sessions forget what they have cached, and the dispatcher read
-/// what has changed, at commit.
+/// `sequin.on_config_change()`, AFTER any change of sequin.streams or sequin.consumers FOR EACH ROW, and of these,
+/// sequin.sources and sequin.backfills FOR EACH STATEMENT: at commit, sessions forget what they have cached, and the
+/// dispatcher reads what has changed.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn sequin_on_config_change(
@@ -74,8 +77,8 @@ fn on_config_change(trigger: &pg_sys::TriggerData) -> Result<()> {
     Owned::of(table).map_or(Ok(()), owners::sync)
 }
 
-/// What a row of sequin.consumers or sequin.streams is about. A stream without a table can't be named: it may be about to
-/// get one.
+/// The consumer or stream that a row of sequin.consumers or sequin.streams describes. A stream is named by its table.
+/// One without a table may be about to get one: that counts as a change of everything.
 fn change_of(trigger: &pg_sys::TriggerData, row: pg_sys::HeapTuple) -> Changes {
     if let Some(id) = column::<i32>(trigger, row, c"id") {
         return Change::Consumer(ConsumerId(id)).into();
@@ -90,7 +93,8 @@ fn column<T: FromDatum>(
     row: pg_sys::HeapTuple,
     name: &CStr,
 ) -> Option<T> {
-    // SAFETY: the row is of the trigger's table, which is open; the column is of type T, as the extension has made it.
+    // SAFETY: the row is of the trigger's table, which is open; the column is of type T, as the extension's script
+    // makes it.
     unsafe {
         let columns = (*trigger.tg_relation).rd_att;
         let number = pg_sys::SPI_fnumber(columns, name.as_ptr());
@@ -111,8 +115,8 @@ fn raise(result: Result<()>) {
 
 /// The trigger that is running; `None` if the function was called in another way.
 fn trigger<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Option<&'a pg_sys::TriggerData> {
-    // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData (CALLED_AS_TRIGGER), which is
-    // there for as long as the trigger runs.
+    // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData (CALLED_AS_TRIGGER), which
+    // is there for as long as the trigger runs.
     unsafe {
         let context = (*fcinfo).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
@@ -129,7 +133,7 @@ fn table_of(trigger: &pg_sys::TriggerData) -> pg_sys::Oid {
 
 macro_rules! finfo {
     ($name:ident) => {
-        /// Tells PostgreSQL's function manager the calling convention (PG_FUNCTION_INFO_V1).
+        /// What PG_FUNCTION_INFO_V1 defines in C: PostgreSQL's function manager reads the calling convention from it.
         #[unsafe(no_mangle)]
         extern "C" fn $name() -> &'static pg_sys::Pg_finfo_record {
             const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };

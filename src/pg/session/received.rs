@@ -1,4 +1,4 @@
-//! What this session received last, and may finish without asking: see [`sequin_engine::entry`].
+//! What this session received last, which it may finish without asking the dispatcher: see [`sequin_engine::entry`].
 
 use super::current;
 use crate::error::Result;
@@ -12,11 +12,11 @@ struct Received {
     consumer: ConsumerId,
     ack_row_id: AckRowId,
     generation: Generation,
-    /// Their ack_ids are neighbours.
+    /// Their ack_ids are consecutive.
     deliveries: Vec<Delivery>,
 }
 
-/// What the dispatcher answers to a request to finish deliveries.
+/// Deliveries that are finished when the transaction commits, and what their row of sequin.acks needs.
 pub struct Finished {
     pub ack_row_id: AckRowId,
     pub generation: Generation,
@@ -39,8 +39,8 @@ pub fn remember(
     LAST.set(Some(Received { request, consumer, ack_row_id, generation, deliveries }));
 }
 
-/// Finishes deliveries when this transaction commits. `None` if the dispatcher has to be asked: for others than those
-/// that were received last, or when it has revoked that right.
+/// Finishes deliveries when this transaction commits. `None` if the dispatcher has to be asked: if the deliveries are
+/// not those that were received last, or if the dispatcher has revoked the right.
 pub fn finish(consumer: ConsumerId, ack_ids: &[AckId]) -> Result<Option<Finished>> {
     LAST.with_borrow_mut(|last| {
         let Some(received) = last.as_ref().filter(|last| last.consumer == consumer) else {

@@ -1,5 +1,5 @@
-//! Commands that change the tables of streams by ordinary SQL: the dispatcher looks at the table again when they commit,
-//! and those are refused that would have seqs used a second time, which nobody could find out later.
+//! Ordinary SQL commands that change streams' tables. When they commit, the dispatcher examines the table again.
+//! Commands that restart the sequence are refused: seqs would be used a second time, which could not be detected later.
 
 use super::caller::elements;
 use super::current;
@@ -35,20 +35,22 @@ pub(in crate::pg) unsafe fn before(command: *mut pg_sys::Node) {
     }
 }
 
-/// Something is done to a relation in the schema of the streams' tables: a table, or an index or sequence of one.
+/// Notes that a command changes a relation in the schema of the streams' tables: a table, or an index or sequence of
+/// one.
 pub(super) fn note_change(relation: pg_sys::Oid) {
     let changes = changes_of(catalog::table_of(relation));
-    // Fails only where no database can have a dispatcher, and so nobody is to be told.
+    // Fails only in a server where this database can have no dispatcher: then there is none to inform.
     let _ = current::note_changes(&changes);
 }
 
-/// A stream has changed whose table is this one; whichever, if that can't be named.
+/// A change of the stream with this table; of everything if the table is not known.
 pub(super) fn changes_of(table: Option<pg_sys::Oid>) -> Changes {
     let stream = |table: pg_sys::Oid| Change::Stream(StreamId(table.to_u32())).into();
     table.map_or_else(Changes::everything, stream)
 }
 
-/// The relations that a command changes, and whether it restarts their sequences, if it is one of these commands.
+/// The relations that a command changes, and whether it restarts their sequences; `None` if it is another kind of
+/// command.
 unsafe fn relations_of(command: *mut pg_sys::Node) -> Option<(Vec<*mut pg_sys::RangeVar>, bool)> {
     use pg_sys::NodeTag::*;
     // SAFETY: a node's tag says its type.

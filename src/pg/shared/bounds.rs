@@ -1,8 +1,8 @@
 //! The streams that a transaction has published to, each with the lowest seq that it can take there.
 //!
-//! A few have room in the session's entry; for more, chunks are taken from a pool that all sessions share, and released
-//! when the transaction is over. Who publishes to a stream has its table locked, and the pool has room for as many bounds
-//! as the server has room for locks: so it is never the pool that runs out first.
+//! The session's entry has room for a few. For more, the session takes chunks from a pool that all sessions share, and
+//! releases them when the transaction is over. A transaction that publishes to a stream holds a lock on its table, and
+//! the pool has room for as many bounds as the server has room for locks: so the server runs out of locks first.
 
 use super::lwlock::Lock;
 use super::shmem::segment;
@@ -13,10 +13,10 @@ use std::cell::UnsafeCell;
 /// A transaction's id, as shared memory has it.
 pub type Xid = u32;
 
-/// Streams that have room in the entry itself: mostly it is one.
+/// How many bounds fit into the entry itself. Most transactions publish to one stream.
 const IN_SLOT: usize = 8;
 
-/// Streams that have room in a chunk: half a kilobyte.
+/// How many bounds fit into a chunk of half a kilobyte.
 const IN_CHUNK: usize = 31;
 
 /// A stream's table, and the bound on it.
@@ -25,7 +25,7 @@ type Bound = (u32, Seq);
 /// What the open transaction has published to.
 #[repr(C)]
 pub(in crate::pg) struct Publishing {
-    /// Counts the entry's transactions, so that two of them are told apart.
+    /// Counts the entry's transactions, so that a reader can tell one from the next.
     pub transaction: u64,
     pub xid: Xid,
     pub since: Micros,
@@ -38,7 +38,7 @@ pub(in crate::pg) struct Publishing {
 /// A chunk's number, from 1 on; 0 leads nowhere.
 type Link = u32;
 
-/// Some of the bounds of one transaction, under its entry's lock; or free, under the pool's.
+/// Some of the bounds of one transaction, guarded by its entry's lock; or a free chunk, guarded by the pool's lock.
 #[repr(C)]
 pub(in crate::pg) struct Chunk(UnsafeCell<Content>);
 
@@ -48,14 +48,14 @@ struct Content {
     bounds: [Bound; IN_CHUNK],
 }
 
-// SAFETY: only reached by whoever holds the lock that the type says.
+// SAFETY: only reached under the lock that the comment on the type names.
 unsafe impl Sync for Chunk {}
 
-/// Leads to the free chunks.
+/// The first of the linked list of free chunks.
 #[repr(C)]
 pub(in crate::pg) struct Free(Link);
 
-/// How many chunks hold as many bounds as there are locks.
+/// How many chunks are needed for as many bounds as there are locks.
 pub(in crate::pg) fn chunks(locks: usize) -> usize {
     locks.div_ceil(IN_CHUNK) + 1
 }
@@ -64,7 +64,7 @@ pub(in crate::pg) fn chunks(locks: usize) -> usize {
 pub(in crate::pg) fn initialise(free: &Lock<Free>, chunks: &'static [Chunk]) {
     let mut free = free.lock();
     for (n, chunk) in chunks.iter().enumerate() {
-        // SAFETY: nobody else sees the segment yet.
+        // SAFETY: no other process sees the segment yet.
         unsafe { (*chunk.0.get()).next = Link::try_from(n).unwrap_or(0) };
     }
     free.0 = Link::try_from(chunks.len()).unwrap_or(0);
@@ -76,7 +76,8 @@ fn content(link: Link) -> Option<*mut Content> {
     Some(chunks.get(usize::try_from(link).ok()?.checked_sub(1)?)?.0.get())
 }
 
-/// A chunk that was free and is the caller's now. Given back by being put into an entry whose transaction ends.
+/// A chunk that was free and is the caller's now. [`Publishing::add`] puts it into an entry, and the end of that
+/// entry's transaction releases it.
 pub(in crate::pg) struct Taken(Link);
 
 /// Takes a free chunk; `None` when there is none.
@@ -92,7 +93,8 @@ pub(in crate::pg) fn take() -> Option<Taken> {
     Some(Taken(link))
 }
 
-/// The chunks of a transaction that is over. They must be released, when no entry's lock is held.
+/// The chunks of a transaction that is over. They must be released after the entry's lock: no two locks are held at a
+/// time.
 #[must_use]
 pub(in crate::pg) struct Chain(Link);
 
@@ -102,7 +104,8 @@ impl Chain {
         let mut link = self.0;
         while let Some(content) = content(link) {
             let mut free = segment.free_chunks.lock();
-            // SAFETY: it is in no entry any more, and so the caller's alone; from here on it is under the pool's lock.
+            // SAFETY: no entry has it any more, so only the caller can reach it; from here on the pool's lock guards
+            // it.
             unsafe {
                 let next = (*content).next;
                 (*content).next = free.0;

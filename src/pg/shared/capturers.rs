@@ -1,5 +1,5 @@
-//! Sources that are to be captured: an entry of shared memory for each, and the wake-up of those whose capturer
-//! sleeps when something is committed.
+//! The sources that are to be captured: an entry in shared memory for each, and the wake-up of sleeping capturers when
+//! a transaction commits.
 
 use super::shmem::{Segment, segment};
 use super::status::Status;
@@ -15,9 +15,9 @@ pub struct Capturer {
     source: AtomicI32,
     /// The launcher should keep a capturer running.
     enabled: AtomicBool,
-    /// It sleeps until something is committed in its database.
+    /// Its capturer sleeps until a transaction commits in its database.
     sleeping: AtomicBool,
-    /// Settings of sources have changed since it looked.
+    /// The settings of sources have changed since its capturer last read them.
     config_changed: AtomicBool,
     pub status: Status,
 }
@@ -33,8 +33,8 @@ pub fn get(number: usize) -> Option<&'static Capturer> {
     segment()?.capturers().get(number)
 }
 
-/// Has exactly these sources of a database captured. The rest of its entries go as their capturers detach.
-/// Returns those for which there is no entry left.
+/// Makes exactly these sources of a database captured. The database's other entries are freed when their capturers have
+/// detached. Returns the sources for which no entry is left.
 pub fn set_enabled(database: pg_sys::Oid, sources: &[i32]) -> Vec<i32> {
     let Some(segment) = segment() else { return sources.to_vec() };
     let _registry = segment.registry.lock();
@@ -75,7 +75,7 @@ pub(in crate::pg) fn notify_config(database: pg_sys::Oid) {
     }
 }
 
-/// Ends all capturers of a database; the launcher starts them again when it may.
+/// Terminates all capturers of a database. The launcher starts them again unless the database is suspended.
 pub fn terminate(database: pg_sys::Oid) {
     let here = all().filter(|(_, entry)| entry.database() == database);
     here.for_each(|(_, entry)| process::terminate(entry.status.pid()));
@@ -127,7 +127,8 @@ impl Capturer {
         self.config_changed.swap(false, Ordering::SeqCst)
     }
 
-    /// From now on a commit in this database wakes it: it must look once more before it sleeps.
+    /// From now on a commit in this database wakes the capturer. Before it sleeps it must look for new WAL once more,
+    /// since a commit just before this has not woken it.
     pub fn sleep_until_commit(&self) {
         if !self.sleeping.swap(true, Ordering::SeqCst)
             && let Some(segment) = segment()
@@ -136,8 +137,8 @@ impl Capturer {
         }
     }
 
-    /// It is awake: commits need not wake it.
-    pub fn is_awake(&self) {
+    /// From now on commits don't wake the capturer.
+    pub fn stop_sleeping(&self) {
         if self.sleeping.swap(false, Ordering::SeqCst)
             && let Some(segment) = segment()
         {
@@ -146,14 +147,14 @@ impl Capturer {
     }
 }
 
-/// Has each process report its commits: from `_PG_init`, in the postmaster, whose children inherit it.
+/// Registers the commit callback: from `_PG_init`, in the postmaster, from which all processes inherit it.
 pub(in crate::pg) fn register() {
     // SAFETY: a function of this library, which is never unloaded.
     unsafe { pg_sys::RegisterXactCallback(Some(at_commit), std::ptr::null_mut()) };
 }
 
-/// At the end of each transaction of the server: a load of one word, unless a capturer sleeps. Only those that
-/// have a transaction id, and so have written something, are of interest.
+/// Runs at the end of each transaction of the server, and costs a load of one word unless a capturer sleeps. Only
+/// transactions with an id matter: others have written nothing.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn at_commit(event: pg_sys::XactEvent::Type, _arg: *mut std::ffi::c_void) {
     let Some(segment) = segment() else { return };
@@ -163,7 +164,7 @@ unsafe extern "C-unwind" fn at_commit(event: pg_sys::XactEvent::Type, _arg: *mut
         return;
     }
     // SAFETY: plain values of this process. The transaction's id is still there when commit callbacks run:
-    // CommitTransaction takes it out of its state at the very end.
+    // CommitTransaction resets it at the very end.
     let (xid, here) =
         unsafe { (pg_sys::GetTopTransactionIdIfAny(), pg_sys::MyDatabaseId.to_u32()) };
     if xid == pg_sys::InvalidTransactionId {
@@ -171,7 +172,7 @@ unsafe extern "C-unwind" fn at_commit(event: pg_sys::XactEvent::Type, _arg: *mut
     }
     for entry in segment.capturers() {
         if entry.database.load(Ordering::Relaxed) == here && entry.sleeping.load(Ordering::SeqCst) {
-            entry.is_awake();
+            entry.stop_sleeping();
             entry.status.wake();
         }
     }

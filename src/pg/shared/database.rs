@@ -10,8 +10,8 @@ use sequin_engine::entry::Reigns;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Bits of the map of streams that something was published to. Two streams that share a bit are looked at
-/// together, which costs one look that finds nothing.
+/// Bits in the maps of streams. Where two streams share a bit, publishing to one makes the dispatcher look at the other
+/// too, and find nothing.
 const STREAM_BITS: usize = 1024;
 
 type StreamMap = [AtomicU64; STREAM_BITS / u64::BITS as usize];
@@ -22,26 +22,26 @@ pub struct Database {
     oid: AtomicU32,
     /// The launcher should keep a dispatcher running here.
     enabled: AtomicBool,
-    /// Some session waits for messages: what frees one for it is urgent.
+    /// Some session waits for messages: the end of a transaction may free one for it, and must wake the dispatcher.
     is_waited_for: AtomicBool,
     /// Streams, consumers, or the extension itself have changed.
     config_changed: AtomicBool,
-    /// What of it.
+    /// Which of them.
     changes: Lock<Changes>,
-    /// Transactions that will say so when they commit.
+    /// The number of open transactions that have changed some, and report it when they commit.
     changing: AtomicU32,
-    /// The number of the dispatcher, which no other has; 0 while there is none to rely on.
+    /// The reign of the current dispatcher, a number that no other has; 0 while there is none to rely on.
     reign: AtomicU64,
-    /// That one's, or of the last dispatcher that there was.
+    /// The reign of the current dispatcher, or of the last one if there is none.
     last_reign: AtomicU64,
-    /// Streams that a transaction has published to, and ended.
+    /// Streams whose publishing transactions have ended since the dispatcher last took this map.
     published: StreamMap,
-    /// Streams that the dispatcher wants to be woken for.
+    /// Streams whose publishers wake the dispatcher when they end.
     listening: StreamMap,
     pub dispatcher: Status,
 }
 
-/// Streams that something was published to; a stream may be in it by chance.
+/// The streams that transactions have published to. A stream that shares a bit with one of them seems to be among them.
 pub struct Published([u64; STREAM_BITS / 64]);
 
 impl Published {
@@ -56,11 +56,11 @@ impl Published {
 }
 
 thread_local! {
-    /// If this process is a dispatcher.
+    /// The reign of this process, if it is a dispatcher.
     static OWN_REIGN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The number of this dispatcher.
+/// The reign of this dispatcher.
 pub(in crate::pg) fn own_reign() -> u64 {
     OWN_REIGN.get()
 }
@@ -71,7 +71,7 @@ fn bit_of(stream: pg_sys::Oid) -> (usize, u64) {
     (bit / 64, 1 << (bit % 64))
 }
 
-/// Which bitmap of the segment says what.
+/// Which of a database's two bitmaps is which, for [`Segment::bitmap`].
 const REQUESTS: usize = 0;
 const PUBLISHERS: usize = 1;
 
@@ -93,7 +93,8 @@ impl Database {
         Database::find(unsafe { pg_sys::MyDatabaseId })
     }
 
-    /// The entry of a database, with a dispatcher to be kept running; `None` when all are taken.
+    /// The entry of a database, enabled: the launcher keeps a dispatcher running there. `None` when all entries are
+    /// taken.
     pub fn find_or_add(oid: pg_sys::Oid) -> Option<&'static Database> {
         if let Some(found) = Database::find(oid).filter(|found| found.is_enabled()) {
             return Some(found);
@@ -101,15 +102,16 @@ impl Database {
         Database::add(oid, |_| {})
     }
 
-    /// The same, for a transaction that will tell the dispatcher of a change: the entry stays until [`Self::tell_change`].
+    /// The same, for a transaction that is going to report a change to the dispatcher: the entry is not given away
+    /// before [`Self::tell_change`].
     pub(in crate::pg) fn find_or_add_for_change(oid: pg_sys::Oid) -> Option<&'static Database> {
         Database::add(oid, |entry| {
             entry.changing.fetch_add(1, Ordering::SeqCst);
         })
     }
 
-    /// An entry is taken, and is enabled, under the registry's lock only: so none is given to another database that
-    /// somebody has just come to use.
+    /// Entries are taken and enabled under the registry's lock only. So an entry that a session has just enabled for
+    /// its database is not given to another one.
     fn add(oid: pg_sys::Oid, and: impl FnOnce(&Database)) -> Option<&'static Database> {
         let segment = segment()?;
         let _registry = segment.registry.lock();
@@ -129,7 +131,8 @@ impl Database {
         Some(entry)
     }
 
-    /// A database that has not got the extension, as a dispatcher has found, and nobody is about to create it there.
+    /// True for a database without the extension, as a dispatcher has found, if no open transaction is creating it
+    /// there.
     fn is_unused(&self) -> bool {
         !self.is_enabled()
             && self.dispatcher.pid() == 0
@@ -139,7 +142,7 @@ impl Database {
             && !super::capturers::are_running(self.oid())
     }
 
-    /// Whether it has a dispatcher that serves, which has found the extension.
+    /// Whether its dispatcher has found the extension and serves sessions.
     pub fn has_settled(&self) -> bool {
         self.reigns().current != 0
     }
@@ -157,7 +160,7 @@ impl Database {
         self.oid.store(oid.to_u32(), Ordering::Release);
     }
 
-    /// Gives the entry back. Sessions that still hold it see another OID, or 0.
+    /// Frees the entry. Sessions that still refer to it see another OID, or 0.
     pub fn free(&self) {
         let Some(segment) = segment() else { return };
         let _registry = segment.registry.lock();
@@ -165,7 +168,7 @@ impl Database {
         self.oid.store(0, Ordering::Release);
     }
 
-    /// From now on this process is the dispatcher whose promises hold, and no other.
+    /// Begins this dispatcher's reign: from now on the promises of this dispatcher hold, and those of no other.
     pub fn begin_reign(&self) {
         let Some(segment) = segment() else { return };
         let reign = segment.reigns.fetch_add(1, Ordering::SeqCst) + 1;
@@ -174,7 +177,8 @@ impl Database {
         self.reign.store(reign, Ordering::SeqCst);
     }
 
-    /// The dispatcher ends: its promises of nacks hold no more, those of acks hold until there is another one.
+    /// Ends the reign. The dispatcher's promises about nacks don't hold any more; those about acks hold until another
+    /// reign begins.
     pub fn end_reign(&self) {
         self.reign.store(0, Ordering::SeqCst);
     }
@@ -199,8 +203,8 @@ impl Database {
         self.enabled.store(enabled, Ordering::Release);
     }
 
-    /// A transaction is over that was to change streams or consumers: what it has changed, or `None` if that came to
-    /// nothing.
+    /// Ends what [`Self::find_or_add_for_change`] began: `committed` is what the transaction has changed, `None` if it
+    /// rolled back.
     pub(in crate::pg) fn tell_change(&self, committed: Option<&Changes>) {
         if let Some(committed) = committed {
             let mut changes = self.changes.lock();
@@ -214,12 +218,12 @@ impl Database {
         self.changing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// The dispatcher doesn't know of a change yet.
+    /// True if there is a change that the dispatcher has not taken yet.
     pub fn has_config_changed(&self) -> bool {
         self.config_changed.load(Ordering::SeqCst)
     }
 
-    /// What has changed since this was last called: committed, and so seen by whatever is read from now on.
+    /// What has changed since the last call. It is all committed, so reads that begin now see it.
     pub fn take_changes(&self) -> Changes {
         let mut changes = self.changes.lock();
         self.config_changed.store(false, Ordering::SeqCst);
@@ -232,9 +236,9 @@ impl Database {
         self.dispatcher.wake();
     }
 
-    /// The entry's transaction has ended. That wakes the dispatcher only if somebody waits for what it frees;
-    /// else it is collected with the next request, whoever makes it. Saves two of four wake-ups for each
-    /// message received and acked.
+    /// The entry's transaction has ended. This wakes the dispatcher only if some session waits for messages, which the
+    /// end may free. Otherwise the dispatcher collects the end together with the next request of any session. That
+    /// saves two of four wake-ups for each message that is received and acked.
     pub fn notify_end(&self, session: usize) {
         self.mark(session);
         if self.is_waited_for.load(Ordering::SeqCst) {
@@ -242,21 +246,21 @@ impl Database {
         }
     }
 
-    /// The entry has something for the dispatcher, which it needs not know before something else wakes it.
+    /// Flags the entry for the dispatcher without waking it.
     pub(in crate::pg) fn mark(&self, session: usize) {
         if let Some(map) = self.bitmap(REQUESTS) {
             map[session / 64].fetch_or(1 << (session % 64), Ordering::SeqCst);
         }
     }
 
-    /// Whether ends of transactions are to wake the dispatcher. True if that is new: then it must look once
-    /// more, for those that ended just before.
+    /// Sets whether ends of transactions wake the dispatcher. Returns true if that has just been turned on: then the
+    /// dispatcher must collect once more, for transactions that ended just before.
     pub fn set_waited_for(&self, waited_for: bool) -> bool {
         !self.is_waited_for.swap(waited_for, Ordering::SeqCst) && waited_for
     }
 
-    /// Takes the entries that have something for the dispatcher: until a pass finds nothing, so that with an
-    /// entry's mark all are found that were made before it. Each session waits for its answer, so this ends.
+    /// Takes the numbers of all flagged entries. Repeats until a pass finds nothing: so whatever was flagged before an
+    /// entry that is returned is returned too. This ends, because a session posts no other request before its answer.
     pub fn take_requests(&self, found: &mut Vec<usize>) {
         found.clear();
         loop {
@@ -274,7 +278,7 @@ impl Database {
         found.dedup();
     }
 
-    /// Whether the entry's transaction has published in this database.
+    /// Sets whether the entry's transaction has published in this database.
     pub(in crate::pg) fn set_publishing(&self, session: usize, publishing: bool) {
         let (word, bit) = (session / 64, 1u64 << (session % 64));
         if let Some(map) = self.bitmap(PUBLISHERS) {
@@ -295,7 +299,7 @@ impl Database {
         found.into_iter().filter_map(|n| Some((n, entries.get(n)?)))
     }
 
-    /// A transaction that published to the stream has ended. Wakes the dispatcher if it waits for that.
+    /// A transaction that published to the stream has ended. Wakes the dispatcher if it listens to the stream.
     pub fn notify_published(&self, stream: pg_sys::Oid) {
         let (word, bit) = bit_of(stream);
         self.published[word].fetch_or(bit, Ordering::SeqCst);
@@ -315,8 +319,8 @@ impl Database {
         taken
     }
 
-    /// The streams whose publishers are to wake the dispatcher from now on. It must look once more after
-    /// this, for those that ended just before.
+    /// Sets the streams whose publishers wake the dispatcher when they end. After this the dispatcher must look at them
+    /// once more, for publishers that ended just before.
     pub fn listen(&self, streams: impl Iterator<Item = pg_sys::Oid>) {
         let mut map = [0u64; STREAM_BITS / 64];
         for (word, bit) in streams.map(bit_of) {

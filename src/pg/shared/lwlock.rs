@@ -1,5 +1,5 @@
-//! A lightweight lock of PostgreSQL's with the data it guards. Held for well under a microsecond, and never
-//! while anything can raise an error.
+//! A lightweight lock of PostgreSQL's with the data it guards. It is held for about a microsecond, and never while
+//! anything can raise an error.
 
 use pgrx::pg_sys;
 use std::cell::UnsafeCell;
@@ -18,14 +18,14 @@ unsafe impl<T> Sync for Lock<T> {}
 impl<T> Lock<T> {
     /// Once, when the server starts.
     pub(in crate::pg) fn initialise(&self, tranche: i32) {
-        // SAFETY: nobody else can see the lock yet.
+        // SAFETY: no other process can see the lock yet.
         unsafe { pg_sys::LWLockInitialize(self.lock.get(), tranche) };
     }
 
     /// Waits for the lock. Cancel and terminate are held back until it is released.
     pub fn lock(&self) -> Guard<'_, T> {
-        // SAFETY: a plain integer, which `initialise` has set. Zeroed memory is a lock that works until two want it, and
-        // then nobody ever gets it.
+        // SAFETY: a plain integer, which `initialise` has set. A zeroed lock seems to work until two processes contend
+        // for it, and then neither ever gets it.
         debug_assert_ne!(unsafe { (*self.lock.get()).tranche }, 0, "a lock was never initialised");
         // SAFETY: an initialised LWLock in shared memory; this process has a PGPROC, or it couldn't be
         // running SQL or a worker.

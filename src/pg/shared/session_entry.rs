@@ -1,9 +1,9 @@
 //! A process's entry: the streams its transaction has published to, and its mailbox to the dispatcher.
 //!
-//! The owner writes it, the dispatcher of its database reads it; a lock of the entry's own orders the two, and
-//! nobody else contends for it. The mailbox goes idle -> posted -> taken -> answered -> idle. What became of
-//! the transaction is left beside it, and is always collected before the next request is, so nothing of a
-//! later transaction can overtake it.
+//! The owner writes it, the dispatcher of its database reads it. The entry has a lock of its own, for which only these
+//! two contend. The mailbox goes idle -> posted -> taken -> answered -> idle. The outcome of the transaction lies
+//! beside it. The dispatcher always collects it before the next request, so no request of a later transaction overtakes
+//! it.
 
 use super::bounds::{self, Publishing, Xid};
 use super::database::{self, Database};
@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 #[repr(C)]
 pub struct SessionEntry {
-    /// Whether an answer is there, as the entry says. Changed under the lock only; read without it to see whether to look.
+    /// Whether the mailbox holds an answer. Changed under the lock only; read without it, to see whether taking the
+    /// lock is worth it.
     is_answered: AtomicBool,
     latch: AtomicPtr<pg_sys::Latch>,
     /// A database whose workers must stay away while this process drops, renames or copies it.
@@ -29,14 +30,14 @@ pub struct SessionEntry {
     inner: Lock<Inner>,
 }
 
-/// All of it is one session's.
+/// What one session has.
 #[repr(C)]
 struct Inner {
     publishing: Publishing,
     entry: Entry,
 }
 
-/// There is one for each process that the server can have.
+/// A limit, since there is one for each process that the server can have.
 const MAX_SIZE: usize = 6 << 10;
 const _: () = assert!(size_of::<SessionEntry>() <= MAX_SIZE);
 
@@ -60,8 +61,8 @@ impl SessionEntry {
 
     // ---- the owner's side ----
 
-    /// Takes the entry over for this process, once what the last one left in it has been collected: by a dispatcher of the
-    /// same database before it collects anything of this one; by another's now, or by nobody.
+    /// Takes the entry over for this process. If its last owner was in another database, this waits until that
+    /// database's dispatcher has collected what the owner left; see [`Entry::own`].
     pub(in crate::pg) fn own(&self) -> Result<()> {
         /// A dispatcher that is alive collects within milliseconds.
         const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,7 +78,7 @@ impl SessionEntry {
         Ok(())
     }
 
-    /// The same, or the database whose dispatcher has to collect first.
+    /// Takes the entry over, or returns the database whose dispatcher has to collect first.
     fn try_own(&self) -> Option<&'static Database> {
         // SAFETY: plain values of this process; its latch lies in shared memory.
         let (pid, latch, here) =
@@ -119,8 +120,8 @@ impl SessionEntry {
         self.with(|entry| entry.post(request))
     }
 
-    /// Finishes deliveries of the answer to a request without asking, and returns the id of that; `None` if the dispatcher
-    /// has to be asked.
+    /// Finishes deliveries of the answer to a request by the fast path, without asking the dispatcher. Returns the
+    /// request id that this counts as; `None` if the dispatcher has to be asked.
     pub(in crate::pg) fn finish(
         &self,
         received_by: RequestId,
@@ -156,7 +157,7 @@ impl SessionEntry {
 
     /// The transaction is about to commit. False if it relies on a dispatcher that is gone.
     pub(in crate::pg) fn may_commit(&self) -> bool {
-        // Read under the lock: a dispatcher that ends its reign looks at all entries after that.
+        // The reigns are read under the lock: a dispatcher that ends its reign looks at all entries afterwards.
         self.with(|entry| {
             entry.may_commit(Database::here().map(Database::reigns).unwrap_or_default())
         })
@@ -169,7 +170,7 @@ impl SessionEntry {
 
     /// Notes the lowest seq that this transaction can take in a stream.
     pub(in crate::pg) fn publish(&self, stream: pg_sys::Oid, bound: Seq, xid: Xid) -> Result<()> {
-        // Nobody else adds to it.
+        // Only this process adds to it, so it stays as full as it is.
         let is_full = self.inner.lock().publishing.is_full();
         let chunk = match is_full {
             true => Some(bounds::take().ok_or(Error::TooManyPublished)?),
@@ -192,20 +193,20 @@ impl SessionEntry {
         chunks.release();
     }
 
-    /// Keeps the workers of a database away until the transaction ends; `None`: no longer.
+    /// Keeps the workers of a database away until the transaction ends; with `None` no longer.
     pub(in crate::pg) fn suspend(&self, database: Option<pg_sys::Oid>) {
         self.suspends.store(database.map_or(0, |oid| oid.to_u32()), Ordering::SeqCst);
     }
 
     // ---- the dispatcher's side ----
 
-    /// What the entry has for the dispatcher of `database`.
+    /// Takes the outcome and the request that the entry has for the dispatcher of `database`.
     pub fn collect(&self, session: SessionId, database: pg_sys::Oid) -> (Outcome, Option<Asked>) {
         self.with(|entry| entry.collect(session, database.to_u32()))
     }
 
-    /// Answers a request, with the right to finish the deliveries without asking, if `fast_path`. False if it has been
-    /// withdrawn meanwhile, or the answer is too long, which the session is told.
+    /// Answers a request. `fast_path` grants the right to finish the deliveries without asking. False if the request
+    /// was withdrawn meanwhile, or if the answer is too long: then the session gets [`Answer::TooLong`].
     pub fn answer(&self, request: RequestId, answer: &Answer, fast_path: bool) -> bool {
         let reign = database::own_reign();
         let is_taken = self.with(|entry| entry.answer(request, answer, fast_path, reign));
@@ -217,7 +218,8 @@ impl SessionEntry {
         is_taken
     }
 
-    /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them.
+    /// Revokes the right to finish deliveries of the answer to this request without asking. Returns what the session
+    /// has finished of them by that right.
     pub fn revoke(&self, received_by: RequestId) -> Option<FastPathAck> {
         self.with(|entry| entry.revoke(received_by))
     }
@@ -227,7 +229,8 @@ impl SessionEntry {
         self.with(|entry| entry.ask_again(request));
     }
 
-    /// A dispatcher starts, and knows nothing of what its predecessor promised.
+    /// Called for each entry when a dispatcher starts, which knows nothing of what its predecessor promised; see
+    /// [`Entry::reset`].
     pub fn reset(&self, database: pg_sys::Oid) {
         self.with(|entry| entry.reset(database.to_u32()));
     }
@@ -243,8 +246,8 @@ impl SessionEntry {
     }
 }
 
-/// The transactions that have published to a stream, and whose end isn't known here yet: what they may still take
-/// from it.
+/// The transactions that have published to a stream and not cleared their bound yet: so what they may still take from
+/// it.
 #[derive(Debug, Default)]
 pub struct Publishers(Vec<(Publisher, Xid)>);
 
@@ -253,8 +256,9 @@ impl Publishers {
         self.0.iter().map(|&(publisher, _)| publisher).collect()
     }
 
-    /// Those whose transaction is running to who reads by a snapshot. A transaction's commit is visible before its entry
-    /// says so; without this, some of its messages would be found, and earlier ones be taken for holes.
+    /// Those whose transaction is still running by the snapshot that is read with. A commit becomes visible before the
+    /// transaction's entry is cleared. If such a publisher counted as open, the look would find some of its messages
+    /// and take seqs below them for holes.
     pub fn open(&self, is_running: impl Fn(Xid) -> bool) -> Vec<Publisher> {
         let open = self.0.iter().filter(|&&(_, xid)| is_running(xid));
         open.map(|&(publisher, _)| publisher).collect()
@@ -273,7 +277,7 @@ pub fn publishers(database: &Database, stream: pg_sys::Oid) -> Publishers {
     }))
 }
 
-/// The same transactions, for people.
+/// The same transactions, for `sequin.stream_stats`.
 pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPublisher> {
     publishing_to(database, stream, |_, inner| OpenPublisher {
         pid: inner.entry.pid(),
@@ -281,8 +285,8 @@ pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPubl
     })
 }
 
-/// Something of each entry whose transaction has published to a stream. An entry that is marked in the database's map may
-/// be one of another database by now, and that one's tables may have the same OIDs.
+/// Calls `of` for each entry whose transaction has published to a stream. An entry that is flagged in the database's
+/// map may belong to another database by now, whose tables may have the same OIDs: hence the check.
 fn publishing_to<T>(
     database: &Database,
     stream: pg_sys::Oid,

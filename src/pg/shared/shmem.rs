@@ -1,4 +1,5 @@
-//! The one piece of shared memory: a header, an entry for each database and each source, an entry for each process.
+//! The segment of shared memory: a header, an entry for each database, each process and each source, and what they
+//! refer to.
 //!
 //! Allocated when the server starts, never grown. Zeroed memory is a valid start for all of it, so only the
 //! locks are initialised. See storage/ipc/ipci.c for when the two hooks run.
@@ -13,23 +14,23 @@ use pgrx::pg_sys;
 use std::mem::{align_of, size_of};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-/// What every process sees. Everything behind it lives as long as the server.
+/// The header. The parts behind it live as long as the server.
 #[repr(C)]
 pub struct Segment {
-    /// Held to give a database its entry, or to free one.
+    /// Held while an entry of a database or a source is taken or freed.
     pub(in crate::pg) registry: Lock,
     /// The launcher.
     pub launcher: super::status::Status,
-    /// Counts the dispatchers of all databases.
+    /// Counts the dispatchers of all databases: the source of reigns.
     pub(in crate::pg) reigns: AtomicU64,
     /// Chunks of bounds that no transaction has.
     pub(in crate::pg) free_chunks: Lock<bounds::Free>,
-    /// Capturers that sleep until something is committed.
+    /// The number of capturers that sleep until a transaction commits.
     pub(in crate::pg) sleeping_capturers: AtomicU32,
     sizes: Sizes,
 }
 
-/// How many there are of what.
+/// How many entries each part has.
 #[derive(Clone, Copy)]
 struct Sizes {
     databases: usize,
@@ -55,7 +56,7 @@ fn words(sessions: usize) -> usize {
     sessions.div_ceil(u64::BITS as usize)
 }
 
-/// Where the parts begin, in bytes from the start.
+/// Where each part begins, in bytes from the start of the segment.
 struct Layout {
     databases: usize,
     sessions: usize,
@@ -90,10 +91,10 @@ impl Sizes {
 
 impl Segment {
     fn part<T>(&'static self, offset: usize, len: usize) -> &'static [T] {
-        // From the block's own pointer: one made of `self` would be for the header alone.
+        // Derived from the block's own pointer: a pointer derived from `self` may only access the header.
         let base = SEGMENT.load(Ordering::Relaxed).cast::<u8>();
-        // SAFETY: `layout` put `len` aligned values of T at this offset, inside the block of the size that it says; zeroed
-        // memory is valid for all of them, and every field is an atomic or is only touched under a lock.
+        // SAFETY: `layout` put `len` aligned values of T at this offset, inside the block of the size that it says;
+        // zeroed memory is valid for all of them, and every field is an atomic or is only touched under a lock.
         unsafe { std::slice::from_raw_parts(base.add(offset).cast::<T>(), len) }
     }
 
@@ -117,7 +118,7 @@ impl Segment {
         self.part(self.sizes.layout().chunks, self.sizes.chunks)
     }
 
-    /// Two bitmaps over the entries for each database: which = 0 or 1.
+    /// One of the two bitmaps (`which` is 0 or 1) of a database, with a bit for each session's entry.
     pub(in crate::pg) fn bitmap(
         &'static self,
         database: usize,

@@ -1,4 +1,4 @@
-//! What a worker process says of itself in shared memory, for `sequin.workers` and for those who wake it.
+//! What shared memory has of a worker process: for `sequin.workers`, and to wake the worker.
 
 use super::lwlock::Lock;
 use pgrx::pg_sys;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, Ordering};
 /// The longest error message kept, in bytes.
 const ERROR_BYTES: usize = 256;
 
-/// One worker: who it is, since when, and the last thing that went wrong.
+/// One worker: its process, since when it runs, and its last error.
 #[repr(C)]
 pub struct Status {
     pid: AtomicI32,
@@ -28,7 +28,8 @@ impl Status {
         self.error.initialise(tranche);
     }
 
-    /// This process is the worker from now on; false if there is one, as another was started that was slow to begin.
+    /// Makes this process the worker. False if there is one already: the launcher starts a second one if the first is
+    /// slow to begin.
     pub fn attach(&self) -> bool {
         // SAFETY: a plain integer of this process.
         let pid = unsafe { pg_sys::MyProcPid };
@@ -41,22 +42,22 @@ impl Status {
         true
     }
 
-    /// The worker ends because it was asked to, or has nothing to do: no failure.
+    /// Notes that the worker's end is no failure: it was asked to end, or has nothing to do.
     pub fn exited_cleanly(&self) {
         self.exited_cleanly.store(true, Ordering::Release);
     }
 
-    /// It fails, after all.
+    /// Notes that it is a failure after all.
     pub fn failed(&self) {
         self.exited_cleanly.store(false, Ordering::Release);
     }
 
-    /// Whether the last run ended so; asked once.
+    /// Whether the last run ended cleanly. Resets it.
     pub fn take_exited_cleanly(&self) -> bool {
         self.exited_cleanly.swap(false, Ordering::AcqRel)
     }
 
-    /// There is no such worker any more. The last error stays readable.
+    /// Notes that the worker's process ends. The last error stays readable.
     pub fn detach(&self) {
         self.latch.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.since.store(crate::pg::now(), Ordering::Relaxed);
@@ -82,7 +83,7 @@ impl Status {
         }
     }
 
-    /// Remembers what went wrong; an empty text forgets it.
+    /// Keeps an error message; an empty one clears it.
     pub fn set_error(&self, message: &str) {
         let mut end = message.len().min(ERROR_BYTES);
         while !message.is_char_boundary(end) {
@@ -93,7 +94,7 @@ impl Status {
         text.len = end;
     }
 
-    /// The last thing that went wrong.
+    /// The last error message.
     pub fn error(&self) -> Option<String> {
         let text = self.error.lock();
         let bytes = &text.bytes[..text.len.min(ERROR_BYTES)];

@@ -1,48 +1,28 @@
-//! Logical decoding in this process: a replication slot's changes since it was last read, as the messages of
-//! PostgreSQL's own output plugin pgoutput. What walsender.c and logicalfuncs.c do, without a connection.
+//! Logical decoding in this process: reads the changes of a replication slot as messages of PostgreSQL's own output
+//! plugin pgoutput. It does what walsender.c and logicalfuncs.c do, without a connection.
 //!
-//! An ERROR inside leaves the decoding in no state to go on: the process is to end, and to begin anew.
+//! After an ERROR inside, decoding can't go on: the process must end, and another one begin anew.
 
 #![allow(non_snake_case)] // the server's own names
 
+use super::moment;
+use super::output::{self, Output};
+use super::position::{flush, flushed};
 use super::spool::Spool;
-use super::{generated, moment};
 use crate::error::{Error, Result};
 use crate::pg::exec::memory;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
 
-/// The prefix of messages in WAL that are sequin's own.
-pub const PREFIX: &str = "sequin";
-
-/// The origin of all that this process writes, once it is set. PostgreSQL keeps it for what no one is to
-/// replicate (replication/origin.h); here it is what no capturer decodes.
-const DO_NOT_REPLICATE: pg_sys::RepOriginId = pg_sys::RepOriginId::MAX;
-
 /// A slot that is being read.
 pub struct Decoder {
     context: *mut pg_sys::LogicalDecodingContext,
-    /// What decoding allocates lives as long as it does, as in a walsender.
+    /// The memory context for what decoding allocates. It lives as long as the decoding, as in a walsender.
     memory: pg_sys::MemoryContext,
-    /// As the output plugin's callbacks have it. Not a Box: that would claim to be the only way to it.
+    /// The callbacks of the output plugin have the same pointer. So this is not a Box, which would have to be the only
+    /// pointer to it.
     output: NonNull<Output>,
-}
-
-/// Where the callbacks put what they are given.
-struct Output {
-    spool: Spool,
-    /// Until a message of this text is seen, changes are ignored: the publication isn't there for them.
-    start_marker: Option<CString>,
-    /// The commit of the transaction with that message.
-    start_lsn: Option<u64>,
-    publication: CString,
-    /// The values of generated columns of the change that the plugin is at.
-    generated: Vec<u8>,
-    /// A change was left out because the publication was not there yet, or is not any more.
-    missed_publication: bool,
-    change: pg_sys::LogicalDecodeChangeCB,
-    truncate: pg_sys::LogicalDecodeTruncateCB,
 }
 
 unsafe extern "C-unwind" {
@@ -71,48 +51,13 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Up to where WAL is on disk: nothing beyond may be captured, since a crash may undo it.
-pub fn flushed() -> u64 {
-    // SAFETY: reads shared memory.
-    unsafe {
-        #[cfg(feature = "pg14")]
-        return pg_sys::GetFlushRecPtr();
-        #[cfg(not(feature = "pg14"))]
-        return pg_sys::GetFlushRecPtr(std::ptr::null_mut());
-    }
-}
-
-/// Up to where WAL has been written by anybody, on disk or not.
-pub fn inserted() -> u64 {
-    // SAFETY: reads shared memory.
-    unsafe { pg_sys::GetXLogInsertRecPtr() }
-}
-
-/// Has WAL written up to a position that is there. Who waits to read it need not wait for somebody else's commit.
-pub fn flush(position: u64) {
-    // SAFETY: writes and syncs WAL up to the end of a record.
-    unsafe { pg_sys::XLogFlush(position) };
-}
-
-/// Where the commit of this process's last transaction ends in WAL.
-pub fn last_commit() -> u64 {
-    // SAFETY: a plain value of this process.
-    unsafe { pg_sys::XactLastCommitEnd }
-}
-
-/// Marks all that this process writes as not to be captured.
-pub fn set_do_not_replicate() {
-    // SAFETY: a plain value of this process, which goes into its WAL records.
-    unsafe { pg_sys::replorigin_session_origin = DO_NOT_REPLICATE };
-}
-
 impl Decoder {
     /// Takes the slot for this process. Transactions whose commit is before `from` are left out, as are those
     /// before what was confirmed. With `start_marker`, changes are left out until a message of that text.
     ///
     /// Inside a transaction: outside of one, PostgreSQL marks this process as PROC_IN_LOGICAL_DECODING, whose
-    /// transactions other sessions' snapshots leave out. They would take rows that it is just writing for those of
-    /// a crash, and hint them as dead.
+    /// transactions other sessions' snapshots leave out. They would take rows that it is just writing for those of a
+    /// crashed transaction, and set hint bits that mark them as dead.
     pub fn open(
         slot: &str,
         publication: &str,
@@ -121,16 +66,8 @@ impl Decoder {
     ) -> Result<Self> {
         let name = text(slot)?;
         let start_marker = start_marker.map(text).transpose()?;
-        let mut output = NonNull::from(Box::leak(Box::new(Output {
-            spool: Spool::default(),
-            start_marker,
-            start_lsn: None,
-            publication: text(publication)?,
-            generated: Vec::new(),
-            missed_publication: false,
-            change: None,
-            truncate: None,
-        })));
+        let output = Output::new(text(publication)?, start_marker);
+        let output = NonNull::from(Box::leak(Box::new(output)));
         let publications = text(&format!("\"{}\"", publication.replace('"', "\"\"")))?;
         // SAFETY: a transaction is open. What the context refers to is allocated in a memory context that
         // lives as long as this process, as the walsender's does, and so does the output. XLogReaderAllocate copies the
@@ -164,30 +101,25 @@ impl Decoder {
                 options,
                 false,
                 &mut routine,
-                Some(prepare_write),
-                Some(write),
+                Some(output::prepare_write),
+                Some(output::write),
                 None,
             );
             pg_sys::CurrentMemoryContext = old;
-            let callbacks = &mut (*context).callbacks;
-            output.as_mut().change = callbacks.change_cb.replace(change);
-            output.as_mut().truncate = callbacks.truncate_cb.replace(truncate);
-            callbacks.message_cb = Some(message);
-            callbacks.filter_by_origin_cb = Some(filter_by_origin);
-            (*context).output_writer_private = output.as_ptr().cast();
+            output::install(context, output);
             pg_sys::XLogBeginRead((*context).reader, restart_lsn((*context).slot));
             moment::watch();
-            // What this process has looked up before may be of another time.
+            // What is cached from before shows the catalogs of another time.
             pg_sys::InvalidateSystemCaches();
             Ok(Decoder { context, memory, output })
         }
     }
 
-    /// Reads WAL up to `until`, or until there are `enough` bytes of messages. What there is then are whole
+    /// Reads WAL up to `until`, or until there are `enough` bytes of messages. The messages are those of whole
     /// transactions. True if `until` has been reached.
     pub fn read(&mut self, until: u64, enough: u64) -> Result<bool> {
-        // SAFETY: the context is valid while this value lives, and no transaction is open. The reader keeps what
-        // it allocates, so that it must not be in a context that is reset.
+        // SAFETY: the context is valid while this value lives, and no transaction is open. The reader keeps what it
+        // allocates, so the current memory context must be one that is not reset.
         unsafe {
             let old = pg_sys::CurrentMemoryContext;
             while self.position() < until && self.output.as_ref().spool.len() < enough {
@@ -210,7 +142,7 @@ impl Decoder {
     }
 
     fn output(&mut self) -> &mut Output {
-        // SAFETY: leaked by `open`. Callbacks run within `read` only, while nobody has this reference.
+        // SAFETY: leaked by `open`. Callbacks run within `read` only, and this reference doesn't exist then.
         unsafe { self.output.as_mut() }
     }
 
@@ -225,35 +157,20 @@ impl Decoder {
         &mut self.output().spool
     }
 
-    /// Asked once: whether a change was left out because the publication was not there for it.
+    /// Whether a change was left out because the publication didn't exist for it. Resets that.
     pub fn take_missed_publication(&mut self) -> bool {
         std::mem::take(&mut self.output().missed_publication)
     }
 
-    /// Asked once: the commit of the transaction that has opened this source, if it has been read.
-    pub fn take_opened_at(&mut self) -> Option<u64> {
+    /// The LSN of the commit that opened this source, if it has been decoded since the last call.
+    pub fn take_start_lsn(&mut self) -> Option<u64> {
         self.output().start_lsn.take()
     }
 
-    /// What is before this position is not needed any more: the server may remove it.
+    /// Confirms that all before this position has been processed: the server may remove that WAL.
     pub fn confirm(&self, position: u64) {
         // SAFETY: this process has acquired the slot.
         unsafe { pg_sys::LogicalConfirmReceivedLocation(position) };
-    }
-}
-
-impl Output {
-    /// Takes in a message of the plugin, with what the plugin leaves out.
-    fn push(&mut self, message: &[u8]) -> std::io::Result<()> {
-        for description in moment::descriptions(message) {
-            self.spool.push(&description)?;
-        }
-        if self.generated.is_empty() || !matches!(message.first(), Some(b'I' | b'U' | b'D')) {
-            return self.spool.push(message);
-        }
-        let mut whole = std::mem::take(&mut self.generated);
-        whole.extend(message);
-        self.spool.push(&whole)
     }
 }
 
@@ -266,15 +183,9 @@ fn text(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::Internal("a name contains a zero byte".into()))
 }
 
-unsafe fn output<'a>(context: *mut pg_sys::LogicalDecodingContext) -> &'a mut Output {
-    // SAFETY: set by `open`, and valid as long as the context; callbacks run one at a time, and nobody holds a
-    // reference while WAL is decoded.
-    unsafe { &mut *(*context).output_writer_private.cast::<Output>() }
-}
-
-/// Reads a page of WAL up to a record that begins on disk. The WAL writer writes whole pages, and so parts of records:
-/// the server's function would wait until whoever writes the rest has it on disk, which may take many seconds, with
-/// what was decoded before in memory.
+/// Reads a page of WAL. First flushes WAL if the record that is being read begins on disk and doesn't end there: the
+/// WAL writer flushes whole pages, and so parts of records. Without that, the server's function would wait until some
+/// session flushes the rest, which may take many seconds, and what was decoded before would wait in memory.
 unsafe extern "C-unwind" fn page_read(
     state: *mut pg_sys::XLogReaderState,
     page: pg_sys::XLogRecPtr,
@@ -283,145 +194,17 @@ unsafe extern "C-unwind" fn page_read(
     buffer: *mut c_char,
 ) -> c_int {
     flush_up_to(page + u64::from(len.unsigned_abs()));
-    // SAFETY: the server's own function, with what it would have been given. Not guarded: an ERROR of it passes
-    // through as through a C function.
+    // SAFETY: the server's own function, with what it would have been given. Not guarded: its ERROR passes over this
+    // frame as over a C function's.
     unsafe { read_local_xlog_page(state, page, len, record, buffer) }
 }
 
 #[pgrx::pg_guard]
 extern "C-unwind" fn flush_up_to(needed: u64) {
     if flushed() < needed {
-        // SAFETY: reads shared memory. Not behind the end of any record that reaches into another page, such as this,
-        // and never the begin of a page that has nothing yet, which can't be flushed.
+        // SAFETY: reads shared memory. GetInsertRecPtr() is at or after the end of every record that crosses a page
+        // border, as this one does. And it is never the start of a page that has no record yet: that could not be
+        // flushed.
         flush(needed.min(unsafe { pg_sys::GetInsertRecPtr() }));
     }
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn prepare_write(
-    context: *mut pg_sys::LogicalDecodingContext,
-    _lsn: pg_sys::XLogRecPtr,
-    _xid: pg_sys::TransactionId,
-    _last: bool,
-) {
-    // SAFETY: the buffer into which the plugin writes its message.
-    unsafe { pg_sys::resetStringInfo((*context).out) };
-}
-
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn write(
-    context: *mut pg_sys::LogicalDecodingContext,
-    _lsn: pg_sys::XLogRecPtr,
-    _xid: pg_sys::TransactionId,
-    _last: bool,
-) {
-    // SAFETY: the plugin has written `len` bytes of a message.
-    let pushed = unsafe {
-        let out = (*context).out;
-        let len = usize::try_from((*out).len).unwrap_or(0);
-        output(context).push(std::slice::from_raw_parts((*out).data.cast::<u8>(), len))
-    };
-    if let Err(error) = pushed {
-        Error::Spool(error.to_string()).raise();
-    }
-}
-
-/// True if the publication was there when this change was made: pgoutput would fail for ever if it was not. Also a
-/// transaction that commits after the publication was made can have changes from before.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn is_published(output: *mut Output) -> bool {
-    // SAFETY: the callbacks' output; looks the name up in the catalog as it was at the change.
-    unsafe {
-        let output = &mut *output;
-        if output.start_marker.is_some() {
-            return false;
-        }
-        let found = pg_sys::get_publication_oid(output.publication.as_ptr(), true);
-        output.missed_publication |= found == pg_sys::InvalidOid;
-        found != pg_sys::InvalidOid
-    }
-}
-
-/// Has the values of generated columns at hand for the plugin's message of the change, which has none.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn keep_generated(
-    output: *mut Output,
-    relation: pg_sys::Relation,
-    change: *mut pg_sys::ReorderBufferChange,
-) {
-    // SAFETY: the callbacks' output, and what the callback for a change was given.
-    unsafe { (*output).generated = generated::values(relation, change) };
-}
-
-/// Not guarded, like the next: an ERROR of the plugin passes through it as through a C function.
-unsafe extern "C-unwind" fn change(
-    context: *mut pg_sys::LogicalDecodingContext,
-    transaction: *mut pg_sys::ReorderBufferTXN,
-    relation: pg_sys::Relation,
-    change: *mut pg_sys::ReorderBufferChange,
-) {
-    // SAFETY: the plugin's own callback, with what it would have been given.
-    unsafe {
-        let output = output(context);
-        if !is_published(output) {
-            return;
-        }
-        keep_generated(output, relation, change);
-        if let Some(next) = output.change {
-            next(context, transaction, relation, change);
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn truncate(
-    context: *mut pg_sys::LogicalDecodingContext,
-    transaction: *mut pg_sys::ReorderBufferTXN,
-    count: c_int,
-    relations: *mut pg_sys::Relation,
-    change: *mut pg_sys::ReorderBufferChange,
-) {
-    // SAFETY: as above.
-    unsafe {
-        let output = output(context);
-        if !is_published(output) {
-            return;
-        }
-        if let Some(next) = output.truncate {
-            next(context, transaction, count, relations, change);
-        }
-    }
-}
-
-/// Only sequin's own messages matter, and only the one that opens this source.
-#[pgrx::pg_guard]
-unsafe extern "C-unwind" fn message(
-    context: *mut pg_sys::LogicalDecodingContext,
-    transaction: *mut pg_sys::ReorderBufferTXN,
-    _lsn: pg_sys::XLogRecPtr,
-    transactional: bool,
-    prefix: *const c_char,
-    len: pg_sys::Size,
-    text: *const c_char,
-) {
-    // SAFETY: a zero-terminated prefix and `len` bytes; the transaction of a transactional message.
-    unsafe {
-        let output = output(context);
-        let Some(awaited) = &output.start_marker else { return };
-        let text = std::slice::from_raw_parts(text.cast::<u8>(), len);
-        if transactional
-            && CStr::from_ptr(prefix).to_bytes() == PREFIX.as_bytes()
-            && text == awaited.as_bytes()
-        {
-            output.start_marker = None;
-            output.start_lsn = Some((*transaction).final_lsn);
-        }
-    }
-}
-
-/// True for what capturers themselves have written.
-unsafe extern "C-unwind" fn filter_by_origin(
-    _context: *mut pg_sys::LogicalDecodingContext,
-    origin: pg_sys::RepOriginId,
-) -> bool {
-    origin == DO_NOT_REPLICATE
 }

@@ -1,16 +1,16 @@
 //! The values of stored generated columns in decoded rows, which pgoutput leaves out.
 //!
-//! The format is pgoutput's, and read by `capture/decoded.rs`.
+//! They are written in pgoutput's format. `crates/capture/src/decoded.rs` reads it.
 
 use super::moment::{STORED, push_count, push_text};
 use crate::pg::exec::memory;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// The letter before them, as `capture/decoded.rs` has it.
+/// The letter before them: `GENERATED` in `crates/capture/src/decoded.rs`.
 const GENERATED: u8 = b'+';
 
-/// What is to go before the change in one message with it: the values of generated columns, if there are any.
+/// The values of a change's generated columns, if the table has any. They precede the change in its message.
 ///
 /// # Safety
 /// The arguments of a callback for a change of a table.
@@ -58,7 +58,7 @@ unsafe fn tuple(row: pg_sys::HeapTuple) -> pg_sys::HeapTuple {
     row
 }
 
-/// As pgoutput writes a value; as one that was left as it was if the row isn't there.
+/// Writes a value as pgoutput does; as an unchanged one if there is no row.
 unsafe fn push_value(
     out: &mut Vec<u8>,
     row: pg_sys::HeapTuple,
@@ -87,7 +87,7 @@ unsafe fn push_value(
     }
 }
 
-/// A TOASTed value that is not in WAL.
+/// True for a TOASTed value that is not in WAL.
 unsafe fn is_on_disk(value: pg_sys::Datum) -> bool {
     // SAFETY: a value of variable length.
     unsafe {

@@ -1,8 +1,10 @@
-//! Logical decoding: reading changes from WAL, and what the decoder learns at that moment.
+//! Logical decoding: reading changes from WAL, with what the catalogs said at the moment of the change.
 
 pub mod decode;
 pub mod generated;
 pub mod moment;
+pub mod output;
+pub mod position;
 pub mod replication_slot;
 pub mod spool;
 pub mod transactions;

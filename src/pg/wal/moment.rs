@@ -1,7 +1,8 @@
-//! What the catalogs said of a table at the moment of a decoded change. Runs in callbacks of decoding: whatever looks at
-//! catalogs there sees them as they were then.
+//! What the catalogs said of a table at the moment of a decoded change. Runs in callbacks of decoding, in which catalog
+//! lookups see the catalogs as they were then.
 //!
-//! The format is pgoutput's, and read by `capture/decoded.rs`, which has the same letters.
+//! The descriptions are written in pgoutput's format. `crates/capture/src/decoded.rs` reads them and has the same
+//! letters.
 
 use crate::error::Error;
 use crate::pg::exec::memory;
@@ -21,7 +22,7 @@ pub(in crate::pg) const STORED: u8 = b's';
 
 #[derive(Default)]
 struct Known {
-    /// Tables that have been described, and not changed since.
+    /// Tables that have not changed since they were described.
     tables: HashSet<u32>,
     /// The relations of the composite types that have been in a description.
     composites: HashSet<u32>,
@@ -31,12 +32,12 @@ thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
 }
 
-/// Has tables described again after they were changed; once in a process.
+/// Registers the callbacks that make tables be described again after a change. Called once in a process.
 pub fn watch() {
     // SAFETY: the callbacks are functions of this library, which is never unloaded.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null());
-        // The names of schemas: pgoutput looks for changes of them since version 16 only.
+        // For renamed schemas: pgoutput watches them since version 16 only.
         pg_sys::CacheRegisterSyscacheCallback(
             pg_sys::SysCacheIdentifier::NAMESPACEOID as c_int,
             Some(schema_changed),
@@ -61,10 +62,10 @@ unsafe extern "C-unwind" fn schema_changed(_arg: pg_sys::Datum, _cache: c_int, _
     KNOWN.with_borrow_mut(|known| *known = Known::default());
 }
 
-/// What is to go before a message of pgoutput: descriptions of the tables that it speaks of.
+/// Descriptions of the tables that a message of pgoutput names, as far as they are needed. They precede the message.
 pub fn descriptions(message: &[u8]) -> Vec<Vec<u8>> {
     let Some((&letter, rest)) = message.split_first() else { return Vec::new() };
-    // Two fields of a truncation: how many tables, and its options.
+    // A truncation has two fields before the tables: their number, and its options.
     let oids = match letter {
         b'R' | b'I' | b'U' | b'D' => rest.get(..4),
         b'T' => rest.get(5..),
@@ -73,13 +74,13 @@ pub fn descriptions(message: &[u8]) -> Vec<Vec<u8>> {
     let (oids, _) = oids.unwrap_or_default().as_chunks::<4>();
     let oids = oids.iter().map(|oid| u32::from_be_bytes(*oid));
     if letter == b'R' {
-        // Another description of pgoutput's: the publication may have changed.
+        // pgoutput describes the table anew: the publication may have changed.
         KNOWN.with_borrow_mut(|known| {
             known.tables.retain(|known| !oids.clone().any(|oid| oid == *known))
         });
         return Vec::new();
     }
-    // Noted first: what changes while it is described makes it be described again.
+    // Noted as described before that is done: if the table changes meanwhile, the callback removes it again.
     oids.filter(|oid| KNOWN.with_borrow_mut(|known| known.tables.insert(*oid)))
         .map(|oid| memory::scoped(|| described(oid)))
         .collect()
@@ -103,7 +104,7 @@ fn described(oid: u32) -> Vec<u8> {
     out
 }
 
-/// The names of the columns by which a row is known.
+/// The names of the columns that identify a row.
 unsafe fn push_key(out: &mut Vec<u8>, relation: pg_sys::Relation) {
     // SAFETY: an open relation; its indexes are there as long as it is, and have a descriptor.
     unsafe {
@@ -138,7 +139,7 @@ unsafe fn push_key(out: &mut Vec<u8>, relation: pg_sys::Relation) {
     }
 }
 
-/// The columns, and all that their types are made of.
+/// The columns, their types, and the types that these are made of.
 unsafe fn push_columns(out: &mut Vec<u8>, descriptor: pg_sys::TupleDesc) {
     // SAFETY: the descriptor of an open relation.
     unsafe {
@@ -164,10 +165,10 @@ unsafe fn push_columns(out: &mut Vec<u8>, descriptor: pg_sys::TupleDesc) {
     }
 }
 
-/// What a type is, and into `open` what it is made of.
+/// Describes a type, and adds the types that it is made of to `open`.
 unsafe fn push_type(out: &mut Vec<u8>, oid: Oid, open: &mut Vec<Oid>) {
-    // SAFETY: looks up the catalog's caches; a type that isn't there is of no kind and has no element. A row's
-    // descriptor is counted, and given back.
+    // SAFETY: looks up the catalog's caches; a type that isn't there is of no kind and has no element. A row type's
+    // descriptor is reference-counted, and released.
     unsafe {
         let kind = pg_sys::get_typtype(oid) as u8;
         let element = pg_sys::get_element_type(oid);
@@ -223,7 +224,7 @@ unsafe fn delimiter(element: Oid) -> u8 {
 }
 
 pub(in crate::pg) fn push_count(out: &mut Vec<u8>, count: usize) {
-    // No table has more columns, and none more types, than 16 bits can count.
+    // No table has more columns or types than 16 bits can count.
     out.extend(u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes());
 }
 

@@ -5,14 +5,14 @@ use pgrx::pg_sys;
 use std::ffi::c_char;
 use std::panic::AssertUnwindSafe;
 
-/// Makes a slot of the output plugin pgoutput, which standbys keep a copy of where the server can have that done. Waits
-/// for transactions that have written to end.
+/// Makes a slot for the output plugin pgoutput: from PostgreSQL 17 on a failover slot, of which standbys can keep a
+/// copy. Waits for the end of transactions that have written.
 ///
 /// Not through SPI: while it looks for a consistent point, PostgreSQL may begin and end a subtransaction
 /// (ReorderBufferImmediateInvalidation), and leaves the transaction's own resource owner and memory context as the
-/// current ones. The executor would then give back its snapshot to the wrong owner, an ERROR.
+/// current ones. The executor would then release its snapshot from the wrong resource owner, an ERROR.
 pub fn create(slot: &str) -> Result<()> {
-    // Callers may try for long.
+    // Callers may call this in a loop for long.
     pgrx::check_for_interrupts!();
     let (slot, plugin) = (name(slot)?, name("pgoutput")?);
     let no = pg_sys::Datum::from(false);
@@ -61,7 +61,7 @@ pub fn standbys_have(position: u64) -> bool {
         let _ = position;
         true
     };
-    // SAFETY: this process's own slot, if it has one; what is said of standbys that are missing goes into no log.
+    // SAFETY: this process's own slot, if it has one. At DEBUG2, complaints about missing standbys don't reach the log.
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     let have = unsafe {
         let slot = pg_sys::MyReplicationSlot;
@@ -72,10 +72,10 @@ pub fn standbys_have(position: u64) -> bool {
     have
 }
 
-/// Lets go of a slot that is half made, which drops it. PostgreSQL does so only when the whole transaction ends, and
-/// not if some procedural language catches the ERROR.
+/// Releases a slot that is half made, which drops it. PostgreSQL does so only when the whole transaction ends, and not
+/// if a procedural language catches the ERROR.
 fn release() {
-    // SAFETY: reads this process's own slot; errors behind its acquisition are raised with no lightweight lock held.
+    // SAFETY: this process's own slot. Errors after its acquisition are raised with no lightweight lock held.
     unsafe {
         if !pg_sys::MyReplicationSlot.is_null() {
             pg_sys::ReplicationSlotRelease();

@@ -1,15 +1,15 @@
-//! Messages of the output plugin on their way to the stream: in memory, and beyond a bound in a temporary file,
-//! so that a transaction of any size takes a bounded amount of memory.
+//! Messages of the output plugin on their way to the stream. They are in memory, and beyond a bound in a temporary
+//! file: so a transaction of any size takes a bounded amount of memory.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 
-/// Kept in memory before it goes to the file: more than any ordinary transaction has.
+/// Bytes that are kept in memory before they go to the file: more than any ordinary transaction has.
 const MEMORY: usize = 8 << 20;
 
-/// The server's directory for temporary files, below its data directory, which is every process's working
-/// directory. What a crash leaves there under such a name the server removes when it starts.
+/// The server's directory for temporary files, relative to the data directory, which is every process's working
+/// directory. When the server starts, it removes files there whose names begin like that of [`unnamed_file`].
 const DIRECTORY: &str = "base/pgsql_tmp";
 
 /// Messages in the order in which they came.
@@ -17,7 +17,7 @@ pub struct Spool {
     directory: &'static str,
     /// Each message with its length before it.
     memory: Vec<u8>,
-    /// What came before that; the file has no name any more, so it goes with the process.
+    /// The messages before those in memory. The file has no name any more, so it is gone when the process ends.
     file: Option<File>,
     in_file: u64,
 }
@@ -29,7 +29,7 @@ impl Default for Spool {
 }
 
 impl Spool {
-    /// One whose file, if it needs one, is made in this directory.
+    /// An empty spool. If it needs a file, it makes that in this directory.
     fn new(directory: &'static str) -> Spool {
         Spool { directory, memory: Vec::new(), file: None, in_file: 0 }
     }
@@ -47,7 +47,7 @@ impl Spool {
         self.in_file + self.memory.len() as u64
     }
 
-    /// All messages if they are in memory, to be walked through several times.
+    /// All messages, if all are in memory. The iterator can be cloned, to go through them several times.
     pub fn in_memory(&self) -> Option<Messages<'_>> {
         (self.in_file == 0).then_some(Messages { rest: &self.memory })
     }

@@ -10,11 +10,11 @@ pub fn is_in_progress(xid: u32) -> bool {
     unsafe { pg_sys::TransactionIdIsInProgress(pg_sys::TransactionId::from(xid)) }
 }
 
-/// How often it is looked whether a transaction has ended: its commit is mostly in WAL already.
+/// How often a wait checks whether the transaction has ended. Mostly its commit is in WAL already.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// Waits until others see what a transaction has written, or it is rolled back. False if that takes longer than `patience`:
-/// a commit may wait for a synchronous standby.
+/// Waits until others see what a transaction has written, or until it is rolled back. False if that takes longer than
+/// `patience`: a commit may wait for a synchronous standby.
 pub fn wait_for_end(xid: u32, patience: Duration) -> bool {
     let begun = Instant::now();
     while is_in_progress(xid) {

@@ -1,20 +1,20 @@
-//! Reading the rows that a table has already, while it is written to, with no lock on it and no long snapshot.
+//! Backfills: capturing a table's existing rows while other sessions write it, without a long lock or a long snapshot.
 //!
 //! A chunk is read under a fresh snapshot, then a watermark goes into the WAL, and when WAL has been decoded up to
 //! there, the chunk follows the changes before the watermark into the stream, without the rows that were changed
 //! by transactions which the snapshot did not see. So no row goes back behind a change that was captured before.
 //!
-//! DBLog has a second watermark below the chunk, in place of the snapshot; but the order of commits in WAL is not
-//! the order in which they become visible. So a chunk is read only when all transactions that were decoded before
-//! are visible.
+//! The DBLog algorithm has a second watermark before the chunk, in place of the snapshot. That is not enough here:
+//! commits become visible in another order than that in WAL. So a chunk is read only when all transactions that were
+//! decoded before are visible.
 
 use super::chunk::{self, Attempt};
 use super::relations::Known;
 use super::writing::Writer;
 use crate::error::Error;
 use crate::pg::shared::capturers::Capturer as Entry;
-use crate::pg::wal::decode::{self, Decoder};
-use crate::pg::wal::transactions;
+use crate::pg::wal::decode::Decoder;
+use crate::pg::wal::{position, transactions};
 use crate::pg::{now, process};
 use crate::store::backfills::{self, End, Job};
 use crate::store::chunks::{self, Target};
@@ -25,17 +25,17 @@ use sequin_capture::window::{Chunk, Row, Snapshot};
 use sequin_engine::settings::Micros;
 use std::time::Duration;
 
-/// Rows of the first chunk; the next ones are larger or smaller, as their rows are.
+/// Rows of the first chunk. The number of the next ones depends on the size of the rows.
 const FIRST_ROWS: usize = 100;
 const MOST_ROWS: usize = 5_000;
 
 /// Bytes that a chunk should have: it is in memory until its watermark has been decoded.
 const CHUNK_BYTES: usize = 2 << 20;
 
-/// When a chunk is read anew that could not be written.
+/// After which time a chunk that could not be written is read again.
 const RETRY: Micros = 500_000;
 
-/// When a table is tried again that somebody has locked.
+/// After which time a table that another session has locked is tried again.
 const RETRY_LOCKED: Micros = 100_000;
 
 /// The backfills of a source, one after the other.
@@ -43,13 +43,13 @@ pub struct Backfill {
     source: String,
     publication: String,
     running: Option<Running>,
-    /// There may be one to begin.
+    /// There may be a backfill to begin.
     look: bool,
     /// The last chunk could not be written.
     has_failed: bool,
-    /// When what could not be done is tried again. Changes are captured meanwhile.
+    /// No step of a backfill is tried before this time. Changes are captured meanwhile.
     not_before: Micros,
-    /// One that is to begin, by its id, when all transactions before this one have ended.
+    /// The id of the backfill that is to begin, and a transaction id: all transactions below must have ended first.
     waiting: Option<(i64, i64)>,
     /// Transactions that were decoded, and perhaps are not visible yet.
     decoded: Vec<u32>,
@@ -58,7 +58,7 @@ pub struct Backfill {
 /// A backfill that has begun.
 struct Running {
     job: Job,
-    /// The table as it was last.
+    /// The table as it was when the last chunk was read.
     target: Option<Box<Target>>,
     types: Types,
     rows: usize,
@@ -70,7 +70,7 @@ struct Pending {
     /// See [`Target`]: as the table was when the chunk was read.
     version: String,
     key_version: String,
-    /// As the stream's messages name it.
+    /// The table as messages describe it.
     table: Box<Table>,
     chunk: Chunk,
     count: usize,
@@ -139,7 +139,7 @@ impl Backfill {
                 return Ok(false);
             }
             self.begin()?;
-            // None is left that could be written, or not.
+            // No backfill is left that the last failure could be about.
             if !self.look && std::mem::take(&mut self.has_failed) {
                 entry.status.set_error("");
             }
@@ -168,9 +168,10 @@ impl Backfill {
         Ok(())
     }
 
-    /// True once those transactions have ended that were open when the backfill was first seen. What they have changed
-    /// before the publication had the table isn't captured, so that they must be visible to the first chunk; and one
-    /// that another capturer has decoded isn't decoded again, so that it must be visible to the next chunk.
+    /// True once those transactions have ended that were open when the backfill was first seen. Changes that they made
+    /// before the publication had the table aren't captured, so these must be visible to the first chunk. And
+    /// transactions that an earlier capturer process has decoded aren't decoded again, so these must be visible to the
+    /// next chunk.
     fn may_begin(&mut self, id: i64) -> Result<bool, String> {
         let (ended, next) = process::transaction(chunks::horizon)?;
         self.decoded.retain(|&xid| transactions::is_in_progress(xid));
@@ -219,7 +220,8 @@ impl Backfill {
                 self.not_before = now() + RETRY_LOCKED;
                 Ok(())
             }
-            // Read later what somebody has locked, or has changed by what takes no lock: ALTER SCHEMA.
+            // Read it later if a lock was in the way, or if the table has changed meanwhile: ALTER SCHEMA takes no lock
+            // on it.
             Err(error) => {
                 let read = running.target.as_ref().map(|target| target.version.clone());
                 if !error.is_lock && read.is_none_or(|read| !self.has_changed(&read)) {
@@ -238,10 +240,10 @@ impl Backfill {
         !matches!(now, Ok(Some(now)) if now == read)
     }
 
-    /// Writes the rows of a chunk that still hold. Not if somebody has altered the table since they were read: they are
-    /// read anew, as the table is now.
+    /// Writes the rows of a chunk that have not changed since they were read. If the table was altered since, writes
+    /// nothing: the chunk is read again from the table as it is now.
     fn write(&mut self, entry: &Entry, pending: Pending, writer: &mut Writer) {
-        // A decoded change of the table may be known by a key that this process does not see yet.
+        // The check below must see all decoded changes of the catalogs: the key of the table may be another one.
         if !self.all_is_visible() {
             if let Some(running) = &mut self.running {
                 running.pending = Some(pending);
@@ -254,7 +256,8 @@ impl Backfill {
         let Some(Running { job, .. }) = &mut self.running else { return };
         let Pending { key_version, table, chunk, count, last_key, watermark, read_at, .. } =
             pending;
-        // Its end is where the next record begins, which may be a commit; the byte before is nobody else's.
+        // The watermark's end is the start of the next record, which may be a commit. No other record has the byte
+        // before.
         let transaction = Transaction::new(watermark - 1, read_at, None);
         let rows = chunk.into_rows();
         let messages = rows
@@ -275,7 +278,7 @@ impl Backfill {
                     entry.status.set_error("");
                 }
             }
-            // Read anew later what can't be written now, or is not wanted any more.
+            // What can't be written now is read again later, if the backfill still exists then.
             Err(error) => {
                 let id = job.id;
                 self.look_again();
@@ -295,7 +298,7 @@ impl Backfill {
 }
 
 impl Running {
-    /// Takes the rows of a chunk, of which there are some, and has a watermark in the WAL behind them.
+    /// Keeps the rows of a chunk, at least one, and writes a watermark into WAL after them.
     fn has_read(
         &mut self,
         table: Box<Table>,
@@ -309,7 +312,7 @@ impl Running {
         let bytes: usize = rows.iter().map(|row| row.record.len()).sum();
         self.rows = (count * CHUNK_BYTES / bytes.max(1)).clamp(1, (self.rows * 2).min(MOST_ROWS));
         let watermark = process::transaction(chunks::watermark)?;
-        decode::flush(watermark);
+        position::flush(watermark);
         let (chunk, read_at) = (Chunk::new(snapshot, rows), now());
         self.pending = Some(Pending {
             version,

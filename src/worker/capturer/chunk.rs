@@ -15,15 +15,15 @@ use sequin_capture::window::{Row, Snapshot};
 const NOT_PUBLISHED: &str = "the publication does not have the table";
 const GONE: &str = "the table was dropped";
 
-/// What an attempt to read a chunk has come to.
+/// The result of an attempt to read a chunk.
 pub enum Attempt {
     Read(Box<Table>, Snapshot, Vec<Row>),
     Ends(End, &'static str),
     Locked,
 }
 
-/// Reads up to `limit` rows behind those that have been read, of the table as it is now. `target` is the table as it was
-/// before, and then as it was read.
+/// Reads up to `limit` rows after those that have been read, of the table as it is now. `target` is the table as it was
+/// for the last chunk, and is set to the table as it was read.
 pub fn read(
     publication: &str,
     source: &message::Source,
@@ -45,7 +45,7 @@ pub fn read(
         Ok(key) => key,
         Err(reason) => return Ok(Attempt::Ends(End::Failed, reason)),
     };
-    // From the beginning if the key was altered: the rows are in another order, or their keys are others.
+    // If the key was altered, reads from the beginning: the rows have another order, or other keys.
     let is_same = job.key_version.as_ref() == Some(&target.key_version);
     let wanted = Wanted {
         condition: job.condition.as_deref(),
@@ -64,7 +64,7 @@ pub fn read(
     })
 }
 
-/// The columns that the table is read in the order of, or why it can't be.
+/// The positions of the key's columns, by which the table is read in order; or why that is not possible.
 fn key_of(target: &Target, table: &Table) -> Result<Vec<usize>, &'static str> {
     let names: Vec<&str> = target.facts.key.iter().map(String::as_str).collect();
     if names.is_empty() {
@@ -73,7 +73,7 @@ fn key_of(target: &Target, table: &Table) -> Result<Vec<usize>, &'static str> {
     table.positions(&names).ok_or("the publication does not have all columns of the table's key")
 }
 
-/// A row that was read, as a chunk has it.
+/// Makes a chunk's row of a row that was read.
 fn row(table: &Table, key: &[usize], texts: &[Option<String>], types: &Types) -> Result<Row> {
     let all = |columns: &[usize]| {
         columns.iter().map(|&column| texts.get(column)?.clone()).collect::<Option<Vec<String>>>()
@@ -88,7 +88,7 @@ fn row(table: &Table, key: &[usize], texts: &[Option<String>], types: &Types) ->
     })
 }
 
-/// The table as the stream's messages name it.
+/// The table as messages describe it.
 fn described(target: &Target, source: &message::Source) -> Table {
     let columns = target.columns.iter().map(|(name, type_oid)| RelationColumn {
         name,

@@ -1,22 +1,23 @@
-//! How far the slot may go on: behind what is written, and can't be lost any more.
+//! Up to which position the slot is confirmed: up to where messages are written, and can't be lost any more.
 //!
-//! A source's commit is in WAL before the commit of its messages. A slot that were let go on behind the first before the
-//! second is on disk would have nobody capture it after a crash. The same holds of each standby that has a copy of the
-//! slot and may be promoted: what is written counts when the standbys of synchronized_standby_slots have it on disk.
+//! The commit of a change is in WAL before the commit of its message. If the slot were confirmed beyond the first
+//! before the second is on disk, a crash could lose the message, and the change would not be decoded again. The same
+//! holds for a standby that has a copy of the slot and may be promoted. So the commit of the messages must be on disk
+//! here, and on the standbys of synchronized_standby_slots.
 
 use crate::pg::now;
-use crate::pg::wal::decode::{self, Decoder};
-use crate::pg::wal::replication_slot;
+use crate::pg::wal::decode::Decoder;
+use crate::pg::wal::{position, replication_slot};
 use sequin_engine::settings::Micros;
 use std::collections::VecDeque;
 
-/// How often the slot is told how far everything is written, at the most.
+/// The least time between two confirmations.
 const CONFIRM_EVERY: Micros = 200_000;
 
-/// Positions that are remembered while a standby is behind. The newest ones are merged if there are more.
+/// The most positions that are remembered while a standby is behind. If there are more, the newest ones are merged.
 const MOST: usize = 1_000;
 
-/// How far the slot has been told to go.
+/// What has been confirmed, and what is still to be.
 #[derive(Default)]
 pub struct Confirmed {
     at: Micros,
@@ -24,26 +25,26 @@ pub struct Confirmed {
     pairs: Pairs,
 }
 
-/// All up to the first position is written, and safe where WAL is on disk up to the second; in order.
+/// Pairs of positions, ascending: all up to the first is written, and is safe once WAL is on disk up to the second.
 #[derive(Default)]
 struct Pairs(VecDeque<(u64, u64)>);
 
 impl Confirmed {
     /// All up to `position` is written, by a commit that ends at `commit` in WAL.
     pub fn written(&mut self, position: u64, commit: u64) {
-        // Of a round without messages, the last commit is an old one; but what was read must be there, too.
+        // In a round without messages the last commit is an old one. What was read must be on disk, too.
         if position > self.position {
             self.pairs.push(position, commit.max(position));
         }
     }
 
-    /// Lets the slot go on.
+    /// Confirms the newest position that is safe, unless the last confirmation is too recent.
     pub fn confirm(&mut self, decoder: &Decoder) {
         let now = now();
         if now < self.at + CONFIRM_EVERY {
             return;
         }
-        let flushed = decode::flushed();
+        let flushed = position::flushed();
         let is_safe = |commit| flushed >= commit && replication_slot::standbys_have(commit);
         if let Some(position) = self.pairs.take_newest(is_safe) {
             decoder.confirm(position);
@@ -62,7 +63,7 @@ impl Pairs {
         }
     }
 
-    /// The newest position that is safe, which goes with all before it.
+    /// Removes the pairs that are safe, and returns the position of the newest.
     fn take_newest(&mut self, is_safe: impl Fn(u64) -> bool) -> Option<u64> {
         let count = self.0.partition_point(|&(_, safe_at)| is_safe(safe_at));
         self.0.drain(..count).next_back().map(|(position, _)| position)

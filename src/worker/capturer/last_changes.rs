@@ -1,4 +1,4 @@
-//! Which change of a transaction is the last of a row.
+//! Which change of a transaction is its last change of a row.
 
 use super::relations::{self, Relations};
 use crate::pg::wal::spool::Messages;
@@ -7,7 +7,8 @@ use sequin_capture::message::{Change, Source, Table};
 use sequin_capture::pgoutput;
 use std::collections::HashMap;
 
-/// The last change that each transaction of a round makes to a row: only that one can be what the table has.
+/// The last change that each transaction of a round makes to each row. Only after that one can the table's row be what
+/// the change made it.
 pub struct LastChanges<'a> {
     messages: Option<Messages<'a>>,
     found: HashMap<(i64, u32, Vec<String>), u64>,
@@ -18,7 +19,8 @@ impl<'a> LastChanges<'a> {
         LastChanges { messages: Some(messages), found: HashMap::new() }
     }
 
-    /// Its index. Looked through on the first question: most rounds have none.
+    /// The index of the last change in its transaction. The messages are searched on the first call: most rounds make
+    /// none.
     pub fn of(
         &mut self,
         source: &Source,
@@ -77,7 +79,7 @@ impl<'a> LastChanges<'a> {
     }
 }
 
-/// The tables as they are where the look through the messages has come to.
+/// The tables as they are at the current point of the search.
 struct Tables<'a> {
     source: &'a Source,
     relations: &'a Relations,

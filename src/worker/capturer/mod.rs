@@ -1,10 +1,9 @@
 //! A capturer: turns the changes of one source's tables into messages of its stream, exactly once.
 //!
-//! A round decodes what has been written to WAL since the last, writes the messages together with the position
-//! up to which they go, in one transaction, and only when that is on disk lets the slot go on. So whatever ends
-//! this process, the next begins after the last transaction whose messages are there. `writing` makes messages,
-//! `relations` knows the tables, `backfill` reads rows that were there before, in chunks
-//! (`chunk`).
+//! A round decodes what was written to WAL since the last round, and writes the messages together with the position up
+//! to which they go, in one transaction. Only when that is on disk, it confirms the position to the slot. So however
+//! this process ends, the next one begins after the last transaction whose messages were written. `writing` makes
+//! messages, `relations` knows the tables, `backfill` reads rows that were there before, in chunks (`chunk`).
 
 mod backfill;
 mod chunk;
@@ -16,7 +15,8 @@ mod writing;
 use crate::pg::exec::catalog;
 use crate::pg::shared::capturers::Capturer as Entry;
 use crate::pg::shared::session_entry;
-use crate::pg::wal::decode::{self, Decoder};
+use crate::pg::wal::decode::Decoder;
+use crate::pg::wal::{output, position};
 use crate::pg::{now, process};
 use crate::store::source_progress::{self, Progress};
 use crate::store::sources::Source;
@@ -33,15 +33,15 @@ use writing::Writer;
 /// transaction doesn't show, and one round is short.
 const ROUND: u64 = 1 << 20;
 
-/// The longest sleep: for WAL of other databases, which the slot has to pass, and for commits that wake nobody
+/// The longest sleep. The slot has to advance past WAL of other databases, and some commits don't wake the capturer
 /// (COMMIT PREPARED).
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// When WAL that is written but not on disk yet is looked at again.
+/// After which time to look again at WAL that is inserted but not on disk yet.
 const UNFLUSHED: Duration = Duration::from_millis(10);
 
-/// Under a steady load of small transactions, a pause between rounds has several of them share one: at 2,000 a second
-/// it saves two thirds of the processor time of capturing. One that comes after a pause is captured at once.
+/// Under a steady load of small transactions, a pause before each round lets several of them share a round: at 2,000
+/// transactions a second that saves two thirds of the CPU time of capturing. Without such load there is no pause.
 const PAUSE: Duration = Duration::from_millis(2);
 const STEADY: Micros = 5_000;
 const FEW: u64 = 64 << 10;
@@ -59,7 +59,7 @@ pub fn run(entry: &'static Entry) {
     for (name, value) in [
         ("lock_timeout", "1s"),
         ("logical_decoding_work_mem", DECODING_MEMORY),
-        // How output functions are to write values: what the conversion to JSON reads.
+        // How output functions write values: the conversion to JSON relies on it.
         ("client_encoding", "UTF8"),
         ("DateStyle", "ISO, YMD"),
         ("IntervalStyle", "postgres"),
@@ -82,12 +82,12 @@ fn capture(entry: &'static Entry) -> Result<(), String> {
     let Some(source) = find(entry)? else { return Ok(()) };
     let mut capturer = Capturer::start(entry, source)?;
     entry.status.set_error("");
-    // From here on an end that is no error of this source, such as a signal, is no failure.
+    // From here on an end without an error, such as one by a signal, is no failure.
     entry.status.exited_cleanly();
     loop {
         capturer.pause();
-        // Before the look at the settings: those that were committed before a change hold for it.
-        let target = decode::flushed();
+        // Read before the settings are checked: so the settings hold for all changes up to there.
+        let target = position::flushed();
         if capturer.must_end()? {
             return Ok(());
         }
@@ -118,7 +118,7 @@ struct Capturer {
     seen: u64,
     confirmed: Confirmed,
     retry: Option<Duration>,
-    /// When the last round has written something, if that was little.
+    /// When the last round wrote something, if it was little; 0 otherwise.
     wrote_little_at: Micros,
 }
 
@@ -127,7 +127,7 @@ impl Capturer {
         let slot = sources::slot_name(entry.database(), source.id, source.generation);
         check_publication(&source)?;
         let (progress, start_marker) = prepare(&source, &slot)?;
-        decode::set_do_not_replicate();
+        output::set_do_not_replicate();
         let from = progress.as_ref().map_or(0, |progress| progress.lsn);
         let start_marker = start_marker.as_deref();
         let decoder =
@@ -169,7 +169,7 @@ impl Capturer {
         Ok(false)
     }
 
-    /// Lets some more transactions come together, if one has just come.
+    /// Pauses if a round has just written a little: more transactions may come meanwhile.
     fn pause(&self) {
         if now() < self.wrote_little_at + STEADY {
             process::wait(Some(PAUSE));
@@ -196,9 +196,9 @@ impl Capturer {
         Ok(())
     }
 
-    /// Writes what has been decoded. If that fails, it stays for another attempt, after a pause; false then.
+    /// Writes what has been decoded. If that fails, keeps it for the next attempt, pauses, and returns false.
     fn write(&mut self) -> bool {
-        let start_lsn = self.decoder.take_opened_at();
+        let start_lsn = self.decoder.take_start_lsn();
         if let Some(lsn) = start_lsn {
             self.writer.start_lsn(lsn);
         }
@@ -222,24 +222,24 @@ impl Capturer {
         if self.retry.take().is_some() {
             self.entry.status.set_error("");
         }
-        self.confirmed.written(position, decode::last_commit());
+        self.confirmed.written(position, position::last_commit());
         true
     }
 
-    /// Until something is committed in this database, or the heartbeat.
+    /// Sleeps until a transaction commits in this database, or for [`HEARTBEAT`].
     fn sleep(&mut self) {
         self.entry.sleep_until_commit();
-        if decode::flushed() > self.seen {
-            self.entry.is_awake();
+        if position::flushed() > self.seen {
+            self.entry.stop_sleeping();
             return;
         }
-        let unflushed = decode::inserted() > decode::flushed();
+        let unflushed = position::inserted() > position::flushed();
         process::wait(Some(if unflushed { UNFLUSHED } else { HEARTBEAT }));
-        self.entry.is_awake();
+        self.entry.stop_sleeping();
     }
 }
 
-/// A change of the slot's time can't be decoded without the publication as it was then.
+/// Checks that the publication exists: without it, changes can't be decoded.
 fn check_publication(source: &Source) -> Result<(), String> {
     if process::transaction(|| publications::find(&source.publication))?.is_some() {
         return Ok(());
@@ -247,8 +247,9 @@ fn check_publication(source: &Source) -> Result<(), String> {
     Err(source_faults::gone(&source.publication, &source.name))
 }
 
-/// Has the slot there. Returns how far its messages are written, and, if none are, the text of the message that
-/// opens the source: `create_source` makes the slot itself where it can, and marks its commit with it.
+/// Makes the slot if there is none yet. Returns up to where messages are written; or, if nothing is written yet, the
+/// text of the message in WAL that opens the source: where `create_source` could make the slot itself, it has emitted
+/// that message with its commit.
 fn prepare(source: &Source, slot: &str) -> Result<(Option<Progress>, Option<String>), String> {
     let (id, generation) = (source.id, source.generation);
     let state = process::transaction(|| slots::state(slot, id, generation))?;

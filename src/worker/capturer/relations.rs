@@ -1,7 +1,7 @@
-//! The tables of a source, as they were when the changes were made that are being written.
+//! The tables of a source, as they were when the changes that are being written were made.
 
 use crate::error::{Error, Result};
-use crate::pg::exec::{memory, spi};
+use crate::pg::exec::{memory, savepoint};
 use crate::store::tables;
 use crate::store::types;
 use sequin_capture::decoded::Described;
@@ -21,12 +21,12 @@ pub struct Known {
     oid: u32,
     /// The number and the type of each of the table's columns.
     numbers: Vec<(i16, u32)>,
-    /// The columns by which a backfill knows rows.
+    /// The columns by which a backfill identifies rows.
     pub key: Option<Vec<usize>>,
 }
 
-/// All tables that have been described. A copy costs little: what can't be written is read again with what was known
-/// before.
+/// All tables that have been described. A clone is cheap: before each write one is kept, since messages that could not
+/// be written are read again from that state.
 #[derive(Default, Clone)]
 pub struct Relations {
     /// pgoutput's last message about each.
@@ -36,12 +36,12 @@ pub struct Relations {
 }
 
 impl Relations {
-    /// Takes in what pgoutput says of a table. The decoder's description of it follows before its next change.
+    /// Keeps pgoutput's message about a table. The decoder's description of the table follows before its next change.
     pub fn relation(&mut self, oid: u32, message: &[u8]) {
         self.relations.insert(oid, message.into());
     }
 
-    /// Takes in a description of a table.
+    /// Processes the decoder's description of a table.
     pub fn describe(&mut self, source: &Source, described: &Described) -> Result<()> {
         let table = if OWN_SCHEMAS.contains(&described.schema) {
             None
@@ -57,7 +57,7 @@ impl Relations {
         Ok(())
     }
 
-    /// The table alone, without what only catalogs can tell.
+    /// The table alone, without the types, for which today's catalogs are needed.
     pub fn table(&self, source: &Source, described: &Described) -> Result<Table> {
         let malformed = |what: &str| Error::Internal(format!("a table was described {what}"));
         let message = self.relations.get(&described.relation);
@@ -106,9 +106,9 @@ impl Known {
         if pk.is_empty() {
             return Vec::new();
         }
-        // Whatever the table has become since: what isn't certain stays unknown.
+        // The table may have changed since. What isn't certain stays unknown.
         let found = memory::scoped(|| {
-            spi::in_savepoint(|| {
+            savepoint::in_savepoint(|| {
                 let Some(facts) = tables::describe(self.oid)? else { return Ok(None) };
                 let is_there = |&column: &usize| {
                     let (number, type_oid) = self.numbers[column];

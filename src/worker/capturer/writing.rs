@@ -17,13 +17,14 @@ use sequin_capture::message::{self, Change, Lookup, Message, Transaction};
 use sequin_capture::pgoutput;
 use std::time::Duration;
 
-/// Messages that go into the stream with one statement, and their bytes: enough to share its cost, and bounded in
-/// memory.
+/// The most messages that are inserted at a time, and the bytes after which they are: enough to share the cost, and
+/// bounded in memory.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// How long a transaction is waited for whose commit is in WAL and not visible yet, if values are to be read from its rows.
-/// Once for each: one that waits for a synchronous standby doesn't hold up the others for longer.
+/// How long to wait for a transaction whose commit is in WAL but not visible yet, if values must be read from its rows.
+/// The wait happens once for each transaction: one that waits for a synchronous standby delays the others no longer
+/// than this.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Writes messages of one source.
@@ -35,11 +36,11 @@ pub struct Writer {
     pub source: message::Source,
     pub relations: Relations,
     progress: Progress,
-    /// The progress is not in its table as it is here.
+    /// The progress must be written even if it does not change: its table doesn't have it yet.
     unsaved: bool,
 }
 
-/// What one transaction of the writer has at hand.
+/// The messages that one transaction of the writer has still to insert, and has inserted.
 struct Batch<'a> {
     stream: &'a str,
     table: Oid,
@@ -56,13 +57,13 @@ struct Place {
     xid: u32,
     /// How many transactions came before it in this round.
     ordinal: i64,
-    /// Messages of it so far.
+    /// How many messages it has so far.
     index: u64,
-    /// Changes of it so far, also of tables that are not captured.
+    /// How many changes it has so far, including those of tables that are not captured.
     changes: u64,
-    /// It has been written before.
+    /// Its messages were written before.
     skipped: bool,
-    /// Whether its rows can be seen in the table, once that has mattered.
+    /// Whether its rows are visible in the table, once that has been asked.
     visible: Option<bool>,
 }
 
@@ -80,14 +81,14 @@ impl Writer {
         }
     }
 
-    /// What commits after this is captured.
+    /// Sets the LSN of the commit that opens the source: what commits after it is captured.
     pub fn start_lsn(&mut self, lsn: u64) {
-        // Its own changes don't count: the transaction comes before those that are captured.
+        // The changes of that transaction itself are not captured.
         self.progress.lsn = self.progress.lsn.max(lsn);
         self.unsaved = true;
     }
 
-    /// Writes all decoded changes, and what of a backfill is due then. All of it or nothing.
+    /// Writes all decoded changes, or nothing, and reports them to the backfill.
     pub fn write(&mut self, spool: &mut Spool, backfill: &mut Backfill) -> Result<(), String> {
         if spool.len() == 0 && !self.unsaved {
             return Ok(());
@@ -97,13 +98,13 @@ impl Writer {
             role::as_role(writer.owner, || writer.write_changes(spool, backfill, progress))
         });
         if written.is_err() {
-            // All is read again, from before what it says of tables.
+            // All messages are read again, and so are the descriptions of tables among them.
             self.relations = before;
         }
         written
     }
 
-    /// Has what `f` writes committed together with the progress that it makes.
+    /// Runs `f` in a transaction, which also writes the progress that `f` has made.
     fn in_transaction(
         &mut self,
         f: impl FnOnce(&mut Writer, &mut Progress) -> Result<()>,

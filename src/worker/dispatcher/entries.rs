@@ -10,7 +10,7 @@ use sequin_engine::dispatcher::{Answer, Asked, FastPathAck, Outcome, Publisher, 
 use sequin_engine::ids::{RequestId, SessionId, StreamId};
 use std::time::{Duration, Instant};
 
-/// Those of one database.
+/// The entries of one database.
 pub(super) struct Entries(pub &'static Database);
 
 impl Shared for Entries {
@@ -54,8 +54,8 @@ fn entries() -> &'static [SessionEntry] {
     segment().map_or(&[][..], Segment::sessions)
 }
 
-/// What the entries have for the dispatcher: all ends of transactions, so that whoever asks after one of them finds what
-/// it has freed; and the requests.
+/// Collects what the flagged entries have for the dispatcher: the outcomes of transactions, and the requests. All
+/// outcomes come before all requests: so a request made after a transaction's end gets what that has freed.
 pub(super) fn collect(database: &Database, marked: &[usize]) -> (Vec<Outcome>, Vec<Asked>) {
     let (mut outcomes, mut all) = (Vec::new(), Vec::new());
     for &session in marked {
@@ -67,8 +67,8 @@ pub(super) fn collect(database: &Database, marked: &[usize]) -> (Vec<Outcome>, V
     (outcomes, all)
 }
 
-/// There is no extension here, as far as was seen: whoever has asked something is told so. If it has come meanwhile,
-/// they are left to the next dispatcher.
+/// Refuses all requests, since this dispatcher has found no extension. If the extension was created meanwhile, leaves
+/// them to the next dispatcher.
 pub(super) fn refuse_all(database: &Database) {
     let oid = database.oid();
     let mut all = Vec::new();
@@ -80,7 +80,8 @@ pub(super) fn refuse_all(database: &Database) {
     if all.is_empty() {
         return;
     }
-    // Looked at after they were collected: none of them has seen it committed.
+    // Checked after the requests were collected: so if there is no extension, none of these sessions can have seen one
+    // committed.
     let is_gone = process::transaction(|| Ok(catalog::extension().is_none()));
     for (entry, Asked { session, request_id, .. }) in all {
         if is_gone == Ok(true) {
@@ -93,8 +94,9 @@ pub(super) fn refuse_all(database: &Database) {
     }
 }
 
-/// A dispatcher starts: what its predecessor has taken is asked again. Transactions that rely on the predecessor can't
-/// begin to commit any more. Those that are just committing are waited for, so that their rows are read.
+/// Called when a dispatcher starts. Requests that its predecessor had taken are posted again. From here on,
+/// transactions that rely on the predecessor can't begin to commit. Waits for those that are just committing, so that
+/// their rows are read.
 pub(super) fn take_over(database: &Database) {
     database.begin_reign();
     for (session, entry) in entries().iter().enumerate() {
@@ -104,8 +106,8 @@ pub(super) fn take_over(database: &Database) {
     await_commits(database, None);
 }
 
-/// A dispatcher ends: from now on no transaction commits with a nack that it has answered. One that is just committing
-/// is waited for; not for long, as a commit may wait for a standby.
+/// Called when a dispatcher ends. From here on, no transaction with a nack that it has answered can begin to commit.
+/// Waits for those that are just committing, but not for long: a commit may wait for a standby.
 pub(super) fn hand_over(database: &Database) {
     const PATIENCE: Duration = Duration::from_secs(1);
     database.end_reign();

@@ -1,8 +1,8 @@
 //! The dispatcher of a database: a loop around its rules, which are `sequin_engine::dispatcher`.
 //!
-//! A step collects what has come in, hands it in, and carries out what the rules ask for: `entries` is the memory that
-//! sessions share with it, `reading` and `writing` are the tables, `sources` has the capturers run. Nothing here decides
-//! who may have which message when.
+//! A step collects what has come in, hands it to the rules, and carries out the effects that they return. `entries`
+//! accesses the sessions' entries in shared memory, `reading` and `writing` the tables, and `sources` makes the
+//! launcher run capturers. Nothing here decides which session gets which message when.
 
 mod entries;
 mod reading;
@@ -25,23 +25,23 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use writing::Folded;
 
-/// The longest sleep: leases are in memory and everything else wakes the latch, so this is only for missed
-/// wake-ups that should not exist.
+/// The longest sleep. The rules know when a lease ends, and everything else sets the latch: so this only matters after
+/// a lost wake-up, which should not exist.
 const HEARTBEAT: Micros = 60_000_000;
 
-/// Nothing here waits for anybody's lock for long (I10). That is for locks on sequin's own tables; for rows that users can
-/// lock nothing here waits at all.
+/// The dispatcher waits for no lock for long (I10). This limit is for locks on sequin's own tables. For rows that users
+/// can lock the dispatcher doesn't wait at all.
 const LOCK_TIMEOUT: &str = "200ms";
 
-/// When the configuration is read again that could not be.
+/// After which time the configuration is read again if that has failed.
 const RETRY_CONFIG: Micros = 100_000;
 
 /// Runs until the extension or the server goes away.
 pub fn run(database: &'static Database) {
     process::set_defaults();
     process::set("lock_timeout", LOCK_TIMEOUT);
-    // The journals are read past what is folded, by index and from its end: never through the dead rows before that
-    // (I9). To the planner a table of dead rows is empty, and all ways through it are the same.
+    // The journals are read by index, from the last checkpoint on, so that the dead rows before that are never read
+    // (I9). To the planner a table of dead rows is empty, and all plans cost the same.
     for (way, on) in
         [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexscan", "on")]
     {
@@ -70,7 +70,7 @@ pub fn run(database: &'static Database) {
 fn end_for_good(database: &Database) {
     sources::clear_out(database);
     database.set_enabled(false);
-    // The extension may have been created just now; whoever commits that says so before wanting a dispatcher.
+    // The extension may have been created just now: its commit reports a change before a session asks for a dispatcher.
     if database.has_config_changed() {
         database.take_changes();
         database.set_enabled(true);
@@ -78,8 +78,8 @@ fn end_for_good(database: &Database) {
     entries::refuse_all(database);
 }
 
-/// Takes over from the predecessor: a new epoch, and the rows of transactions that rely on it and are committing.
-/// `None`: there is no extension here.
+/// Takes over from the predecessor: takes a new epoch, and waits for transactions that rely on the predecessor and are
+/// committing. `None` if there is no extension here.
 fn start(database: &'static Database) -> Result<Option<Worker>, String> {
     if process::must_end() || session_entry::is_suspended(database.oid()) {
         return Err("asked to end before it had started".into());
@@ -93,12 +93,12 @@ fn start(database: &'static Database) -> Result<Option<Worker>, String> {
     process::set("synchronous_commit", "off");
     let rules = Dispatcher::new(epoch).ok_or("the epochs of sequin.epoch are used up")?;
     entries::take_over(database);
-    // What a lock or a full disk keeps from being deleted now waits for the next start.
+    // If a lock or a full disk prevents this, the next start tries again.
     let clean_up = || acks::dropped()?.into_iter().try_for_each(checkpoints::forget);
     if let Err(error) = process::transaction(clean_up) {
         pgrx::warning!("sequin dispatcher: cannot clean up after dropped consumers: {error}");
     }
-    // pg_upgrade copies the tables, and nobody is told.
+    // pg_upgrade copies the tables, but not the notes about owners.
     let note_owners = || Owned::ALL.into_iter().try_for_each(owners::sync);
     if let Err(error) = process::transaction(note_owners) {
         pgrx::warning!("sequin dispatcher: cannot note who owns consumers and sources: {error}");
@@ -109,15 +109,15 @@ fn start(database: &'static Database) -> Result<Option<Worker>, String> {
 struct Worker {
     database: &'static Database,
     rules: Dispatcher,
-    /// What is to be done.
+    /// Effects that are still to be carried out.
     effects: VecDeque<Effect>,
-    /// When replication slots are to be looked through for those that are nobody's.
+    /// When to look for replication slots of sources that don't exist.
     next_sweep: Micros,
 }
 
 impl Worker {
-    /// Until there is a reason to end, or it is asked to: by a signal or to make way; the launcher starts another when it
-    /// may.
+    /// Runs until the rules say that the dispatcher must end; or until a signal, or a command that needs the database
+    /// to itself, asks for it: then it returns `None`.
     fn live(&mut self) -> Option<End> {
         let mut marked = Vec::new();
         loop {
@@ -143,7 +143,7 @@ impl Worker {
             self.hand_in(Input::Tick)?;
         }
         if !self.rules.is_ready() {
-            // Nobody can be told whether a consumer exists.
+            // Without the configuration, no request can be answered.
             return Ok(());
         }
         let published = self.database.take_published();
@@ -155,8 +155,8 @@ impl Worker {
         self.database.take_requests(marked);
         let (outcomes, asked) = entries::collect(self.database, marked);
         self.hand_in(Input::Outcomes(outcomes))?;
-        // What these requests rely on was committed before they were made: now it is seen. If this process ends here, they
-        // are left to the next dispatcher.
+        // Changes that these requests rely on were committed before they were posted: so they are applied first. If
+        // this process ends here, the requests are left to the next dispatcher.
         self.apply_changes()?;
         self.hand_in(Input::Requests(asked))?;
         self.hand_in(Input::Tick)?;
@@ -164,7 +164,7 @@ impl Worker {
         Ok(())
     }
 
-    /// If streams or consumers have changed. Sessions rely on nothing that was said before once the change is noted.
+    /// Applies changes of streams and consumers, if there are any.
     fn apply_changes(&mut self) -> Result<(), End> {
         if !self.database.has_config_changed() {
             return Ok(());
@@ -184,7 +184,7 @@ impl Worker {
         self.effects.extend(effects);
     }
 
-    /// Does all that the rules ask for, and what they ask for when they learn what came of it.
+    /// Carries out all effects, and those that the rules return when they get the results.
     fn carry_out(&mut self) -> Result<(), End> {
         while let Some(effect) = self.effects.pop_front() {
             let input = match effect {
@@ -238,7 +238,7 @@ impl Worker {
         pgrx::warning!("sequin dispatcher: {text}");
     }
 
-    /// How long there is nothing to do, unless the latch is set.
+    /// How long to sleep, unless the latch is set.
     fn pause(&self) -> Duration {
         let now = process::monotonic();
         let next = match self.rules.is_ready() {
@@ -248,8 +248,8 @@ impl Worker {
         Duration::from_micros(next.saturating_sub(now).max(0).cast_unsigned())
     }
 
-    /// Before this process ends: what has ended by now counts, and everything is written. Requests are left to the next
-    /// dispatcher, which takes those that were collected here as asked again.
+    /// Called before this process ends: takes account of all transactions that have ended by now, and writes
+    /// everything. Requests are left to the next dispatcher. Those that were collected here are flagged again for it.
     fn stop(&mut self) {
         self.rule(Input::Stop);
         entries::hand_over(self.database);
@@ -259,7 +259,7 @@ impl Worker {
         marked.into_iter().for_each(|session| self.database.notify_request(session));
         self.rule(Input::Outcomes(outcomes));
         self.rule(Input::Flush);
-        // It ends in any case: that it is to end keeps nothing from being written.
+        // The process ends in any case, so an effect that asks for its end doesn't stop the writing.
         while self.carry_out().is_err() {}
     }
 }

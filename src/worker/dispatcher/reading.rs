@@ -14,13 +14,13 @@ use sequin_engine::fault::Known;
 use sequin_engine::ids::{ConsumerId, Generation, StreamId};
 use sequin_engine::key::Seq;
 
-/// Rows read at a time: about 1 ms, so that nobody else waits longer for that (I11), and enough to make the
-/// transaction around it, about 15 us, cheap.
+/// Rows read at a time. That takes about 1 ms: other sessions wait no longer for it (I11), and the cost of the
+/// transaction around it, about 15 us, hardly matters.
 const READ_ROWS: usize = 2048;
 
 impl Worker {
-    /// The streams and consumers that have changed, and the sources, which are no matter of the rules. `None`: the
-    /// extension is gone.
+    /// Reads the streams and consumers that have changed; and the sources, which the rules know nothing of, and applies
+    /// these. `None` if the extension is gone.
     pub(super) fn read_config(&mut self, changes: &Changes) -> Result<Option<Config>, String> {
         let read = process::transaction(|| {
             if catalog::extension().is_none() {
@@ -48,7 +48,7 @@ impl Worker {
         Ok(process::try_transaction(|| journal::read(id, generation))?)
     }
 
-    /// The tail of a stream, and old holes that may have filled.
+    /// A look: reads old holes that may have filled, and the tail of a stream.
     pub(super) fn look(&mut self, stream: StreamId, known: Known) -> Result<Look, Failure> {
         let name = self.name_of(stream)?;
         let (rules, database, table) = (&mut self.rules, self.database, table_of(stream));
@@ -58,7 +58,7 @@ impl Worker {
                 Err(failure) => return Ok(Err(failure)),
             };
             let publishers = session_entry::publishers(database, table);
-            // One for all that is read: of a transaction that commits meanwhile nothing, or all of it.
+            // One snapshot for all that is read: so a transaction that commits meanwhile is seen whole or not at all.
             let snapshot = Snapshot::newest();
             let open = publishers.open(|xid| snapshot.is_running(xid));
             let Some(plan) = rules.plan_look(stream, known.last, open) else {
@@ -95,7 +95,7 @@ impl Worker {
     }
 }
 
-/// What has been found of a stream's table. One that was made anew under the same name is another stream.
+/// The result for the rules. A table that was created anew under the same name is another stream.
 fn locked(stream: StreamId, tail: Tail) -> Result<Known, Failure> {
     match tail {
         Tail::Locked(table, known) if table == table_of(stream) => Ok(known),

@@ -1,4 +1,5 @@
-//! The sources of this database: entered in shared memory for the launcher, and slots dropped that are nobody's.
+//! The sources of this database: enters them in shared memory for the launcher, and drops slots of sources that don't
+//! exist.
 
 use super::Worker;
 use crate::error::Result;
@@ -12,10 +13,10 @@ use crate::store::{slots, source_progress, sources};
 use sequin_engine::settings::Micros;
 use std::time::{Duration, Instant};
 
-/// When slots are looked at after something has changed: several changes share one look.
+/// How long after a change slots are checked: several changes share a check.
 const SWEEP_AFTER: Micros = 100_000;
 
-/// When slots are looked at again that could not be dropped now, and after an error.
+/// After which time slots are checked again if one could not be dropped, and after an error.
 const RETRY_SWEEP: Micros = 200_000;
 const RETRY_FAILED: Micros = 20_000_000;
 
@@ -23,7 +24,7 @@ const RETRY_FAILED: Micros = 20_000_000;
 const DETACHING: Duration = Duration::from_secs(20);
 
 impl Worker {
-    /// Has exactly those captured that are to be.
+    /// Makes exactly the sources captured that are neither paused nor another server's.
     pub(super) fn apply_sources(&mut self, sources: &[Source]) {
         let runnable = sources.iter().filter(|source| source.is_here && !source.paused);
         let ids: Vec<i32> = runnable.map(|source| source.id).collect();
@@ -34,7 +35,7 @@ impl Worker {
         self.next_sweep = self.next_sweep.min(process::monotonic() + SWEEP_AFTER);
     }
 
-    /// Drops the slots of sources that are no more, once nobody reads them.
+    /// Drops the slots of sources that don't exist any more, when no process reads them.
     pub(super) fn sweep_slots(&mut self) {
         if process::monotonic() < self.next_sweep {
             return;
@@ -50,8 +51,8 @@ impl Worker {
     }
 }
 
-/// True if none is left. With no source being written: the slot of one that is just being created has no row that
-/// others see.
+/// Drops them; true if none is left. Takes a lock against writers of sequin.sources: a source that is just being
+/// created has a slot already, but no row that others see.
 fn sweep(database: &Database) -> Result<bool> {
     if !catalog::try_lock_against_writers(c"sources") {
         return Ok(false);
@@ -66,7 +67,7 @@ fn sweep(database: &Database) -> Result<bool> {
     delete(all.filter(|slot| !owned.contains(&slot.name)))
 }
 
-/// Deletes slots; true if it could delete all, as nobody reads them.
+/// Drops slots; true if it could drop all, since no process reads them.
 fn delete(mut slots: impl Iterator<Item = Slot>) -> Result<bool> {
     slots.try_fold(true, |all, slot| match slot.active {
         true => Ok(false),
@@ -74,8 +75,8 @@ fn delete(mut slots: impl Iterator<Item = Slot>) -> Result<bool> {
     })
 }
 
-/// Deletes the slots that were there before the extension was seen to be missing: those of one that is just being
-/// created are not among them.
+/// Drops all slots of this database's sources, if there is no extension. The slots are listed before that is checked:
+/// so those of an extension that is just being created are not among them.
 fn delete_all(database: &Database) -> Result<bool> {
     let found = slots::list(database.oid())?;
     if found.is_empty() || catalog::extension().is_some() {
@@ -84,7 +85,7 @@ fn delete_all(database: &Database) -> Result<bool> {
     delete(found.into_iter())
 }
 
-/// There is no extension here any more: its capturers end, and its slots are dropped.
+/// Called when there is no extension here any more: ends its capturers and drops its slots.
 pub(super) fn clear_out(database: &Database) {
     let until = Instant::now() + DETACHING;
     capturers::set_enabled(database.oid(), &[]);

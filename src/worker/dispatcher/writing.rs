@@ -9,15 +9,15 @@ use sequin_engine::dispatcher::{Checkpoint, Dispatcher, Failure, MAX_DELIVER_REA
 use sequin_engine::event::Item;
 use sequin_engine::ids::{AckRowId, ConsumerId};
 
-/// What a checkpoint takes the place of: another one (0: none) with the outbox since, and rows of sequin.acks, as ranges
-/// of ids.
+/// What a checkpoint replaces: the last one (0 if there is none) with the rows of sequin.outbox since, and rows of
+/// sequin.acks, as ranges of ids.
 pub(super) struct Folded<'a> {
     pub replaces: i64,
     pub acks: &'a [(AckRowId, AckRowId)],
 }
 
 impl Worker {
-    /// The unwritten events of these consumers, or none of them; false if that would have to wait.
+    /// Writes the unwritten events of these consumers, all or none; false if that would have to wait for a lock.
     pub(super) fn write_journal(&self, consumers: &[ConsumerId]) -> Result<bool, Failure> {
         let rules = &self.rules;
         let has_dead = consumers.iter().any(|&id| rules.dead_letters(id).next().is_some());
@@ -34,8 +34,8 @@ impl Worker {
         })?)
     }
 
-    /// A consumer's state, in place of all that the journals have of it; false if that would have to wait. Each is in a
-    /// transaction of its own: a failure of one delays no other.
+    /// Writes a consumer's state in place of its rows in the journals; false if that would have to wait for a lock.
+    /// Each consumer has a transaction of its own, so that a failure of one delays no other.
     pub(super) fn write_checkpoint(
         &self,
         id: ConsumerId,
@@ -67,9 +67,9 @@ impl Worker {
     }
 }
 
-/// A transaction of the journal, for one consumer or several. Of dead letters users can lock the rows: with such among what
-/// is written it waits for nobody, and is false if it would have to. `dead_letter` looks for locked rows before; what others are
-/// inserting can't be seen, only met.
+/// Runs a transaction of the journal. Users can lock rows of dead letters. So if dead letters are written, the
+/// transaction waits for no lock, and this returns false if it would have to. `dead_letter` checks for locked rows
+/// before; but rows that other transactions are inserting can't be seen before they conflict.
 fn transaction(has_dead: bool, write: impl FnOnce() -> Result<bool>) -> Result<bool, TxError> {
     if !has_dead {
         return process::try_transaction(write);
@@ -83,8 +83,8 @@ fn transaction(has_dead: bool, write: impl FnOnce() -> Result<bool>) -> Result<b
     }
 }
 
-/// Copies the dead to the dead letters, while they are still in the stream. False if that is locked, or a row that it takes:
-/// this process waits for nobody.
+/// Copies messages to the dead letters, as far as they are still in the stream. False if the stream's table, or a row
+/// that this needs, is locked: the dispatcher doesn't wait for it.
 fn dead_letter(rules: &Dispatcher, id: ConsumerId, dead: &[Item]) -> Result<bool> {
     let Some(config) = rules.config(id).filter(|_| !dead.is_empty()) else { return Ok(true) };
     match messages::try_lock(&config.stream) {

@@ -4,7 +4,7 @@ use super::super::pgoutput::{Identity, Value};
 use super::*;
 use proptest::prelude::*;
 
-/// Of a table with columns id, g (generated), p of a domain over a composite type.
+/// The description of a table with columns id, g (generated), and p of a domain over a composite type.
 fn description() -> Vec<u8> {
     let mut bytes = b"#\0\0\0\x07now\0\0\x01id\0".to_vec();
     bytes.extend(b"\0\x03id\0\0\x01\0\0\0\x17\0g\0\0\x02\0\0\0\x17\x01p\0\0\x03\0\0\x50\0\0");

@@ -148,7 +148,7 @@ fn the_longest_value_is_shortened_first() {
     let made = key("{column:x}.{column:y}.{table}", &row(&[], &[Some(&long), Some(&longer)]));
     assert!(made.starts_with(&format!("{long}.{}~", "b".repeat(130))), "{made}");
     assert!(made.ends_with(".orders") && made.len() == 255);
-    // Where that doesn't do, the next longest.
+    // Where that is not enough, the next longest is cut too.
     let (long, longer) = ("a".repeat(300), "b".repeat(301));
     let made = key("{column:x}.{column:y}.{table}", &row(&[], &[Some(&long), Some(&longer)]));
     let tokens: Vec<&str> = made.split('.').collect();

@@ -88,7 +88,7 @@ fn the_changes_of_an_update_are_what_is_known_of_its_old_row() {
         format!(r#"{{"action":"update","record":{record},"changes":{{"at":null,"id":1}}"#);
     assert_eq!((body(&message), message.key.as_str(), rest(&message)), (&*expected, "2", "}}"));
 
-    // Of a key, only the key's columns.
+    // With the key only, only the key's columns are known.
     let key = Old::Key(tuple(&[Some("1"), None, None, None]));
     let message = super::tests::message(
         &table("{pk}", Identity::Default),

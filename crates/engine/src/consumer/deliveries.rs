@@ -1,4 +1,5 @@
-//! The life of a delivery: granted to a worker, pinned by its ack, ended by a finish, a failure or its deadline.
+//! The life of a delivery: granted to a worker, pinned by its ack or nack, and ended by a finish, a failure or its
+//! deadline.
 
 use super::super::event::{Change, Item};
 use super::super::ids::AckId;
@@ -7,7 +8,7 @@ use super::super::settings::Micros;
 use super::{Consumer, Delivery, Lease, Message, State, StepContext};
 
 impl Consumer {
-    /// Hands out up to `max` messages, redeliveries first, then the lowest seqs; in ascending order.
+    /// Grants up to `max` messages: redeliveries first, then the lowest seqs. Returns them in ascending order.
     pub fn grant(
         &mut self,
         max: usize,
@@ -41,8 +42,8 @@ impl Consumer {
         deliveries
     }
 
-    /// Takes a live delivery out of the reach of its deadline, until it is finished or unpinned.
-    /// `None` when the ack_id is unknown, late, or pinned already.
+    /// Suspends the deadline of a live delivery until it is finished or unpinned. `None` when the ack_id is unknown,
+    /// late, or pinned already.
     pub fn pin(&mut self, ack_id: AckId) -> Option<Delivery> {
         let (seq, message) = self.live(ack_id)?;
         let State::InFlight(lease) = &mut message.state else { return None };
@@ -56,7 +57,7 @@ impl Consumer {
         Some(delivery)
     }
 
-    /// The pinning transaction rolled back: the lease runs on, or out.
+    /// The transaction that had pinned the delivery rolled back: the deadline holds again.
     pub fn unpin(&mut self, ack_id: AckId) {
         let Some((seq, message)) = self.live(ack_id) else { return };
         if let State::InFlight(lease) = &mut message.state {
@@ -73,13 +74,14 @@ impl Consumer {
         true
     }
 
-    /// Counts what `finish` finished, by what the worker wanted.
+    /// Adds to the counters what `finish` has finished.
     pub fn count_finished(&mut self, acked: i64, rejected: i64) {
         self.totals.acked_total += acked;
         self.totals.dead_total += rejected;
     }
 
-    /// A delivery failed: back after `delay`, or after the backoff; a dead letter if it was the last one.
+    /// A delivery failed. The message becomes ready after `delay`, or after the backoff if that is `None`; it becomes a
+    /// dead letter if this was its last delivery.
     pub fn nack(&mut self, ack_id: AckId, delay: Option<Micros>, context: &mut StepContext) {
         let Some((seq, message)) = self.live(ack_id) else { return };
         let deliveries = message.deliveries;
@@ -87,8 +89,8 @@ impl Consumer {
         self.release_after(seq, wait, context);
     }
 
-    /// The receiving transaction rolled back: the delivery never was, but it counts; back at once. Where
-    /// another transaction has acked it, that one's end decides; the lease is over if it rolls back too.
+    /// The receiving transaction rolled back: the message becomes ready at once, and the delivery counts. If another
+    /// transaction has acked it, that one's end decides. If that rolls back too, the lease is over.
     pub fn release(&mut self, ack_id: AckId, context: &mut StepContext) {
         match self.live(ack_id) {
             Some((_, Message { state: State::InFlight(Lease { pinned: true, .. }), .. })) => {
@@ -99,7 +101,7 @@ impl Consumer {
         }
     }
 
-    /// A new deadline for a live delivery, `lease` from now; false if it isn't live.
+    /// Sets the deadline of a live delivery to `lease` from now; false if it isn't live.
     pub fn extend(&mut self, ack_id: AckId, lease: Micros, context: &mut StepContext) -> bool {
         let due = context.now.saturating_add(lease);
         let Some((seq, message)) = self.live(ack_id) else { return false };
@@ -113,7 +115,7 @@ impl Consumer {
         true
     }
 
-    /// The message of a delivery is no longer in the stream: there is nothing left to do.
+    /// The message of a delivery is no longer in the stream: it counts as finished.
     pub fn gone(&mut self, ack_id: AckId, context: &mut StepContext) {
         if let Some((seq, _)) = self.live(ack_id) {
             self.remove(seq);
@@ -137,8 +139,8 @@ impl Consumer {
         }
     }
 
-    /// Takes up to `max` messages out of the ready sets, ascending. Those that a lower max_deliver has
-    /// exhausted meanwhile become dead letters instead.
+    /// Takes up to `max` messages out of the ready sets, ascending. Messages that have had all deliveries of a
+    /// max_deliver that was lowered since become dead letters instead.
     fn choose(&mut self, max: usize, context: &mut StepContext) -> Vec<Seq> {
         let max = max.min(self.deliverable());
         let mut seqs: Vec<Seq> = Vec::with_capacity(max);
@@ -171,13 +173,14 @@ impl Consumer {
         Some((seq, self.messages.get_mut(&seq)?))
     }
 
-    /// Ends a delivery without an ack: dead letter, delay, or ready.
+    /// Ends a delivery without an ack: the message becomes a dead letter, delayed, or ready.
     fn release_after(&mut self, seq: Seq, wait: Micros, context: &mut StepContext) {
         let Some(item) = self.item(seq) else { return };
         if self.settings.is_exhausted(item.deliveries) {
             return self.dead_letter(item, context);
         }
-        // A wait of nothing is no time of day: restored after the clock was set back it still is over.
+        // Without a wait this is 0 and not the time now: if the clock is set back before a restore, the message must
+        // still be ready.
         let until = if wait > 0 { context.now.saturating_add(wait) } else { 0 };
         if wait > 0 {
             self.delay(seq, until);

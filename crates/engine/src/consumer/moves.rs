@@ -1,4 +1,4 @@
-//! The moves of a message from one state to the next, which keep the indexes of the consumer in step.
+//! The transitions of a message between states, which keep the consumer's indexes consistent.
 
 use super::super::event::Item;
 use super::super::key::{KeyId, Seq};
@@ -8,7 +8,7 @@ use super::{Consumer, Message, State};
 use std::collections::btree_map::Entry;
 
 impl Consumer {
-    /// A message that nobody holds. Ignored if it is known.
+    /// Adds a message that is neither in flight nor delayed. Ignored if it is known.
     pub(crate) fn enter(&mut self, seq: Seq, key: KeyId, deliveries: u32) {
         let Entry::Vacant(place) = self.messages.entry(seq) else { return };
         if self.settings.ordered && deliveries == 0 && self.lanes.shelve(key, seq) {
@@ -23,7 +23,7 @@ impl Consumer {
         self.apply(key, turn);
     }
 
-    /// A message that was in flight waits.
+    /// Delays a message that was in flight.
     pub(super) fn delay(&mut self, seq: Seq, until: Micros) {
         self.clear_state(seq);
         if let Some(message) = self.messages.get_mut(&seq) {
@@ -33,7 +33,7 @@ impl Consumer {
         }
     }
 
-    /// A message that is in flight or delayed from the start: only when restoring.
+    /// Adds a message that is in flight or delayed from the start: only in a restore.
     pub(crate) fn enter_busy(&mut self, item: Item, state: State) {
         let Item { seq, key, deliveries } = item;
         self.messages.insert(seq, Message { key, deliveries, state });
@@ -56,7 +56,7 @@ impl Consumer {
         }
     }
 
-    /// Ends a lease or a delay: the message, or a lower one of its key, may be delivered.
+    /// Ends a lease or a delay: the message, or a lower one of its key, becomes ready.
     pub(super) fn make_ready(&mut self, seq: Seq) {
         self.clear_state(seq);
         let Some(message) = self.messages.get_mut(&seq) else { return };
@@ -69,7 +69,7 @@ impl Consumer {
         self.apply(key, turn);
     }
 
-    /// Forgets a message: it is finished.
+    /// Removes a message, which is finished.
     pub(super) fn remove(&mut self, seq: Seq) {
         let Some(message) = self.messages.remove(&seq) else { return };
         self.leave_state(seq, message.state);
@@ -88,7 +88,7 @@ impl Consumer {
         }
     }
 
-    /// Takes a message out of every index its state has put it in.
+    /// Removes a message from the indexes that it is in because of its state.
     fn leave_state(&mut self, seq: Seq, state: State) {
         match state {
             State::Ready => {
@@ -109,7 +109,7 @@ impl Consumer {
         }
     }
 
-    /// Carries out what has become of the head of this key's lane.
+    /// Applies a change of the head of this key's lane.
     fn apply(&mut self, key: KeyId, turn: Turn) {
         if let Some(seq) = turn.withheld {
             self.clear_state(seq);

@@ -1,4 +1,4 @@
-//! The rules one by one. What they do to each other is the model's business.
+//! The rules one by one. `model` tests how they interact.
 
 mod transactions;
 mod withheld;

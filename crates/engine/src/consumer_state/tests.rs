@@ -1,4 +1,4 @@
-//! What a restart keeps. That it keeps all of it, after anything, is shown in `model`.
+//! What a restart keeps. `model` shows that it keeps all of it, whatever happened before.
 
 use super::*;
 use crate::consumer::StepContext;
@@ -21,7 +21,7 @@ impl Life {
         Life { consumer, ids: Ids::new(1).unwrap(), now: 1000 }
     }
 
-    /// The ack_ids of all that can be had.
+    /// Grants all that can be granted, and returns the ack_ids.
     fn grant(&mut self) -> Vec<(Seq, AckId)> {
         let mut context = StepContext { now: self.now, wall_offset: 0, ids: &mut self.ids };
         let deliveries = self.consumer.grant(100, 50, 7, &mut context);

@@ -1,9 +1,9 @@
-//! Deliveries that a session may finish without asking: those that it received last. The dispatcher has granted that in
-//! advance, and revokes it before it does anything that would make it wrong. Saves one of two
+//! The fast path of acks: a session may finish the deliveries that it received last without asking the dispatcher. The
+//! dispatcher grants this in advance, and revokes it before it does anything that contradicts it. That saves one of two
 //! exchanges for each batch that is received and acked.
 //!
-//! It lies in the session's entry and is guarded by its lock, so either the session is first and the dispatcher learns what
-//! it has finished, or the dispatcher is, and the session has to ask.
+//! The grant is in the session's entry and guarded by the entry's lock. If the session takes the lock first, the
+//! dispatcher learns what the session has finished; if the dispatcher does, the session has to ask.
 
 use crate::dispatcher::FastPathAck;
 use crate::ids::RequestId;
@@ -12,15 +12,16 @@ use crate::wire::MAX_BATCH;
 #[repr(C)]
 #[derive(Debug)]
 pub(super) struct FastPath {
-    /// The request that the deliveries were the answer to, while they are there.
+    /// The request whose answer had the deliveries, while the grant holds.
     request: RequestId,
-    /// Of the dispatcher that has granted it.
+    /// The reign of the dispatcher that has granted it.
     reign: u64,
-    /// The number under which the session has finished some, and which the dispatcher hasn't collected yet.
+    /// The request id under which the session has finished some deliveries, if the dispatcher hasn't collected that
+    /// yet.
     finished_as: RequestId,
-    /// The request that those were the answer to.
+    /// The request whose answer had those.
     finished_of: RequestId,
-    /// Which: a bit for each delivery of the answer.
+    /// Which of them: a bit for each delivery of the answer.
     positions: [u64; MAX_BATCH.div_ceil(WORD)],
 }
 
@@ -44,19 +45,19 @@ impl FastPath {
         self.reign = reign;
     }
 
-    /// Nothing is left of it, nor of what has been finished.
+    /// Forgets the grant, and what has been finished.
     pub(super) fn clear(&mut self) {
         self.request = RequestId::NONE;
         self.finished_as = RequestId::NONE;
     }
 
-    /// From now on the session has to ask.
+    /// Revokes the grant: from now on the session has to ask.
     pub(super) fn revoke(&mut self) {
         self.request = RequestId::NONE;
     }
 
-    /// The same for the deliveries of one answer; and what has been finished of them. The entry may be the next session's
-    /// by now, perhaps one of another database.
+    /// Revokes the grant for the deliveries of one answer, and returns what has been finished of them. The entry may
+    /// belong to the next session by now, perhaps one of another database.
     pub(super) fn revoke_of(&mut self, request: RequestId) -> Option<FastPathAck> {
         if self.request == request {
             self.request = RequestId::NONE;
@@ -64,19 +65,20 @@ impl FastPath {
         if self.finished_of == request { self.take_finished() } else { None }
     }
 
-    /// The same, if the deliveries were the answer to this request or a later one.
+    /// Revokes the grant if it is for the answer to this request or a later one.
     pub(super) fn revoke_from(&mut self, request: RequestId) {
         if self.request >= request {
             self.request = RequestId::NONE;
         }
     }
 
-    /// True for the deliveries of this answer, until the grant is revoked.
+    /// True if the grant holds and is for the deliveries of this answer.
     pub(super) fn is_of(&self, request: RequestId) -> bool {
         !request.is_none() && self.request == request
     }
 
-    /// Once for each answer: there is one id for a row of sequin.acks. Returns the reign of the grant.
+    /// Notes that deliveries are finished, and uses up the grant: there is one id for a row of sequin.acks. Returns the
+    /// reign of the grant.
     pub(super) fn finish(&mut self, request_id: RequestId, positions: &[usize]) -> u64 {
         self.finished_of = std::mem::take(&mut self.request);
         self.finished_as = request_id;
@@ -87,7 +89,7 @@ impl FastPath {
         self.reign
     }
 
-    /// What has been finished since it was last asked.
+    /// Takes what has been finished since the last call.
     pub(super) fn take_finished(&mut self) -> Option<FastPathAck> {
         let request_id = std::mem::take(&mut self.finished_as);
         if request_id.is_none() {

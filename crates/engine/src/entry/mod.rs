@@ -1,8 +1,8 @@
-//! A session's entry in shared memory: its mailbox to the dispatcher, what became of its transaction, and what it may
-//! finish without asking. Whoever calls these holds the entry's lock.
+//! A session's entry in shared memory: its mailbox to the dispatcher, the outcome of its transaction, and the
+//! deliveries that it may finish without asking. The caller of each function holds the entry's lock.
 //!
-//! The mailbox goes idle -> posted -> taken -> answered -> idle. What became of the transaction is left beside it, and is
-//! always collected before the next request is, so nothing of a later transaction can overtake it.
+//! The mailbox goes idle -> posted -> taken -> answered -> idle. The outcome of the transaction lies beside it. The
+//! dispatcher always collects it before the next request, so no request of a later transaction overtakes it.
 
 mod fast_path;
 mod outcome;
@@ -14,7 +14,7 @@ use fast_path::FastPath;
 pub use outcome::Reigns;
 use outcome::XactOutcome;
 
-/// Where the mailbox is.
+/// The state of the mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)] // It lies in shared memory.
 pub enum Mailbox {
@@ -24,8 +24,8 @@ pub enum Mailbox {
     Answered,
 }
 
-/// All of it is one session's. What its dispatcher has not collected yet outlives it, until the next one comes. Zeroed
-/// memory is an entry that nobody has had yet.
+/// What one session has. What the dispatcher has not collected yet stays after the session's end, until the next
+/// session takes the entry over. Zeroed memory is an entry that has had no owner yet.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Entry {
@@ -33,9 +33,9 @@ pub struct Entry {
     /// The OID of its database.
     database: u32,
     mailbox: Mailbox,
-    /// What the transaction will rely on once the request that was taken is answered.
+    /// The promise that the transaction will rely on once the request that was taken is answered.
     promise: Promise,
-    /// The last request ever posted in this entry: no id is used again, whoever owns it.
+    /// The last request ever posted in this entry. No id is used again by a later owner.
     last_request: RequestId,
     outcome: XactOutcome,
     fast_path: FastPath,
@@ -44,7 +44,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// As zeroed memory is.
+    /// The same as zeroed memory.
     #[cfg(test)]
     pub fn zeroed() -> Entry {
         Entry {
@@ -60,7 +60,7 @@ impl Entry {
         }
     }
 
-    /// The dispatcher has not collected yet what became of a transaction.
+    /// True if the dispatcher has not collected the outcome of a transaction yet.
     #[cfg(test)]
     pub fn has_outcome(&self) -> bool {
         !self.outcome.is_told()
@@ -70,7 +70,7 @@ impl Entry {
         self.pid
     }
 
-    /// Its owner's process is one of this database, or the last owner's was.
+    /// True if its owner, or its last owner, is in this database.
     pub fn is_of(&self, database: u32) -> bool {
         self.database == database
     }
@@ -85,10 +85,10 @@ impl Entry {
 
     // ---- the owner's side ----
 
-    /// Takes the entry over for a process. What the last owner left in it must be collected first. A dispatcher of the
-    /// same database does so before it collects anything of the new owner. If it is another database's and its
-    /// dispatcher is alive, this returns that database and takes nothing over. If it isn't alive, nothing needs to be
-    /// collected: the next dispatcher reads from the tables what was committed.
+    /// Takes the entry over for a process. What the last owner left must be collected first. If that was in the same
+    /// database, its dispatcher does so before it collects anything of the new owner. If it was in another database
+    /// whose dispatcher is alive, this returns that database and takes nothing over. If that dispatcher isn't alive,
+    /// nothing needs to be collected: the next one reads from the tables what was committed.
     pub fn own(&mut self, pid: i32, here: u32, is_alive: impl FnOnce(u32) -> bool) -> Option<u32> {
         if self.database != here {
             if !self.outcome.is_told() && is_alive(self.database) {
@@ -121,9 +121,9 @@ impl Entry {
     }
 
     /// Finishes deliveries of the answer to a request, by their positions in it, without asking. `None` if the
-    /// dispatcher has to be asked. After a change of configuration it has to: the dispatcher revokes its grants before
-    /// it takes note of the change, and may not have done so yet. After a rollback that it has not collected, too: that
-    /// would be taken for a rollback of what is finished here.
+    /// dispatcher has to be asked. That is so after a change of the configuration: the dispatcher revokes its grants
+    /// before it applies the change, and may not have done so yet. It is also so after a rollback that has not been
+    /// collected: the dispatcher would take that for a rollback of what is finished here.
     pub fn finish(
         &mut self,
         received_by: RequestId,
@@ -152,7 +152,7 @@ impl Entry {
     }
 
     /// The transaction, or a part of it, rolled back all that it asked for from this request on. True if the dispatcher
-    /// must know.
+    /// must learn of that.
     pub fn abort(&mut self, from: RequestId) -> bool {
         self.fast_path.revoke_from(from);
         self.outcome.void_from(from);
@@ -176,14 +176,15 @@ impl Entry {
         self.outcome.tell_committed(self.last_request);
     }
 
-    /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
+    /// The transaction has committed or rolled back. True if a dispatcher may be waiting for that.
     pub fn end(&mut self) -> bool {
         self.outcome.end()
     }
 
     // ---- the dispatcher's side ----
 
-    /// What the entry has for the dispatcher of a database: what became of the session's transaction, and what it asks.
+    /// Takes what the entry has for the dispatcher of a database: the outcome of the session's transaction, and its
+    /// request.
     pub fn collect(&mut self, session: SessionId, database: u32) -> (Outcome, Option<Asked>) {
         let mut outcome = Outcome { session, ..Outcome::default() };
         if !self.is_of(database) {
@@ -202,9 +203,9 @@ impl Entry {
         (outcome, request.map(|request| Asked { session, request_id, pid, request }))
     }
 
-    /// Answers a request, under the reign of the dispatcher that does; with the right to finish the deliveries without
-    /// asking, if `fast_path`. False if it has been withdrawn meanwhile, or if there is no room for the answer: then the
-    /// session gets [`Answer::TooLong`], and the dispatcher has to undo what it has done for it.
+    /// Answers a request; `reign` is that of the dispatcher. `fast_path` grants the right to finish the deliveries
+    /// without asking. False if the request was withdrawn meanwhile, or if there is no room for the answer: then the
+    /// session gets [`Answer::TooLong`]. In both cases the dispatcher has to undo what it has done for the request.
     pub fn answer(
         &mut self,
         request: RequestId,
@@ -224,14 +225,14 @@ impl Entry {
         if fast_path {
             self.fast_path.grant(request, reign);
         }
-        // In one with the answer: a dispatcher that starts after this has another reign, one that starts before it answers
-        // itself.
+        // Together with the answer, under one lock: a dispatcher that starts after this has another reign, and one that
+        // has started before it answers the request itself.
         self.outcome.promise(self.promise, request, reign);
         true
     }
 
-    /// The session has to ask from now on for deliveries of the answer to this request; what it has finished of them
-    /// before without asking.
+    /// Revokes the right to finish deliveries of the answer to this request without asking. Returns what the session
+    /// has finished of them by that right.
     pub fn revoke(&mut self, received_by: RequestId) -> Option<FastPathAck> {
         self.fast_path.revoke_of(received_by)
     }
@@ -255,8 +256,8 @@ impl Entry {
         self.fast_path.clear();
     }
 
-    /// True while a transaction commits that relies on a dispatcher of this database: it has been found that it may,
-    /// and others don't see it yet.
+    /// True while a transaction commits that relies on a dispatcher of this database: it has passed
+    /// [`Entry::may_commit`], and its commit is not visible to others yet.
     pub fn is_committing(&self, database: u32) -> bool {
         self.is_of(database) && self.outcome.is_committing()
     }

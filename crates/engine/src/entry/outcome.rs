@@ -1,34 +1,36 @@
-//! What has become of a session's transaction, and what its commit relies on. It lies in the session's entry, under its
-//! lock.
+//! The outcome of a session's transaction, and the promises that its commit relies on. It is in the session's entry,
+//! under the entry's lock.
 //!
-//! A dispatcher that answers an ack, reject, nack or redeliver promises that it will count. The promise holds under the
-//! **reign** of that dispatcher, a number that no other has. A dispatcher of another reign knows nothing of it.
+//! When a dispatcher answers an ack, reject, nack or redeliver, it promises that this will take effect at commit. The
+//! promise holds under the **reign** of that dispatcher, a number that no other has. A dispatcher of another reign
+//! knows nothing of it.
 
 use crate::dispatcher::Promise;
 use crate::ids::RequestId;
 
-/// What the dispatcher has to learn of a transaction, and what must be true for it to commit.
+/// What the dispatcher has to learn of a transaction, and the promises that it relies on.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct XactOutcome {
-    /// Requests from this number on were rolled back, if any.
+    /// Requests from this id on were rolled back, if any.
     aborted_from: RequestId,
-    /// Requests up to this number were committed, as far as they weren't rolled back, if any.
+    /// Requests up to this id were committed, as far as they weren't rolled back, if any.
     committed_upto: RequestId,
-    /// The first promise to the open transaction that a row of sequin.acks repeats to the next dispatcher.
+    /// The first promise to the open transaction that a row of sequin.acks records, so that the next dispatcher learns
+    /// of it.
     journalled: Promised,
-    /// The first promise of which nothing else is left: that of a nack.
+    /// The first promise that only this dispatcher knows of: that of a nack.
     unwritten: Promised,
-    /// It is past the point where it could be refused.
+    /// The transaction is past the point where its commit could be refused.
     committing: bool,
 }
 
-/// The dispatchers of a database.
+/// The reigns of a database's dispatchers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reigns {
-    /// The one whose promises hold; 0 while there is none.
+    /// That of the dispatcher that runs; 0 while there is none.
     pub current: u64,
-    /// That one, or the last that there was.
+    /// The same, or that of the last dispatcher if none runs.
     pub last: u64,
 }
 
@@ -36,13 +38,13 @@ pub struct Reigns {
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
 struct Promised {
-    /// Of the request that it answers, if there is a promise.
+    /// The request that it answers, if there is a promise.
     request_id: RequestId,
     reign: u64,
 }
 
 impl Promised {
-    /// Later promises to the transaction add nothing: a rollback that voids this one voids them.
+    /// Only the first promise is kept: a rollback that voids it voids all later ones.
     fn give(&mut self, request_id: RequestId, reign: u64) {
         if self.request_id.is_none() {
             *self = Promised { request_id, reign };
@@ -65,7 +67,7 @@ impl Promised {
 }
 
 impl XactOutcome {
-    /// The dispatcher has collected all of it.
+    /// True if the dispatcher has collected all of it.
     pub fn is_told(&self) -> bool {
         self.aborted_from.is_none() && self.committed_upto.is_none()
     }
@@ -84,13 +86,13 @@ impl XactOutcome {
     }
 
     /// The transaction, or a part of it, rolled back all that it asked for from request `from` on: it doesn't rely on
-    /// those any more.
+    /// those promises any more.
     pub fn void_from(&mut self, from: RequestId) {
         self.journalled.void_from(from);
         self.unwritten.void_from(from);
     }
 
-    /// Leaves the same for the dispatcher to collect.
+    /// Leaves that rollback for the dispatcher to collect.
     pub fn tell_aborted(&mut self, from: RequestId) {
         self.aborted_from = match self.aborted_from {
             RequestId::NONE => from,
@@ -102,7 +104,7 @@ impl XactOutcome {
         self.committed_upto = upto;
     }
 
-    /// What the dispatcher collects, once: from where on requests were rolled back, and up to where they were
+    /// Takes what the dispatcher has to learn: from which request on they were rolled back, and up to which they were
     /// committed.
     pub fn take(&mut self) -> (Option<RequestId>, Option<RequestId>) {
         let from = std::mem::take(&mut self.aborted_from);
@@ -110,9 +112,10 @@ impl XactOutcome {
         ((!from.is_none()).then_some(from), (!upto.is_none()).then_some(upto))
     }
 
-    /// The transaction is about to commit. False if it relies on a dispatcher that is gone. If another one has run
-    /// since, that may have written a checkpoint that lacks its rows of sequin.acks. If none has, the next one will
-    /// read them: so such promises still hold. Promises of which no row is left don't.
+    /// The transaction is about to commit. False if it relies on a dispatcher that is gone. A promise that a row of
+    /// sequin.acks records holds as long as no other dispatcher has started since: the next one will read the row.
+    /// After that it doesn't, since the new dispatcher may have written a checkpoint that lacks the row. A promise
+    /// without a row holds only while its dispatcher runs.
     pub fn may_commit(&mut self, reigns: Reigns) -> bool {
         let is_void = self.journalled.is_of_another(reigns.last)
             || self.unwritten.is_of_another(reigns.current);
@@ -120,12 +123,12 @@ impl XactOutcome {
         !is_void
     }
 
-    /// It can't be refused any more, and isn't over yet.
+    /// True while the commit can't be refused any more, and isn't over yet.
     pub fn is_committing(&self) -> bool {
         self.committing
     }
 
-    /// The transaction is over, one way or the other. True if a dispatcher may be waiting for that.
+    /// The transaction has committed or rolled back. True if a dispatcher may be waiting for that.
     pub fn end(&mut self) -> bool {
         self.journalled = Promised::default();
         self.unwritten = Promised::default();

@@ -1,4 +1,4 @@
-//! The mailbox, and what a change of owners leaves of it.
+//! The mailbox, and what is left of it when the entry gets another owner.
 
 use super::*;
 use crate::consumer::Delivery;
@@ -85,7 +85,7 @@ fn what_is_for_one_owner_does_not_reach_the_next() {
         entry.disown();
         assert_eq!(entry.own(11, database, |_| true), None);
         assert!(entry.is_of(database));
-        // Neither at once nor when the next one asks something itself.
+        // Neither at once nor after the next owner has posted a request itself.
         for is_asking in [false, true] {
             if is_asking {
                 assert!(entry.post(&finish(1..2)) > Some(request));
@@ -113,7 +113,7 @@ fn an_end_that_is_not_told_waits_for_its_dispatcher() {
     entry.end();
     entry.disown();
     assert_eq!(entry.own(11, ELSEWHERE, |database| database == HERE), Some(HERE));
-    // One of the same database may come at once: what it asks is collected later.
+    // A session of the same database can take it over at once: its request is collected later.
     assert_eq!(entry.own(12, HERE, |_| true), None);
     let (outcome, _) = entry.collect(0, HERE);
     assert_eq!(outcome.committed_upto, Some(finished));

@@ -77,7 +77,7 @@ fn an_index_can_use_the_tokens_before_the_first_wildcard() {
     }
 }
 
-/// The definition, as short as it can be said.
+/// The definition of a match, as short as possible.
 fn reference(filter: &[&str], key: &[&str]) -> bool {
     match (filter, key) {
         ([], []) => true,

@@ -1,4 +1,4 @@
-//! What must hold, whatever happened.
+//! What must hold after every operation.
 
 use super::Checked;
 use super::run::Run;
@@ -10,7 +10,7 @@ use crate::settings::Micros;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// A consumer is compared in full after every so many operations.
+/// After so many operations, the next consumer is compared in full.
 const CHECK_EVERY: u64 = 4;
 
 impl Run {
@@ -37,7 +37,8 @@ impl Run {
         Ok(())
     }
 
-    /// When all has been looked at, only what is not known to be committed is missing, whoever else is open.
+    /// When all has been looked at, only messages that are not known to be committed are missing, whichever
+    /// transactions are open.
     pub fn check_look(&self) -> Checked {
         let Some(stream) = &self.dispatcher.streams.0 else { return Ok(()) };
         let tail = stream.tail();
@@ -50,7 +51,8 @@ impl Run {
         Ok(())
     }
 
-    /// Collects events; each dead letter must be one that has to be, or that a lower max_deliver made one.
+    /// Collects events. Each dead letter must be one that the reference expects, or one because max_deliver was
+    /// lowered.
     pub fn collect(&mut self) -> Checked {
         for id in self.dispatcher.loaded.keys().copied().collect::<Vec<_>>() {
             for event in self.dispatcher.collect(id) {
@@ -133,7 +135,7 @@ impl Run {
             if other.key != message.key || other.removed || watched.maybe.contains(earlier) {
                 continue;
             }
-            // Whoever published the later one could know of the earlier.
+            // The transaction that published the later one could know of the earlier one.
             let is_after = self.ended.get(earlier).is_some_and(|&ended| ended < message.begun);
             let is_loaded =
                 self.dispatcher.consumer(id)?.is_unfinished(*earlier, key_id(other.key));
@@ -144,7 +146,7 @@ impl Run {
         Ok(())
     }
 
-    /// All that the consumer knows is what the reference says.
+    /// The consumer's state is that of the reference.
     pub fn check(&self, id: ConsumerId) -> Checked {
         let consumer = self.dispatcher.consumer(id)?;
         let reference = &self.watched[&id].reference;
@@ -207,7 +209,7 @@ impl Run {
     }
 }
 
-/// Redeliveries go first, then the lowest; and there is no more to give than was given.
+/// Redeliveries go first, then the lowest; and the batch is as large as possible.
 fn check_choice(consumer: &Consumer, deliveries: &[Delivery], batch: usize) -> Checked {
     let ready = |again: bool| {
         let is_ready = |m: &crate::consumer::Message| m.state == State::Ready;
@@ -230,7 +232,7 @@ fn check_choice(consumer: &Consumer, deliveries: &[Delivery], batch: usize) -> C
     Ok(())
 }
 
-/// All that is unfinished. What is shelved is above the head of its lane, and known nowhere else.
+/// All unfinished messages. A shelved one is above the head of its lane, and known nowhere else.
 fn unfinished(consumer: &Consumer) -> Checked<BTreeMap<Seq, Message>> {
     let mut all = consumer.messages.clone();
     for (key, shelf) in consumer.lanes.shelves() {
@@ -250,7 +252,7 @@ fn unfinished(consumer: &Consumer) -> Checked<BTreeMap<Seq, Message>> {
     Ok(all)
 }
 
-/// A consumer's indexes, made again from its messages.
+/// Compares a consumer's indexes with its messages.
 fn check_states(consumer: &Consumer) -> Checked {
     let counts = consumer.counts();
     let messages = unfinished(consumer)?;

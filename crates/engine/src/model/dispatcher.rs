@@ -1,5 +1,5 @@
-//! The dispatcher, as `worker` drives the engine: consumers are read in when they are first used, events are
-//! collected after each step, written some time later, and folded into checkpoints.
+//! A simple dispatcher around `Stream`: it loads consumers when they are first used, collects events after each step,
+//! writes them some time later, and folds them into checkpoints.
 
 use super::Checked;
 use super::op::SESSIONS;
@@ -102,7 +102,7 @@ impl Dispatcher {
         let mut journal = row.outbox.clone();
         journal.retain(|&id, _| id > written);
         for (id, change) in &row.acks {
-            // No other row is looked for.
+            // A real dispatcher reads no other rows.
             prop_assert!(id.0 > written || open_acks.contains(id), "{:?} would be missed", id);
             prop_assert!(journal.insert(id.0, change.clone()).is_none(), "{:?} twice", id);
         }
@@ -115,13 +115,13 @@ impl Dispatcher {
         Ok(true)
     }
 
-    /// What was of another generation counts no more.
+    /// What is of another generation is void.
     pub fn rewind(&mut self, id: ConsumerId, generation: u32) {
         let loaded = Loaded { generation, unwritten: Vec::new(), applied: Vec::new() };
         self.loaded.insert(id, loaded);
     }
 
-    /// Collects what has happened, and returns what is new.
+    /// Collects the new events, and returns them.
     pub fn collect(&mut self, id: ConsumerId) -> Vec<Event> {
         let events = self.streams.consumer(id).map(Consumer::take_events).unwrap_or_default();
         if let Some(loaded) = self.loaded.get_mut(&id) {
@@ -162,7 +162,7 @@ impl Dispatcher {
         let Some(mut state) = stream.and_then(|stream| stream.state(id)) else {
             return Err(TestCaseError::fail("no state of a consumer"));
         };
-        // No table keeps who holds a lease, or who pins it.
+        // No table keeps a lease's holder, or that it is pinned.
         for (_, hold) in state.active.values_mut() {
             if let Hold::InFlight(lease) = hold {
                 (lease.holder, lease.pinned) = (0, false);
@@ -181,7 +181,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// A look at the tail. One that fails comes to nothing, also when its rows turn up after the next.
+    /// A look at the tail. One that fails has no effect, even if its rows arrive after the next look.
     pub fn look(
         &mut self,
         world: &World,

@@ -1,4 +1,4 @@
-//! The end of a run: everybody acks all they get, and everything that matches must have come.
+//! The end of a run: all messages are received and acked, and everything that matches must have come.
 
 use super::Checked;
 use super::dispatcher::Limits;
@@ -40,7 +40,7 @@ impl Run {
         Err(TestCaseError::fail("some messages never come"))
     }
 
-    /// Reads all there is and there is room for; true if that changes nothing.
+    /// Reads all that there is, as far as there is room for it; true if that changes nothing.
     fn read_all(&mut self) -> Checked<bool> {
         let before = self.dispatcher.stream()?.tail().pos();
         for round in 0.. {
@@ -105,7 +105,7 @@ impl Run {
             let state = self.dispatcher.stream()?.state(id).unwrap_or_default();
             prop_assert_eq!(self.dispatcher.stream()?.floor(id), Some(state.floor));
             prop_assert!(state.floor >= self.world.now.last);
-            // A start in the future stays to be remembered until it comes.
+            // A start in the future is remembered until it is reached.
             let is_started = config.start <= self.world.now.last;
             prop_assert!(state.size() == 0 || !is_started, "something is left: {:?}", state);
         }
@@ -113,7 +113,7 @@ impl Run {
         for id in (1..=6).map(ConsumerId) {
             self.load(id)?;
             self.read_all()?;
-            // Finished ones would be noticed; those that other filters had left open may come.
+            // The checks would notice a finished message. Those that a change of filters left undecided may come.
             self.ack_all(id)?;
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! The engine against a reference, under random operations: transactions that publish, receive, ack and roll
 //! back; clocks that step; restarts that lose nothing, the dispatcher's memory, or the end of the log.
 //!
-//! `world` is what the tables have, `session` and `dispatcher` drive the engine as `worker` does, `reference`
-//! says what a consumer promises, `checks` compares. An operation that fails is shortened by proptest to the
-//! least that fails. `PROPTEST_CASES=100000` looks longer.
+//! `world` has the tables, `session` and `dispatcher` drive the engine as the dispatcher and the sessions do,
+//! `reference` says what a consumer promises, `checks` compares. proptest shortens a run that fails.
+//! `PROPTEST_CASES=100000` searches longer.
 
 mod checks;
 mod dispatcher;
@@ -29,7 +29,7 @@ type Checked<T = ()> = Result<T, TestCaseError>;
 /// Runs of an ordinary test; at 500 operations on average, some 250,000 of these in 10 s.
 const RUNS: u32 = 512;
 
-/// Operations of one run. From none, so that those of a run that fails can be left out one by one.
+/// Operations of one run. The least is none, so that proptest can leave out the operations of a failing run one by one.
 const OPS: std::ops::RangeInclusive<usize> = 0..=1000;
 
 fn run(ops: &[Op], done: &Cell<usize>, reached: &Cell<Reached>) -> Checked {

@@ -1,5 +1,5 @@
-//! What can happen, as random numbers: each is resolved against the state of the moment, so that any sequence
-//! of operations means something and a failing one can be shortened anywhere.
+//! The operations, as random numbers. Each is resolved against the state at that moment, so that any sequence of
+//! operations makes sense and a failing one can be shortened anywhere.
 
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ pub enum Op {
         session: u8,
         which: u8,
     },
-    /// Ends a transaction: at once, or so that the dispatcher has not noticed yet.
+    /// Ends a transaction, which the dispatcher notices at once or later.
     Commit {
         session: u8,
         synced: bool,
@@ -111,11 +111,11 @@ pub enum Op {
 
 #[derive(Debug, Clone, Copy)]
 pub enum Restart {
-    /// Everything is written down.
+    /// Everything is written.
     Clean { checkpoints: u8 },
     /// The dispatcher's memory is gone.
     Killed,
-    /// The server's too, and part of what was not flushed to disk.
+    /// The server's memory is gone too, and part of what was not flushed to disk.
     PowerCut { kept: u8 },
 }
 
@@ -172,7 +172,7 @@ impl Numbers {
         self.below(u8::MAX)
     }
 
-    /// Never for 0, to which failures are shortened.
+    /// False for 0, to which failures are shortened.
     fn one_in(&mut self, n: u8) -> bool {
         self.below(n) == n - 1
     }
@@ -181,7 +181,7 @@ impl Numbers {
         self.one_in(2).then(|| self.byte())
     }
 
-    /// Now and then all the same: so many wait behind one that is busy.
+    /// Sometimes all keys are the same: then many messages wait behind a busy one.
     fn keys(&mut self) -> u16 {
         if self.one_in(3) { 0 } else { self.below(u16::MAX) }
     }

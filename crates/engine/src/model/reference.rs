@@ -1,5 +1,5 @@
-//! What a consumer promises, in the simplest words: a message is finished or it is not; some of those that are
-//! not are leased, or wait for a time. There are no cursors, ranges, lanes or snapshots here.
+//! What a consumer promises, in the simplest form: a message is finished or not; some of the unfinished ones are
+//! leased, or wait for a time. There are no cursors, ranges, lanes or snapshots here.
 
 use crate::event::Change;
 use crate::ids::AckId;
@@ -17,14 +17,14 @@ pub struct Lease {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reference {
     start: Seq,
-    /// Above the start; below it all are finished but those reopened.
+    /// Finished messages above the start. Below it, all are finished but the reopened ones.
     finished: BTreeSet<Seq>,
     reopened: BTreeSet<Seq>,
     /// How often an unfinished message was delivered.
     pub deliveries: BTreeMap<Seq, u32>,
     pub leases: BTreeMap<AckId, Lease>,
     pub delays: BTreeMap<Seq, Micros>,
-    /// Must be reported as dead letters in this step.
+    /// Messages that must be reported as dead letters in this step.
     pub dying: BTreeSet<Seq>,
 }
 
@@ -33,7 +33,7 @@ impl Reference {
         Reference { start, ..Reference::default() }
     }
 
-    /// The state that a journal tells of.
+    /// The state that a journal describes.
     pub fn of_history(start: Seq, history: &BTreeMap<i64, Change>) -> Reference {
         let mut reference = Reference::new(start);
         history.values().for_each(|change| reference.replay(change));
@@ -54,7 +54,7 @@ impl Reference {
         }
     }
 
-    /// Wanted again; nothing if it is unfinished.
+    /// Makes a finished message unfinished again.
     pub fn reopen(&mut self, seq: Seq) {
         if self.is_finished(seq) {
             if seq > self.start {

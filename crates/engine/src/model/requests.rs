@@ -1,4 +1,4 @@
-//! What sessions ask of the dispatcher, asked of the engine and of the reference.
+//! The requests of sessions, made to the engine and to the reference.
 
 use super::Checked;
 use super::run::Run;
@@ -18,7 +18,7 @@ struct Pinned {
     seqs: Vec<Seq>,
 }
 
-/// Deliveries that workers may still come back to.
+/// The most deliveries that sessions may still refer to.
 const HANDED: usize = 60;
 
 impl Run {
@@ -106,7 +106,7 @@ impl Run {
         self.write_ack(s, id, AckRowId(ack_row_id), Change::Redelivered { seqs })
     }
 
-    /// A doomed transaction may not go on; what became of the one before is known first.
+    /// False for a doomed transaction. The outcome of the transaction before is noticed first.
     fn may_ask(&mut self, s: usize) -> Checked<bool> {
         self.notice(s)?;
         Ok(!self.sessions[s].open().doomed)
@@ -124,7 +124,7 @@ impl Run {
         Some((id, ack_ids))
     }
 
-    /// Pins what is live, which is what the reference says is.
+    /// Pins the deliveries that are live, which must be those that the reference says are.
     fn pin(&mut self, s: usize, which: usize, count: usize) -> Checked<Option<Pinned>> {
         let Some((id, ack_ids)) = self.pick(which, count) else { return Ok(None) };
         if !self.may_ask(s)? {
@@ -164,7 +164,7 @@ impl Run {
         Ok(())
     }
 
-    /// What a transaction asked for is so.
+    /// A transaction committed: applies what it asked for to the reference.
     pub fn expect_commit(&mut self, asked: Vec<Asked>) -> Checked {
         let now = self.now;
         for Asked { consumer: id, generation, operation, .. } in asked {
@@ -225,7 +225,7 @@ impl Run {
         Ok(())
     }
 
-    /// What a transaction, or the part since a savepoint, asked for is void.
+    /// A transaction, or the part since a savepoint, rolled back: undoes what it asked for in the reference.
     pub fn expect_abort(&mut self, asked: Vec<Asked>) -> Checked {
         let now = self.now;
         for Asked { consumer: id, operation, .. } in asked.into_iter().rev() {

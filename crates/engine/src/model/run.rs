@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 const HOUR: Micros = 3_600_000_000;
 
-/// The consumer that nobody receives from.
+/// The consumer that no session receives from.
 pub const IDLE: ConsumerId = ConsumerId(5);
 
 /// What a consumer is compared with.
@@ -23,10 +23,11 @@ pub struct Watched {
     pub reference: Reference,
     /// What it was before a restart that loses nothing.
     pub before: Option<Reference>,
-    /// Offered before other filters were set that say otherwise: may be delivered or not.
+    /// Messages that were offered before the filters were changed such that they don't match, or do: they may be
+    /// delivered or not.
     pub maybe: BTreeSet<Seq>,
-    /// Redelivered by a transaction that was overtaken by another's, whose redelivery has been acked: a restart
-    /// may forget it, as it has been delivered since it was asked for.
+    /// Redelivered by a transaction, but another one asked for the same, committed first, and its redelivery was acked.
+    /// A restart may forget such a message, as it has been delivered since it was asked for.
     pub raced: BTreeSet<Seq>,
 }
 
@@ -35,11 +36,11 @@ pub struct Run {
     pub dispatcher: Dispatcher,
     pub sessions: [Session; SESSIONS],
     pub watched: BTreeMap<ConsumerId, Watched>,
-    /// All there ever were.
+    /// All ack_ids that were ever given.
     pub ack_ids: HashSet<AckId>,
-    /// What workers were handed last, live or not.
+    /// The last deliveries to sessions, live or not.
     pub handed: Vec<(ConsumerId, AckId)>,
-    /// When a message's transaction was over and everybody could know.
+    /// The step at which the end of each message's transaction was noticed.
     pub ended: BTreeMap<Seq, u64>,
     pub now: Micros,
     /// The latest time of a tick.
@@ -48,13 +49,13 @@ pub struct Run {
     pub reached: Reached,
 }
 
-/// How often a consumer was compared in a state that is to be reached.
+/// How often a consumer was compared in each state that a test must reach.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Reached {
     pub shelved: usize,
     pub full: usize,
     pub full_and_shelved: usize,
-    /// Takes more than its budget and isn't full, as too many of its messages are withheld.
+    /// It takes more than its budget and isn't full, since too many of its messages are withheld.
     pub above_budget: usize,
 }
 
@@ -167,7 +168,7 @@ impl Run {
         self.sessions.iter().filter_map(|session| session.publisher).collect()
     }
 
-    /// Has the consumer in memory, and its reference.
+    /// Loads the consumer, unless it is in memory, and its reference.
     pub fn load(&mut self, id: ConsumerId) -> Checked {
         let open = self.open();
         if self.dispatcher.load(id, &self.world, &open)? {
@@ -249,7 +250,7 @@ impl Run {
         let Some((after, upto)) = self.dispatcher.stream_mut()?.behind(id) else { return Ok(()) };
         let found = self.world.now.read(&[(after + 1, upto)], rows, visits);
         if interrupted {
-            // Somebody commits after the table was read, and a look finds it before that is used.
+            // Transactions commit after the table was read, and a look finds their messages before the rows are used.
             (0..SESSIONS).try_for_each(|s| self.end(s, Some(true), true))?;
             self.dispatcher.look(&self.world, self.open(), Limits::WIDE, false);
         }

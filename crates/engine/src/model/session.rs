@@ -28,11 +28,11 @@ pub struct Transaction {
     pub acks: Vec<Ack>,
     pub asked: Vec<Asked>,
     savepoints: Vec<Savepoint>,
-    /// It relies on a dispatcher that is no more: it can only abort.
+    /// It relies on a dispatcher that is gone: it can only abort.
     pub doomed: bool,
 }
 
-/// A transaction that is over, which the dispatcher has not noticed.
+/// A transaction that is over, but not noticed by the dispatcher yet.
 #[derive(Debug)]
 pub struct Ended {
     pub committed: bool,
@@ -43,7 +43,7 @@ pub struct Ended {
 pub struct Session {
     /// Its entry in shared memory.
     pub publisher: Option<Publisher>,
-    /// When it wrote its bound there.
+    /// The step at which it wrote its bound there.
     pub begun: u64,
     transactions: u64,
     request_id: RequestId,
@@ -62,7 +62,7 @@ impl Session {
         self.request_id
     }
 
-    /// Before it takes its first seq: no seq it takes will be at or below `last`.
+    /// Called before it takes its first seq: no seq that it takes will be at or below `last`.
     pub fn begin_to_publish(&mut self, session: usize, last: Seq, at: u64) {
         if self.publisher.is_none() {
             self.transactions += 1;
@@ -82,8 +82,8 @@ impl Session {
         transaction.savepoints.push(Savepoint { request_id, messages, acks });
     }
 
-    /// Rolls back to one of the savepoints: all since is void, and the others with it. Says from which request
-    /// on, and what these were.
+    /// Rolls back to one of the savepoints. Returns the first request that is void, and what was asked for from there
+    /// on.
     pub fn roll_back_to(&mut self, which: usize) -> Option<(RequestId, Vec<Asked>)> {
         let transaction = self.transaction.as_mut()?;
         let which = which.checked_rem(transaction.savepoints.len())?;
@@ -96,7 +96,7 @@ impl Session {
         Some((request_id, transaction.asked.split_off(kept)))
     }
 
-    /// The dispatcher is no more, and with it what it knew of this session.
+    /// The dispatcher is gone, and what it knew of this session with it.
     pub fn lose_dispatcher(&mut self) {
         if let Some(transaction) = &mut self.transaction {
             transaction.doomed |= !transaction.acks.is_empty();
@@ -107,7 +107,7 @@ impl Session {
         }
     }
 
-    /// The server is no more: what was open is void.
+    /// The server has crashed: what was open is void.
     pub fn lose_server(&mut self) {
         self.transaction = None;
         self.ended = None;

@@ -1,4 +1,4 @@
-//! What changes the ground under a consumer: restarts, other settings, a rewind.
+//! Restarts, changes of settings, and rewinds.
 
 use super::Checked;
 use super::dispatcher::Dispatcher;
@@ -32,7 +32,7 @@ impl Run {
         Ok(())
     }
 
-    /// Writes everything down, some of it as checkpoints.
+    /// Writes everything, some of it as checkpoints.
     fn stop(&mut self, checkpoints: usize) -> Checked {
         (0..SESSIONS).try_for_each(|s| self.notice(s))?;
         self.collect()?;
@@ -64,8 +64,7 @@ impl Run {
         }
     }
 
-    /// A consumer has been read in: what it is now is what its journal tells, and if nothing was lost it is
-    /// what it was.
+    /// A consumer has been loaded: its state must be that of its journal, and if nothing was lost, that of before.
     pub fn compare_with_history(&mut self, id: ConsumerId) -> Checked {
         let row = self.world.consumer(id)?;
         let config = row.config.clone();
@@ -91,7 +90,7 @@ impl Run {
         }
         watched.reference = reference;
         watched.raced = raced;
-        // Its end, lost, was older than filters that don't match it.
+        // The end of such a delivery was lost, and the filters that don't match it are newer.
         let messages = &self.world.now.messages;
         let is_foreign = |seq: &&Seq| messages.get(seq).is_some_and(|m| !config.matches(m.key));
         watched.maybe.extend(watched.reference.deliveries.keys().filter(is_foreign));
@@ -119,7 +118,7 @@ impl Run {
         self.configure(id, &old, new, anew)
     }
 
-    /// Has the consumer use what is set now: as it is, or put anew where it is.
+    /// Applies new settings to the consumer: in place, or by replacing it in the same state.
     pub fn configure(&mut self, id: ConsumerId, old: &Config, new: Config, anew: bool) -> Checked {
         self.world.write(Record::Configure(id, new.clone()), true);
         let applies_in_place =
@@ -135,9 +134,9 @@ impl Run {
         self.check(id)
     }
 
-    /// What other filters leave open: whether a message that one of them matches and the other does not, and
-    /// that has been offered by the first, is delivered. A checkpoint may know of an offer that memory has forgotten,
-    /// where the consumer has been put anew since.
+    /// After a change of filters, a message that only the old or only the new ones match, and that was offered before,
+    /// may be delivered or not. A checkpoint may know of an offer that memory has forgotten, if the consumer was
+    /// replaced since.
     fn expect_filters(&mut self, id: ConsumerId, old: &Config, new: &Config) -> Checked {
         let stream = self.dispatcher.stream()?;
         let cursor = stream.cursor(id).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What outlives the dispatcher: the tables, and the log of changes to them that a power cut may cut short.
+//! What outlives the dispatcher: the tables, and the log of changes to them, which a power cut may truncate.
 
 use super::Checked;
 use crate::ack_rows;
@@ -50,7 +50,7 @@ impl Config {
     }
 
     pub fn matches(&self, key: &str) -> bool {
-        // Said in other words than the engine's.
+        // Written in another way than the engine's matching.
         match self.filters % FILTERS.len() {
             0 => true,
             1 => key == "a.x" || key == "a.y",
@@ -77,8 +77,8 @@ pub struct Consumer {
     pub checkpoint: Option<Checkpoint>,
     pub outbox: BTreeMap<i64, Change>,
     pub acks: BTreeMap<AckRowId, Change>,
-    /// All that the outbox and acks ever had, and what a checkpoint had instead. No table: what the reference
-    /// is made of after a restart.
+    /// All events that the outbox, acks or checkpoints ever had. This is no table: the reference is made of it after a
+    /// restart.
     pub history: BTreeMap<i64, Change>,
 }
 
@@ -90,10 +90,10 @@ pub struct Tables {
     pub consumers: BTreeMap<ConsumerId, Consumer>,
 }
 
-/// What one transaction changes: whole or not at all.
+/// What one transaction changes, which happens as a whole or not at all.
 #[derive(Debug, Clone)]
 pub enum Record {
-    /// nextval is no part of a transaction.
+    /// nextval() is not transactional.
     Sequence(Seq),
     Commit {
         messages: Vec<(Seq, Message)>,
@@ -109,7 +109,7 @@ pub enum Record {
         consumer: ConsumerId,
         generation: u32,
         checkpoint: Checkpoint,
-        /// Events it contains that never were in the outbox.
+        /// Events it contains that were never in the outbox.
         events: Vec<Event>,
         /// Rows of acks it contains.
         applied: Vec<AckRowId>,
@@ -193,18 +193,18 @@ impl Tables {
     }
 }
 
-/// The tables as everybody sees them, and as they are on disk.
+/// The tables as sessions see them, and as they are on disk.
 #[derive(Debug, Default)]
 pub struct World {
     pub now: Tables,
     on_disk: Tables,
     unsynced: Vec<Record>,
-    /// The number of dispatchers so far. Flushed before it is used.
+    /// How many dispatchers there have been. Flushed before it is used.
     pub epoch: i64,
 }
 
 impl World {
-    /// Commits. The log is written in order, so flushing it flushes all before too.
+    /// Commits a transaction. The log is written in order, so flushing this record flushes all before it.
     pub fn write(&mut self, record: Record, synced: bool) {
         self.now.apply(&record);
         self.unsynced.push(record);
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// The power fails: only some of what was not flushed is found again.
+    /// A power cut: only a part of what was not flushed is still there.
     pub fn cut_power(&mut self, kept: usize) {
         self.sync(kept % (self.unsynced.len() + 1));
         self.unsynced.clear();
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// No seq is given twice.
+    /// Checks that no seq is given twice.
     pub fn watch_commit(&self, seq: Seq, message: &Message) -> Checked {
         let other = self.now.messages.get(&seq);
         prop_assert!(other.is_none(), "{} is taken: {:?}, {:?}", seq, other, message);

@@ -134,7 +134,7 @@ proptest! {
         let mut expected = kept.clone();
         taken.iter().for_each(|(lo, hi)| expected.remove_range(lo, hi));
         prop_assert_eq!(kept.without(taken.iter()), expected);
-        // Also if those that are taken away touch.
+        // The same if the ranges that are removed touch.
         let singles = taken.iter().flat_map(|(lo, hi)| lo..=hi).map(|seq| (seq, seq));
         prop_assert_eq!(kept.without(singles), kept.without(taken.iter()));
     }

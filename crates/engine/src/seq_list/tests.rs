@@ -12,7 +12,7 @@ fn seqs(list: &SeqList, from: Seq) -> Vec<Seq> {
     list.runs_from(from).flat_map(|(lo, hi)| lo..=hi).collect()
 }
 
-/// The lowest block is the lowest, all are in order, and what they take is what they say.
+/// The lowest block is the lowest, all are in order, and the sizes that they report are right.
 fn check(list: &SeqList) {
     let blocks = || list.lowest.iter().chain(list.others.values());
     assert_eq!(list.coded, blocks().map(|block| block.coded.capacity()).sum::<usize>());
@@ -81,7 +81,7 @@ proptest! {
     fn a_list_is_a_set(ops in prop::collection::vec(op(), 0..200), from in any::<u16>()) {
         let (mut list, mut set) = (SeqList::default(), BTreeSet::new());
         for op in ops {
-            // Somewhere among what is there, or just beside it.
+            // Somewhere among the existing seqs, or just beside them.
             let last = set.last().copied().unwrap_or(0);
             let within = |n: u16| Seq::from(n) % (last + 3) - 1;
             match op {

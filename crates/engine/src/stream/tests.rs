@@ -1,4 +1,4 @@
-//! Who reads what. The tail's own rules are in `tail`; that nothing is lost by any of it, in `model`.
+//! Which rows are read for which consumer. `tail` tests the tail's own rules, and `model` that nothing gets lost.
 
 use super::*;
 use crate::consumer::{LOOK_AHEAD, StepContext};
@@ -12,7 +12,7 @@ const ONE: ConsumerId = ConsumerId(1);
 const TWO: ConsumerId = ConsumerId(2);
 const THREE: ConsumerId = ConsumerId(3);
 
-/// The stream, its table, and who publishes.
+/// The stream, its table, and its publishers.
 struct Bed {
     stream: Stream,
     table: BTreeMap<Seq, &'static str>,
@@ -43,7 +43,7 @@ impl Bed {
         bed
     }
 
-    /// These are the publishers from now on, named by their bounds.
+    /// Sets the publishers, given by their bounds.
     fn open(&mut self, bounds: &[Seq]) {
         let publisher = |&bound| Publisher { session: bound as u32, transaction: 1, bound };
         self.open = bounds.iter().map(publisher).collect();
@@ -94,7 +94,7 @@ impl Bed {
         assert!(ack_ids.into_iter().all(|ack_id| consumer.finish(ack_id)));
     }
 
-    /// Receives and acks all there is, and returns its seqs.
+    /// Receives and acks all messages that there are, and returns their seqs.
     fn take(&mut self, id: ConsumerId) -> Vec<Seq> {
         let (mut seqs, mut ack_ids): (Vec<Seq>, Vec<AckId>) =
             self.grant(id, 1000).into_iter().unzip();
@@ -223,8 +223,8 @@ fn a_detached_consumer_reads_on_from_its_cursor_and_attaches_at_the_tail() {
     assert_eq!(bed.take(ONE), [5, 6, 7, 8, 9, 10, 11, 12]);
 }
 
-/// Or the message would be offered when the tail finds it in the hole, and the read a context before would
-/// lack it: the one after the other.
+/// Otherwise a later message would come first: the read was made before the hole was filled, so it lacks the hole's
+/// message, which is offered only when the tail finds it.
 #[test]
 fn a_detached_consumer_gets_what_fills_a_hole_once() {
     for is_past in [false, true] {
@@ -277,7 +277,7 @@ fn a_look_that_another_has_followed_is_void() {
     assert_eq!(bed.take(ONE), NONE);
 }
 
-/// The dispatcher starts while a publisher is open, so its tail begins before what the consumer has finished.
+/// The dispatcher starts while a publisher is open, so its tail begins below messages that the consumer has finished.
 #[test]
 fn what_was_finished_beyond_the_tail_does_not_come_again() {
     let mut bed = Bed::new(3, &[1]);

@@ -1,7 +1,7 @@
-//! Publishers and a dispatcher that take turns at every single step, at random: nothing is lost,
-//! nothing comes twice, no message overtakes a lower one that its look could see, nor one whose
-//! commit was over before it was begun. The orders that are known to be wrong must be caught. (That nothing comes before its commit needs no
-//! test here: rows are read under a snapshot.)
+//! Publishers and a dispatcher take single steps in random turns. No message may get lost or come twice, and none may
+//! overtake a lower one that its look could see, or one whose commit was over before its own transaction began. Orders
+//! of steps that are known to be wrong must be caught. (That no message comes before its commit needs no test: rows are
+//! read under a snapshot.)
 
 mod publishers;
 
@@ -31,7 +31,7 @@ enum Fault {
     NeverDone,
 }
 
-/// What a look reads before the rows. Each entry is a step of its own.
+/// What a look reads before the rows. Reading each entry is a step of its own.
 enum Part {
     Last,
     Entries,
@@ -47,11 +47,11 @@ struct Dispatcher {
     open: Vec<Publisher>,
     snapshot: u64,
     tail: Option<Tail>,
-    /// Delivered, as the present life of the dispatcher knows.
+    /// The seqs that the dispatcher has delivered, as it knows since its last start.
     known: BTreeSet<Seq>,
-    /// Delivered first as the n-th.
+    /// The position of each seq in the order of first deliveries.
     order: BTreeMap<Seq, usize>,
-    /// The first that was left out.
+    /// The first seq that a look should have delivered and did not.
     skipped: Option<Seq>,
 }
 
@@ -142,7 +142,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// At the beginning of a look, and nothing is left to be done.
+    /// True between two looks, if nothing is left to be done.
     fn is_done(&self, world: &World) -> bool {
         let done = |tail: &Tail| tail.pos() == world.last && tail.lowest_hole().is_none();
         self.parts_done == 0 && self.tail.as_ref().is_some_and(|tail| done(tail) && !tail.pending())
@@ -181,8 +181,8 @@ fn run(seed: u64, broken: Broken) -> Result<(), Fault> {
     dispatcher.skipped.map_or(Ok(()), |seq| Err(Fault::Skipped(seq)))
 }
 
-/// Everything has ended and been looked at: what was delivered is what was committed, in an order
-/// that the publishers could have expected.
+/// After everything has ended and been looked at: what was delivered is what was committed, in an order that the
+/// publishers could expect.
 fn check(world: &World, order: &BTreeMap<Seq, usize>) -> Result<(), Fault> {
     let mut delivered: Vec<Option<(usize, usize)>> = vec![None; world.transactions.len()];
     for (seq, &owner) in &world.taken {

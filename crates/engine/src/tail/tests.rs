@@ -50,7 +50,7 @@ fn it_is_outdated_once_somebody_has_ended_who_may_have_filled_a_hole() {
     let mut tail = Tail::new(0, &[]);
     scan(&mut tail, 8, &[a, b], &[2, 3, 4, 5, 6, 7, 8]);
     assert!(!tail.is_outdated(vec![a, b]));
-    // What b may have taken is above all that was found, and so is what a newer one takes.
+    // What b may have taken is above all that was found, and so is what a newer publisher takes.
     assert!(!tail.is_outdated(vec![a]));
     assert!(!tail.is_outdated(vec![a, late]));
     assert!(tail.is_outdated(vec![b]));
@@ -71,7 +71,7 @@ fn holes_are_looked_at_again_when_a_publisher_ends_and_not_before() {
     let mut tail = Tail::new(0, &[]);
     scan(&mut tail, 6, &[a, b], &[2, 4]);
     scan(&mut tail, 7, &[a, b], &[7]);
-    // b ends: 3, 5 and 6 may be its own, 1 is not. a may still fill what stays empty.
+    // b ends: 3, 5 and 6 may be its seqs, 1 is not. a may still fill those that stay empty.
     let plan = tail.plan_read(7, vec![a], 1000);
     assert_eq!((&plan.recheck[..], plan.scan), (&[(3, 3), (5, 6)][..], None));
     tail.apply_read(plan, all(&[5]), Seen::UNREAD);
@@ -127,7 +127,7 @@ fn a_bulk_commit_is_found_in_parts() {
     let plan = tail.plan_read(2000, vec![], 1000);
     assert_eq!((&plan.recheck[..], plan.scan), (&[(1, 1000)][..], Some((1001, 2000))));
     let first: Vec<Seq> = (1..=100).collect();
-    // Rows read all the same are not believed.
+    // Rows that were read in spite of that are ignored.
     tail.apply_read(plan, part(&first), all(&[2000]));
     assert_eq!((tail.pos(), tail.lowest_hole(), tail.pending()), (1001, Some(101), true));
     let plan = tail.plan_read(2000, vec![], 1000);

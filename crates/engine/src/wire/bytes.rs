@@ -1,9 +1,9 @@
-//! Requests and answers as bytes, item by item. Of a number that may be below 0 the sign comes last (zigzag), so that it is
-//! short if it is near 0.
+//! Encoding and decoding the items of requests and answers. A signed number has its sign in the lowest bit (zigzag), so
+//! that it is short if it is near 0.
 
 use crate::varint;
 
-/// Writes into a piece of memory. What has no room is counted and left out.
+/// Writes into a slice of bytes. Bytes that don't fit are counted and left out.
 pub(super) struct Writer<'a> {
     bytes: &'a mut [u8],
     len: usize,
@@ -51,7 +51,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Reads what a [`Writer`] has written. Of other bytes it makes something else, or `None`.
+/// Reads what a [`Writer`] has written. Other bytes give arbitrary values, or `None`.
 pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl Reader<'_> {
@@ -101,7 +101,8 @@ impl Reader<'_> {
         usize::try_from(self.unsigned()?).ok()
     }
 
-    /// As many items as are said to follow. Each takes a byte at least, so no more memory is asked for than they need.
+    /// Reads a count, and as many items. Each item takes a byte at least, so a count beyond the bytes that are left is
+    /// refused, and no more memory is allocated than they need.
     pub fn list<T>(&mut self, item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.count()?;
         self.items(count, item)

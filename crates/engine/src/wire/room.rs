@@ -1,40 +1,41 @@
-//! What there is room for in a session's entry.
+//! How much fits into a session's entry.
 
 use crate::consumer::Consumer;
 use crate::dispatcher::Answer;
 
-/// Messages that a receive hands out at the most, and ack_ids that one exchange carries.
+/// The most messages that a receive returns, and the most ack_ids in a request.
 pub const MAX_BATCH: usize = 1000;
 
-/// Bytes of the longest request or answer. The entry with all else that is in it has 6 kB.
+/// Bytes of the longest request or answer. The whole entry has 6 kB.
 pub const MAX_BYTES: usize = 5600;
 
 /// The longest LEB128 of 64 bits, and of 32.
 const LONG: usize = 10;
 const SHORT: usize = 5;
 
-/// Kind and count, which lead a list.
+/// The most bytes of the kind and count before a list.
 const LEAD: usize = 1 + LONG;
 
-/// Consumers whose state fits into one answer, whatever it is.
+/// How many consumers' statistics fit into one answer, whatever the values are.
 pub const STATS_PER_ANSWER: usize = (MAX_BYTES - LEAD) / (SHORT + 11 * LONG + 3);
 
-/// Leases that fit into one answer, whatever they are.
+/// How many leases fit into one answer, whatever the values are.
 pub const LEASES_PER_ANSWER: usize = (MAX_BYTES - LEAD) / (3 * LONG + 2 * SHORT + 1);
 
-/// What leads the deliveries of a grant: kind, ack_row_id, generation, flags, count, first ack_id, and the first seq.
+/// The most bytes before the deliveries of a grant: kind, ack_row_id, generation, flags, count, first ack_id; and the
+/// first seq.
 const GRANT_LEAD: usize = LEAD + LONG + SHORT + 1 + LONG + LONG;
 
-/// Deliveries of a grant that fit into one answer, whatever they are: a seq and a count each.
+/// How many deliveries of a grant fit into one answer, whatever their seqs and counts are.
 const SURELY: usize = (MAX_BYTES - GRANT_LEAD) / (LONG + SHORT);
 
-/// How many of up to `batch` deliveries an answer has room for, whichever messages of the consumer are granted: less
-/// than `batch` where seqs are far apart, or messages have been delivered very often.
+/// How many deliveries, `batch` at the most, surely fit into an answer, whichever messages of the consumer are granted.
+/// This is less than `batch` if seqs are far apart, or if messages have been delivered very often.
 pub(crate) fn fitting(batch: usize, consumer: &Consumer) -> usize {
     let messages = &consumer.messages;
     let ends = messages.first_key_value().zip(messages.last_key_value());
     let span = ends.map_or(0, |((first, _), (last, _))| first.abs_diff(*last));
-    // Each delivery but a message's first is counted there.
+    // This counts each delivery but a message's first.
     let repeated = consumer.totals.redelivered_total.max(0).cast_unsigned();
     let size = |n: usize| {
         let seqs = longest(n, span.saturating_mul(2));
@@ -47,15 +48,15 @@ pub(crate) fn fitting(batch: usize, consumer: &Consumer) -> usize {
     n
 }
 
-/// The most bytes that `n` numbers can take which add up to no more than `sum`: as many of them as `sum` has room for
-/// have two bytes or more, three or more, and so on.
+/// The most bytes that `n` numbers can take whose sum is at most `sum`. At most sum / 2^7 of them take two bytes or
+/// more, at most sum / 2^14 take three or more, and so on.
 fn longest(n: usize, sum: u64) -> usize {
     let have_more_than = |bytes: usize| usize::try_from(sum >> (7 * bytes)).unwrap_or(n).min(n);
     n + (1..LONG).map(have_more_than).sum::<usize>()
 }
 
-/// Asks about a list, in as many parts as it takes: each is halved as long as it, or the answer, is too long. One item
-/// never is.
+/// Asks about a list in as many parts as it takes. A part is halved as long as it, or its answer, is too long. A single
+/// item never is.
 pub fn in_parts<T, E>(
     items: &[T],
     mut ask: impl FnMut(&[T]) -> Result<Answer, E>,

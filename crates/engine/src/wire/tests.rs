@@ -1,4 +1,4 @@
-//! Requests and answers survive the way through the entry, or are known to be too long; and what surely fits does.
+//! Requests and answers survive encoding and decoding, or are refused as too long. What surely fits does fit.
 
 use super::*;
 use crate::consumer::{Consumer, StepContext};
@@ -51,7 +51,7 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// Neighbours or not, first deliveries or not, in order or not.
+/// With consecutive ack_ids or not, first deliveries or not, in order or not.
 fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
     let delivery = (prop_oneof![Just(None), any::<Option<i64>>()], any::<i64>(), 1..3_u32);
     let counts = prop_oneof![Just(0), 0..u32::MAX];
@@ -123,12 +123,12 @@ fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
-/// Lists of whatever numbers: only these are ever too long.
+/// Lists of arbitrary numbers: only these can be too long.
 fn may_be_too_long(answer: &Answer) -> bool {
     matches!(answer, Answer::Deliveries { .. })
 }
 
-/// A consumer that has these messages, each delivered that often, of all that it ever redelivered.
+/// A consumer that has these messages, each delivered that often, and has redelivered no others.
 fn consumer(messages: &BTreeMap<Seq, u32>) -> Consumer {
     let settings = Settings { ordered: false, max_ack_pending: usize::MAX, ..Settings::default() };
     let mut consumer = Consumer::new(settings);
@@ -139,7 +139,7 @@ fn consumer(messages: &BTreeMap<Seq, u32>) -> Consumer {
     consumer
 }
 
-/// Seqs up to some distance from each other, and counts up to some height.
+/// Messages with gaps between seqs up to some size, and counts of deliveries up to some size.
 fn any_messages() -> impl Strategy<Value = BTreeMap<Seq, u32>> {
     (1..54_u32, 1..=32_u32).prop_flat_map(|(gaps, counts)| {
         let message = (1..=gaps, any::<u64>(), 0..=counts, any::<u64>());

@@ -64,7 +64,7 @@ fn an_ack_takes_effect_with_its_transaction_and_a_nack_too() {
     assert_eq!((counts.dead_total, counts.acked_total, counts.delayed), (1, 0, 1));
 }
 
-/// Another session has acked what this one received: what it was told holds, whoever ends first.
+/// Another session has acked what this one received: the answer to that ack holds, whichever transaction ends first.
 #[test]
 fn the_receiver_s_rollback_does_not_undo_another_s_ack() {
     let mut desk = desk(Settings::default());

@@ -45,7 +45,7 @@ fn a_million_withheld_messages_take_at_most_four_bytes_each_and_stop_no_other_ke
             assert_eq!(seqs, [MILLION * gap + n * gap]);
             assert!(desk.ack(ack_id));
         }
-        // What is withheld is not finished; and what is, is a few ranges if it can be.
+        // Withheld messages are not finished. Those that are finished are few ranges, if that is possible.
         let state = desk.state(MILLION * gap + 999 * gap);
         assert_eq!((state.floor, state.active.len()), (gap - 1, 1));
         assert!([1, 1_000_001].contains(&state.done.range_count()));
@@ -65,7 +65,7 @@ fn in_the_middle() -> (Desk, Vec<Seq>) {
     (30..1000).step_by(4).for_each(|seq| desk.consumer.offer(seq, HOT));
     let late = (8..250).rev().map(|n| n * 4).chain([5, 21]);
     late.for_each(|seq| desk.consumer.offer(seq, HOT));
-    // Once more: they are known.
+    // Offered once more, they are known.
     (30..1000).step_by(2).chain([5, 20, 21]).for_each(|seq| desk.consumer.offer(seq, HOT));
     let all: Vec<Seq> = [5, 20, 21].into_iter().chain((30..1000).step_by(2)).collect();
     assert_eq!(desk.consumer.counts().withheld + 1, all.len());
@@ -144,7 +144,8 @@ fn a_consumer_is_full_when_it_takes_its_budget() {
     assert!(desk.consumer.is_full() && !desk.consumer.wants_more(), "no budget is larger");
 }
 
-/// However little it may take, and whatever is withheld or in flight: it reads on until there is something to deliver.
+/// However small the budget is, and however many messages are withheld or in flight, a consumer reads on until it has
+/// something to deliver.
 #[test]
 fn the_smallest_budget_keeps_no_consumer_from_delivering() {
     let mut desk = desk(Settings::default());
@@ -159,10 +160,10 @@ fn the_smallest_budget_keeps_no_consumer_from_delivering() {
     assert_eq!(seqs.len(), ALWAYS_LOADED);
     assert!(!desk.consumer.is_full() && desk.consumer.wants_more(), "others want some, too");
     assert!(desk.ack(first.at(1)));
-    // What is withheld follows, and is as good.
+    // A withheld message of the key becomes ready, which is enough.
     assert!(desk.ack(first));
     assert!(!desk.consumer.is_full() && desk.consumer.deliverable() == 1);
-    // One that was restored loads up to what it had delivered, and then on.
+    // A restored consumer loads up to what it had delivered, and further.
     let mut restored = Consumer::restore(Settings::default(), desk.state(110));
     restored.set_budget(0);
     (1..=103)

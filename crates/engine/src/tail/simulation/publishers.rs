@@ -52,7 +52,8 @@ impl World {
         over.is_none_or(|over| over > snapshot)
     }
 
-    /// At most `limit` of the seqs from `lo` to `hi` of each range, after no more than `visits` of those that were taken.
+    /// At most `limit` of the seqs from `lo` to `hi` of each range, after no more than `visits` of those that were
+    /// taken.
     pub fn read(
         &self,
         ranges: &[(Seq, Seq)],

@@ -1,0 +1,179 @@
+//! Inserting messages as the caller: without the executor where the table allows it, and by SQL otherwise.
+
+use crate::error::{Error, Result};
+use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
+use crate::pg::exec::spi::{Access, Arg, Plan, arg, connected};
+use crate::pg::exec::stream_rows::{self, New};
+use crate::pg::exec::{catalog, role, scan, sequence};
+use crate::pg::session::publish;
+use pgrx::pg_sys;
+use sequin_engine::key::Seq;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// The forms in which messages are given to an INSERT.
+#[derive(Clone, Copy)]
+enum Form {
+    One,
+    Many,
+    /// Without headers, and with data as JSON text.
+    Texts,
+}
+
+/// The plans of one stream, by [`Form`]. Planned when they are first used.
+type Inserts = [Option<Rc<Plan>>; 3];
+
+thread_local! {
+    /// By the stream's name, which the plan's SQL contains: PostgreSQL plans anew when another table has that name.
+    static INSERTS: RefCell<HashMap<String, Inserts>> = RefCell::default();
+}
+
+/// The most streams whose plans a session keeps, at some 10 kB each. A session that publishes to more streams plans
+/// again.
+const MAX_PLANNED: usize = 128;
+
+impl Form {
+    fn plan(self, stream: &str) -> Result<Plan> {
+        use pg_sys::{INT8ARRAYOID, INT8OID, JSONBARRAYOID, JSONBOID, TEXTARRAYOID, TEXTOID};
+        let (columns, values, types): (_, _, &[pg_sys::Oid]) = match self {
+            Form::One => (
+                "seq, key, data, headers",
+                "VALUES ($1, $2, $3, $4)",
+                &[INT8OID, TEXTOID, JSONBOID, JSONBOID],
+            ),
+            Form::Many => (
+                "seq, key, data, headers",
+                "SELECT * FROM unnest($1, $2, $3, $4)",
+                &[INT8ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID],
+            ),
+            Form::Texts => (
+                "seq, key, data",
+                "SELECT s, k, d::jsonb FROM unnest($1, $2, $3) u(s, k, d)",
+                &[INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID],
+            ),
+        };
+        let sql = format!(
+            "INSERT INTO sequin_stream.\"{stream}\" ({columns}) OVERRIDING SYSTEM VALUE {values}"
+        );
+        Plan::new(&sql, types)
+    }
+}
+
+fn insert_by(form: Form, stream: &str, args: &[Arg]) -> Result<()> {
+    connected(|| {
+        let known = INSERTS.with_borrow(|map| map.get(stream)?[form as usize].clone());
+        let plan = match known {
+            Some(plan) => plan,
+            None => keep(form, stream, form.plan(stream)?),
+        };
+        plan.execute(Access::Write, args).map(drop)
+    })
+}
+
+fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
+    let plan = Rc::new(plan);
+    INSERTS.with_borrow_mut(|map| {
+        if map.len() >= MAX_PLANNED && !map.contains_key(stream) {
+            map.clear();
+        }
+        map.entry(stream.into()).or_default()[form as usize] = Some(Rc::clone(&plan));
+    });
+    plan
+}
+
+/// Takes `n` seqs of a stream, ascending. Checks the right to publish first, before anything that other sessions could
+/// notice. Locks the table before its sequence, as ALTER TABLE and DROP TABLE do: otherwise there would be deadlocks
+/// with them.
+fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+    if !role::may_use_schema_of(role::current(), table) {
+        return Err(Error::NoSchemaUsage);
+    }
+    if !role::may_insert_columns(table, &scan::PUBLISHED) {
+        return Err(Error::NoInsert(stream.into()));
+    }
+    if n == 0 {
+        return Ok(Vec::new());
+    }
+    if !catalog::lock_for_writing(table) {
+        return Err(Error::NoStream(stream.into()));
+    }
+    publish::announce(table)?;
+    Ok(sequence::take(sequence::of_stream(table)?, n))
+}
+
+/// Inserts one message and returns its seq. The seq is taken before the insert: RETURNING would require the right to
+/// read the table.
+pub fn insert(
+    stream: &str,
+    table: pg_sys::Oid,
+    key: Text,
+    data: Jsonb,
+    headers: Option<Jsonb>,
+) -> Result<Seq> {
+    let seq = take_seqs(stream, table, 1)?[0];
+    if !stream_rows::insert(table, || Ok(vec![New { seq, key, data, headers }]))? {
+        let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
+        insert_by(Form::One, stream, &args)?;
+    }
+    Ok(seq)
+}
+
+/// Inserts `count` messages in one statement and returns their seqs, in the order given.
+pub fn insert_many(
+    stream: &str,
+    table: pg_sys::Oid,
+    count: usize,
+    keys: TextArray,
+    data: JsonbArray,
+    headers: Option<JsonbArray>,
+) -> Result<Vec<Seq>> {
+    let seqs = take_seqs(stream, table, count)?;
+    if seqs.is_empty() {
+        return Ok(seqs);
+    }
+    let messages = || {
+        let headers = headers.map(|headers| headers.elements());
+        let mut messages = Vec::with_capacity(count);
+        for (n, (key, data)) in keys.elements().into_iter().zip(data.elements()).enumerate() {
+            let key = key.ok_or(Error::NullElement("keys"))?;
+            let data = data.ok_or(Error::NullElement("data"))?;
+            let headers = headers.as_ref().and_then(|headers| headers[n]);
+            messages.push(New { seq: seqs[n], key, data, headers });
+        }
+        Ok(messages)
+    };
+    if !stream_rows::insert(table, messages)? {
+        let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];
+        insert_by(Form::Many, stream, &args)?;
+    }
+    Ok(seqs)
+}
+
+/// Inserts messages without headers, with data as JSON text, in the order given.
+pub fn insert_texts(
+    stream: &str,
+    table: pg_sys::Oid,
+    keys: Vec<String>,
+    mut data: Vec<String>,
+) -> Result<()> {
+    let seqs = take_seqs(stream, table, keys.len())?;
+    if seqs.is_empty() {
+        return Ok(());
+    }
+    let messages = || {
+        let texts = seqs.iter().zip(&keys).zip(&mut data);
+        let message = |((&seq, key), data): ((&Seq, &String), &mut String)| New {
+            seq,
+            key: Text::from(key.as_str()),
+            data: Jsonb::parse(data),
+            headers: None,
+        };
+        Ok(texts.map(message).collect())
+    };
+    if stream_rows::insert(table, messages)? {
+        return Ok(());
+    }
+    let args = [arg(seqs), arg(keys), arg(data)];
+    insert_by(Form::Texts, stream, &args)
+}
