@@ -13,7 +13,7 @@ use crate::store::consumers::{self, Consumer, Given, Start};
 use crate::store::{messages, streams};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use sequin_engine::dispatcher::{Answer, LOOK_AHEAD, Request};
+use sequin_engine::dispatcher::{Answer, LOOK_AHEAD, Request, settled_upto};
 use sequin_engine::filter::Filter;
 use sequin_engine::key::{KeyId, Seq, key_id};
 use sequin_engine::wire::MAX_BATCH;
@@ -261,7 +261,7 @@ fn after_seq(seq: i64, what: &'static str) -> Result<Seq> {
 fn from_now_on(table: pgrx::pg_sys::Oid) -> Result<Start> {
     let last = sequence::last_value(sequence::of_stream(table)?);
     let publishers = session_entry::publishers(current::database()?, table);
-    let bound = publishers.bound().unwrap_or(last.saturating_add(1));
-    let done = messages::committed(table, bound, last)?;
-    Ok(Start { after: bound - 1, done: done.to_pairs(), last })
+    let after = settled_upto(last, publishers.bound());
+    let done = messages::committed(table, after + 1, last)?;
+    Ok(Start { after, done: done.to_pairs(), last })
 }

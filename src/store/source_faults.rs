@@ -93,3 +93,11 @@ pub fn gone(publication: &str, source: &str) -> String {
         "publication \"{publication}\" does not exist any more: drop source \"{source}\" and create it again"
     )
 }
+
+/// The text for one whose publication was dropped, and made again.
+pub fn was_gone(publication: &str, source: &str) -> String {
+    format!(
+        "publication \"{publication}\" did not exist for a while, and changes that were made meanwhile are lost: \
+         drop source \"{source}\" and create it again"
+    )
+}

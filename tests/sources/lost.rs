@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Trial> {
         a_slot_that_has_lost_its_wal_is_told_and_mended,
         a_slot_dropped_by_hand_is_told_and_mended,
         a_publication_dropped_by_hand_is_told,
+        a_publication_that_was_dropped_and_made_again_is_told,
         a_stream_dropped_by_hand_is_told,
         a_right_that_is_taken_away_is_told,
         a_backfill_that_cannot_be_written_is_told,
@@ -139,6 +140,39 @@ fn a_publication_dropped_by_hand_is_told() {
     replay(client, &["t"]);
     assert_identical(client, &["t"]);
     other_works(client);
+}
+
+/// Changes that nobody could capture were passed over without a word.
+fn a_publication_that_was_dropped_and_made_again_is_told() {
+    let tables = format!("{TABLES}; CREATE PUBLICATION p FOR TABLE t, marker");
+    let mut fixture = Fixture::new("swapped_publication", &tables);
+    let client = &mut fixture.client;
+    client.batch_execute("SELECT sequin.create_source('src', 's', publication => 'p')").unwrap();
+    create_other(client);
+    client.messages_of(&["INSERT INTO t VALUES (1, 1)"]);
+    for statement in [
+        "SELECT sequin.pause_source('src')",
+        "DROP PUBLICATION p",
+        "INSERT INTO t VALUES (2, 2)",
+        "CREATE PUBLICATION p FOR TABLE t, marker",
+        "INSERT INTO t VALUES (3, 3)",
+        "SELECT sequin.resume_source('src')",
+    ] {
+        client.batch_execute(statement).unwrap();
+    }
+    let hint = client.wait_for_status("src", "failed");
+    assert!(hint.contains("did not exist for a while"), "{hint}");
+    other_works(client);
+    // It is told again by a capturer that starts anew, and what it says mends it.
+    client.batch_execute("SELECT sequin.pause_source('src')").unwrap();
+    client.batch_execute("SELECT sequin.resume_source('src')").unwrap();
+    let hint = client.wait_for_status("src", "failed");
+    assert!(hint.contains("did not exist for a while"), "{hint}");
+    client.batch_execute("SELECT sequin.drop_source('src')").unwrap();
+    client.batch_execute("SELECT sequin.create_source('src', 's', publication => 'p')").unwrap();
+    client.finish_backfills();
+    replay(client, &["t"]);
+    assert_identical(client, &["t"]);
 }
 
 fn a_stream_dropped_by_hand_is_told() {

@@ -109,7 +109,7 @@ impl Tail {
     /// visible.
     pub fn new(last: Seq, open: &[Publisher]) -> Self {
         Self {
-            pos: last.min(floor(last, open).saturating_sub(1)),
+            pos: settled_upto(last, open.iter().map(|publisher| publisher.bound).min()),
             holes: RangeSet::new(),
             recheck: RangeSet::new(),
             open: Vec::new(),
@@ -250,6 +250,12 @@ impl Tail {
             self.recheck.pop_first();
         }
     }
+}
+
+/// Up to this seq no transaction can take any more: `last` was read first, and then the lowest bound of the publishers. A
+/// transaction whose entry was read before it noted its bound takes seqs above `last`, whatever the bounds of others.
+pub fn settled_upto(last: Seq, bound: Option<Seq>) -> Seq {
+    bound.map_or(last, |bound| last.min(bound.saturating_sub(1)))
 }
 
 /// The lowest seq that a transaction can still take.

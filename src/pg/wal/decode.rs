@@ -66,7 +66,7 @@ impl Decoder {
     ) -> Result<Self> {
         let name = text(slot)?;
         let start_marker = start_marker.map(text).transpose()?;
-        let output = Output::new(text(publication)?, start_marker);
+        let output = Output::new(text(publication)?, start_marker, from);
         let output = NonNull::from(Box::leak(Box::new(output)));
         let publications = text(&format!("\"{}\"", publication.replace('"', "\"\"")))?;
         // SAFETY: a transaction is open. What the context refers to is allocated in a memory context that
@@ -157,9 +157,10 @@ impl Decoder {
         &mut self.output().spool
     }
 
-    /// Whether a change was left out because the publication didn't exist for it. Resets that.
-    pub fn take_missed_publication(&mut self) -> bool {
-        std::mem::take(&mut self.output().missed_publication)
+    /// True if a change was left out because the publication didn't exist when it was made, though it had existed before:
+    /// it was dropped. It is found again however often decoding begins anew, as long as nothing after it is confirmed.
+    pub fn has_lost_changes(&mut self) -> bool {
+        self.output().has_lost_changes
     }
 
     /// The LSN of the commit that opened this source, if it has been decoded since the last call.

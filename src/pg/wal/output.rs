@@ -31,22 +31,24 @@ pub(super) struct Output {
     publication: CString,
     /// The values of generated columns of the change that the plugin is about to write.
     generated: Vec<u8>,
-    /// A change was left out because the publication didn't exist when it was made: it was created later, or dropped
-    /// before.
-    pub missed_publication: bool,
+    /// The publication existed at this LSN. Changes from before may be older than the publication.
+    published_since: u64,
+    /// A later change was left out because the publication didn't exist when it was made.
+    pub has_lost_changes: bool,
     change: pg_sys::LogicalDecodeChangeCB,
     truncate: pg_sys::LogicalDecodeTruncateCB,
 }
 
 impl Output {
-    pub fn new(publication: CString, start_marker: Option<CString>) -> Output {
+    pub fn new(publication: CString, start_marker: Option<CString>, from: u64) -> Output {
         Output {
             spool: Spool::default(),
             start_marker,
             start_lsn: None,
             publication,
             generated: Vec::new(),
-            missed_publication: false,
+            published_since: from,
+            has_lost_changes: false,
             change: None,
             truncate: None,
         }
@@ -120,16 +122,20 @@ pub(super) unsafe extern "C-unwind" fn write(
 /// True if the publication existed when this change was made; otherwise pgoutput would fail, each time anew. A
 /// transaction that commits after the publication was made can have changes from before.
 #[pgrx::pg_guard]
-unsafe extern "C-unwind" fn is_published(output: *mut Output) -> bool {
-    // SAFETY: the callbacks' output; looks the name up in the catalog as it was at the change.
+unsafe extern "C-unwind" fn is_published(
+    output: *mut Output,
+    change: *mut pg_sys::ReorderBufferChange,
+) -> bool {
+    // SAFETY: the callbacks' output and change; looks the name up in the catalog as it was at the change.
     unsafe {
         let output = &mut *output;
         if output.start_marker.is_some() {
             return false;
         }
         let found = pg_sys::get_publication_oid(output.publication.as_ptr(), true);
-        output.missed_publication |= found == pg_sys::InvalidOid;
-        found != pg_sys::InvalidOid
+        let is_published = found != pg_sys::InvalidOid;
+        output.has_lost_changes |= !is_published && (*change).lsn > output.published_since;
+        is_published
     }
 }
 
@@ -154,7 +160,7 @@ unsafe extern "C-unwind" fn change(
     // SAFETY: the plugin's own callback, with what it would have been given.
     unsafe {
         let output = output(context);
-        if !is_published(output) {
+        if !is_published(output, change) {
             return;
         }
         keep_generated(output, relation, change);
@@ -174,7 +180,7 @@ unsafe extern "C-unwind" fn truncate(
     // SAFETY: as above.
     unsafe {
         let output = output(context);
-        if !is_published(output) {
+        if !is_published(output, change) {
             return;
         }
         if let Some(next) = output.truncate {
@@ -205,6 +211,7 @@ unsafe extern "C-unwind" fn message(
         {
             output.start_marker = None;
             output.start_lsn = Some((*transaction).final_lsn);
+            output.published_since = (*transaction).final_lsn;
         }
     }
 }

@@ -179,8 +179,9 @@ impl Capturer {
     /// Decodes, writes, confirms; sleeps when there is nothing to do.
     fn round(&mut self, target: u64) -> Result<(), String> {
         let caught_up = process::attempt(|| self.decoder.read(target, ROUND))?;
-        if self.decoder.take_missed_publication() {
+        if self.decoder.has_lost_changes() {
             check_publication(&self.source)?;
+            return Err(source_faults::was_gone(&self.source.publication, &self.source.name));
         }
         if caught_up {
             self.seen = target;

@@ -34,7 +34,7 @@ mod world;
 
 pub use crate::consumer::{Counts, Delivery, LOOK_AHEAD, Lease};
 pub use crate::stream::{Found, Row};
-pub use crate::tail::{Publisher, Reached, ReadPlan};
+pub use crate::tail::{Publisher, Reached, ReadPlan, settled_upto};
 pub use exchange::*;
 pub use interface::*;
 pub use journal::MAX_DELIVER_REACHED;
