@@ -794,8 +794,8 @@ retain_for, retain_messages, retain_bytes
 
 NULL: name, index_keys and one_message_per_key may not be NULL.
 The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
-as you like; do not change seq, nor name it yourself in INSERT or COPY: who names one that consumers have passed is not
-delivered, and nobody is told. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
+as you like; do not change seq, nor name it yourself in INSERT or COPY: a message with a seq that consumers have passed is never
+delivered, and no error says so. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
 messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, a crash after SET UNLOGGED, dropped columns, a restore
 without the sequence) receive fails with 55000, which says what was found: see sequin.repair_stream().
 Takes effect at commit.
@@ -999,8 +999,8 @@ Left out of the count: a seq that is not in the stream, does not match the filte
 the consumer yet, or is not finished.
 Takes effect at commit. deliver_count starts from 1 again, and order per key is kept.
 Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
-Errors: 42704 no such consumer, 22004 NULL, 42501 no right, 54000 more than 131072 unfinished messages would be in
-memory, with those that open transactions want again, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006
+Errors: 42704 no such consumer, 22004 NULL, 42501 no right, 54000 more messages would be unfinished, with those
+that open transactions want again, than a consumer may keep in memory (some hundred thousand), 40001 at COMMIT (run it again), 55000 no dispatcher, 25006
 read-only or standby.
 
 Example: SELECT sequin.redeliver('billing', array(SELECT seq FROM sequin.messages('orders', 'order.17.>')));$$;
@@ -1049,7 +1049,7 @@ An ack_id that is unknown, past its deadline, or used already is left out of the
 a result below the number you passed says that others may be working on those messages.
 Takes effect at commit, and not if you roll back. Until then the deadline is held off. In one transaction
 with receive and your own changes each message is processed exactly once, if you roll back when the result
-is below the number you passed. Writes one row, whatever the number of ack_ids.
+is below the number you passed. Writes a row for a thousand ack_ids or so.
 Right: member of the role that owns the consumer.
 Errors: 42704 no such consumer, 22004 NULL, 42501 not the owner, 40001 at COMMIT if the dispatcher was
 restarted in between (run the transaction again), 55000 no dispatcher, 25006 read-only transaction or standby.
@@ -1065,8 +1065,8 @@ delay     not before this time has passed: 0 to 366 days; NULL: the consumer's b
 
 Unknown, late and used ack_ids are left out of the count. A message that has been delivered max_deliver times
 becomes a dead letter instead. With ordered, later messages of its key wait for it.
-Takes effect at commit, and not if you roll back. Should the dispatcher be restarted before that, the nack is
-lost and the deadline counts.
+Takes effect at commit, and not if you roll back. Should the dispatcher be restarted before that, the commit fails
+and the deadline counts.
 Right: member of the role that owns the consumer.
 Errors: 42704 no such consumer, 22023 bad delay, 22004 NULL, 42501 not the owner, 40001 at COMMIT if the
 dispatcher was restarted in between (run the transaction again), 55000 no dispatcher, 25006 standby.
@@ -1093,7 +1093,7 @@ $$Gives up on messages: straight to sequin.dead_letters, whatever max_deliver is
 
 consumer  the consumer; may not be NULL
 ack_ids   from receive, any number; NULLs among them are ignored; may not be NULL itself
-reason    a text for whoever looks at the dead letter, or NULL
+reason    a text that the dead letter shows, or NULL
 
 Unknown, late and used ack_ids are left out of the count. The dead letter is a copy; a message that was
 deleted from the stream meanwhile is counted and leaves none. Later messages of the key go on.
@@ -1114,8 +1114,8 @@ A dead letter whose message has been deleted from the stream stays where it is, 
 are not asked.
 Takes effect at commit. Waits for another redrive of the same dead letters.
 Right: member of the role that owns the consumer, and SELECT on the stream's table, unlimited by policies.
-Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 no right, 54000 more than 131072 unfinished messages would be in
-memory, with those that open transactions want again, 40001 at COMMIT (run it again), 55000 no dispatcher, 25006
+Errors: 42704 no such consumer, 22004 consumer is NULL, 42501 no right, 54000 more messages would be unfinished, with those
+that open transactions want again, than a consumer may keep in memory (some hundred thousand), 40001 at COMMIT (run it again), 55000 no dispatcher, 25006
 read-only or standby.
 
 Example: SELECT sequin.redrive('billing');$$;
@@ -1168,7 +1168,7 @@ $$Changes settings of a source. NULL leaves a setting as it is.
 name        the source; may not be NULL
 stream      publish to this stream from now on
 tables      capture just these tables, as for sequin.create_source(); only if sequin made the publication, which it
-            makes again if somebody has dropped it. Tables that are new are backfilled if the source was created so;
+            makes again if it was dropped. Tables that are new are backfilled if the source was created so;
             backfills of those that are left out are cancelled.
 key_format  as for sequin.create_source()
 owner       gives the source to this role, as which messages are inserted from then on
@@ -1290,7 +1290,7 @@ dispatcher, 25006 standby.
 Example: SELECT seq, key, deadline - now() AS time_left FROM sequin.in_flight('billing');$$;
 
 COMMENT ON VIEW sequin.stream_stats IS
-$$One row for each stream. Everybody may read it; messages and first_seq are for pg_monitor and for who may SELECT
+$$One row for each stream. Everybody may read it; messages and first_seq are for pg_monitor and for roles that may SELECT
 the stream's seqs. NULLs where the table was dropped by hand.$$;
 COMMENT ON COLUMN sequin.stream_stats.messages IS 'last_seq - first_seq + 1: an upper bound, gaps of rolled-back transactions count';
 COMMENT ON COLUMN sequin.stream_stats.bytes IS 'Size on disk of the table, its indexes and TOAST, in bytes';
@@ -1308,11 +1308,11 @@ COMMENT ON COLUMN sequin.consumer_stats.in_flight IS 'Delivered, not finished, d
 COMMENT ON COLUMN sequin.consumer_stats.delayed IS 'Waiting for a nack''s delay or the backoff to end';
 COMMENT ON COLUMN sequin.consumer_stats.withheld IS 'Waiting for an earlier message of their key';
 COMMENT ON COLUMN sequin.consumer_stats.ack_floor IS 'All that matches up to this seq is finished';
-COMMENT ON COLUMN sequin.consumer_stats.lag IS 'Seqs of the stream beyond what the consumer has loaded; it loads when somebody receives';
+COMMENT ON COLUMN sequin.consumer_stats.lag IS 'Seqs of the stream beyond what the consumer has loaded; it loads when a session receives';
 COMMENT ON COLUMN sequin.consumer_stats.redelivered_total IS 'Deliveries with a deliver_count above 1';
 COMMENT ON COLUMN sequin.consumer_stats.acked_total IS 'Acks that took effect';
 COMMENT ON COLUMN sequin.consumer_stats.dead_total IS 'Messages that became dead letters, by max_deliver or reject';
-COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished; for pg_monitor and who may SELECT it';
+COMMENT ON COLUMN sequin.consumer_stats.oldest_unacked_at IS 'inserted_at of the lowest loaded message that is not finished; for pg_monitor and roles that may SELECT it';
 COMMENT ON COLUMN sequin.consumer_stats.waiting IS 'Calls of receive that wait';
 COMMENT ON COLUMN sequin.consumer_stats.status IS
     'active, paused, ownerless (the role that owned it is gone), damaged: see last_error and sequin.repair_stream(), or unknown: no dispatcher, or the stream''s table is gone';
@@ -1338,8 +1338,9 @@ COMMENT ON COLUMN sequin.source_stats.last_error IS
 'What is wrong with it, or with a backfill, and what to do about it; why a backfill failed only for members of its owner';
 
 COMMENT ON VIEW sequin.workers IS
-'The background processes: the launcher of the server and a dispatcher for each database. Everybody may read it.';
-COMMENT ON COLUMN sequin.workers.process IS 'launcher or dispatcher';
+'The background processes: the launcher of the server, a dispatcher for each database, and a capturer for each source.
+Everybody may read it.';
+COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher or capturer';
 COMMENT ON COLUMN sequin.workers.database IS 'NULL for the launcher';
 COMMENT ON COLUMN sequin.workers.state IS 'running, starting, or stopped';
 COMMENT ON COLUMN sequin.workers.since IS 'When it started, or ended';
@@ -1377,19 +1378,19 @@ COMMENT ON COLUMN sequin.backfills.tbl IS 'OID of the table: tbl::regclass is it
 COMMENT ON COLUMN sequin.backfills.owner IS 'The role that it reads as';
 COMMENT ON COLUMN sequin.backfills.status IS 'pending, running, done, cancelled, or failed';
 COMMENT ON COLUMN sequin.backfills.last_key IS 'Key of the last row read, as text: it goes on after that';
-COMMENT ON COLUMN sequin.backfills.rows_read IS 'Rows read; those that were changed meanwhile are counted out';
+COMMENT ON COLUMN sequin.backfills.rows_read IS 'Rows read so far';
 
 COMMENT ON TABLE sequin.all_dead_letters IS 'The dead letters of all consumers: see the view sequin.dead_letters';
 COMMENT ON VIEW sequin.dead_letters IS
 $$Messages that a consumer has given up on, with a copy of their data: see sequin.reject(), sequin.redrive() and
-max_deliver. Members of the consumer's owner see its rows, who may read sequin.all_dead_letters sees all. They go when
+max_deliver. Members of the consumer's owner see its rows, roles that may read sequin.all_dead_letters see all. They go when
 the consumer is dropped.$$;
 COMMENT ON COLUMN sequin.dead_letters.deliver_count IS 'How often it had been delivered';
 COMMENT ON COLUMN sequin.dead_letters.reason IS 'From sequin.reject(), or "max_deliver reached"';
 
 COMMENT ON TABLE sequin.outbox IS 'Journal of deliveries since the last checkpoint. Written by the dispatcher.';
 COMMENT ON COLUMN sequin.outbox.kind IS 'd delivered, r returned, e extended, f finished, x dead';
-COMMENT ON TABLE sequin.acks IS 'One row for each call of ack, reject, redeliver or redrive that is in no checkpoint yet.';
+COMMENT ON TABLE sequin.acks IS 'A row, or some, for each call of ack, reject, redeliver or redrive that is in no checkpoint yet.';
 COMMENT ON COLUMN sequin.acks.kind IS 'a acked, x rejected, r redelivered, g the consumer is gone';
 COMMENT ON TABLE sequin.checkpoints IS 'The state of each consumer, about once a second while it changes. Written by the dispatcher.';
 COMMENT ON COLUMN sequin.checkpoints.done IS 'Finished above floor, as pairs of first and last seq';
