@@ -69,6 +69,11 @@ use_private_server() {
         INSTALLED_PG_CONFIG=$(head -n 1 "$link/origin")
         return
     fi
+    if [[ $INSTALLED_PG_CONFIG == "$ROOT"/target/postgres/* ]] && as_server test -x "$ROOT/target/postgres"; then
+        # What scripts/fetch_postgres.sh has fetched is nobody else's.
+        PG_CONFIG=$INSTALLED_PG_CONFIG
+        return
+    fi
     bin=$("$INSTALLED_PG_CONFIG" --bindir)
     origin=$(printf '%s\n' "$INSTALLED_PG_CONFIG" "$("$INSTALLED_PG_CONFIG" --version)" "$(stat -c %Y "$bin/postgres")")
     [ "$(cat "$link/origin" 2>/dev/null)" = "$origin" ] || copy_server "$link"
