@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install private run psql stop test test-versions torture fuzz mutants miri asan fmt lint bench clean
+.PHONY: help deps build install packages private run psql stop test test-versions torture fuzz mutants miri asan fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ build: deps ## compile the extension in release mode
 
 install: deps ## build, and install into the server of PG_CONFIG; what else is here uses a private copy of that server
 	@scripts/install.sh --system
+
+packages: deps ## Debian packages postgresql-NN-sequin for 14 to 18, in target/packages; or scripts/packages.sh 15
+	@scripts/packages.sh
 
 private: deps # into the private copy
 	@scripts/install.sh
