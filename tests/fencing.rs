@@ -11,7 +11,7 @@ use postgres::{Client, Error};
 use crate::calls::{Calls, ack_ids, millis, seconds, sqlstate};
 use crate::harness::{database, trials};
 use sequin_testkit::cluster::{Cluster, Database, wait_until};
-use sequin_testkit::process::signal;
+use sequin_testkit::process::{signal, stop};
 
 pub fn tests() -> Vec<Trial> {
     trials![
@@ -196,7 +196,7 @@ impl Launcher {
     fn put_to_sleep(client: &mut Client) -> Self {
         let launcher = "SELECT pid::bigint FROM sequin.workers WHERE process = 'launcher'";
         let pid = client.number(launcher) as u32;
-        signal("STOP", &[pid]);
+        stop(pid);
         Self(pid)
     }
 

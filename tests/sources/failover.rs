@@ -6,7 +6,7 @@ use super::fixture::{DEADLINE, Fixture, Sources};
 use crate::calls::Calls;
 use crate::harness::trials;
 use sequin_testkit::cluster::{Cluster, wait_until};
-use sequin_testkit::process::signal;
+use sequin_testkit::process::{signal, stop};
 
 pub fn tests() -> Vec<Trial> {
     trials![a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion]
@@ -61,13 +61,13 @@ fn a_change_whose_message_the_standby_has_not_is_captured_after_its_promotion() 
     client.wait_for("it can't be written", |client| !client.status("src").1.is_empty());
     // It pauses now. Stopped, it writes no WAL that the standby would not get.
     let capturer = [client.wait_for_capturer().cast_unsigned()];
-    signal("STOP", &capturer);
+    stop(capturer[0]);
     let lsn = client.text("SELECT pg_current_wal_insert_lsn()::text");
     let flushed = format!("SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= '{lsn}'");
     client.wait_for("the standby has the change", |client| client.number(&flushed) == 1);
     // From here on the standby gets no WAL.
     let sender = client.number("SELECT pid::bigint FROM pg_stat_replication");
-    signal("STOP", &[u32::try_from(sender).unwrap()]);
+    stop(u32::try_from(sender).unwrap());
     lock.batch_execute("COMMIT").unwrap();
     signal("CONT", &capturer);
     // A copy of the slot from behind a change whose message the standby hasn't is what would lose it.

@@ -10,7 +10,7 @@ use super::replay::{assert_identical, replay};
 use crate::calls::{Calls, seconds};
 use crate::harness::{LOGICAL_DECODING, trials};
 use sequin_testkit::cluster::{Cluster, wait_until};
-use sequin_testkit::process::signal;
+use sequin_testkit::process::{signal, stop};
 
 pub fn tests() -> Vec<Trial> {
     trials![
@@ -73,7 +73,7 @@ fn a_slot_that_has_lost_its_wal_is_told_and_mended() {
     client.finish_backfills();
     let capturer = client.wait_for_capturer() as u32;
     // It can't get on, and the server goes on without it.
-    signal("STOP", &[capturer]);
+    stop(capturer);
     let lost =
         "SELECT count(*) FROM pg_replication_slots WHERE wal_status IN ('lost', 'unreserved')";
     for n in 2..8 {

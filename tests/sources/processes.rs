@@ -9,7 +9,7 @@ use super::fixture::{Fixture, PAUSE, Sources, create_source};
 use crate::calls::{Calls, seconds};
 use crate::harness::{LOGICAL_DECODING, trials};
 use sequin_testkit::cluster::{Cluster, Stop};
-use sequin_testkit::process::signal;
+use sequin_testkit::process::{signal, stop};
 
 pub fn tests() -> Vec<Trial> {
     trials![
@@ -244,7 +244,7 @@ fn capturers_of_several_databases_do_not_mix() {
     }
     // One that doesn't answer delays no other.
     let stopped = fixtures[1].client.wait_for_capturer() as u32;
-    signal("STOP", &[stopped]);
+    stop(stopped);
     fixtures[0].client.catch_up();
     fixtures[2].client.catch_up();
     signal("CONT", &[stopped]);

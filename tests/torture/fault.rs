@@ -11,7 +11,7 @@ use super::neighbour;
 use super::recorder::Recorder;
 use crate::calls::{millis, seconds, sqlstate};
 use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
-use sequin_testkit::process::signal;
+use sequin_testkit::process::{signal, stop};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
@@ -153,7 +153,7 @@ fn stop_dispatcher(database: &Database, duration: Duration) {
         found.is_some()
     });
     let pid: i32 = found.unwrap().get(0);
-    signal("STOP", &[pid as u32]);
+    stop(pid as u32);
     thread::sleep(duration);
     signal("CONT", &[pid as u32]);
 }

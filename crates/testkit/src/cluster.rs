@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 
 use crate::process::{
-    as_server_user, family, is_zombie, program, server_user, signal, spawn_for_life, succeed,
+    as_server_user, family, is_zombie, program, server_user, signal, spawn_for_life, stop, succeed,
 };
 
 /// How long a server may take to start (crash recovery included) or to stop, on a busy machine.
@@ -148,8 +148,8 @@ impl Cluster {
     /// down.
     pub fn kill_9(&self) {
         let Some(mut child) = self.postmaster.lock().unwrap().take() else { return };
-        // Stopped by SIGSTOP, it can't start more children, which would survive.
-        signal("STOP", &[child.id()]);
+        // Stopped, it can't start more children, which would survive.
+        stop(child.id());
         let mut family = family(child.id());
         signal("KILL", &family);
         child.wait().unwrap();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Runs a command to its end; its output is in the failure.
 #[track_caller]
@@ -27,6 +28,16 @@ pub fn signal(name: &str, pids: &[u32]) {
     let mut kill = Command::new("sh");
     kill.arg("-c").arg(format!("kill -{name} {pids}")).stderr(Stdio::null());
     kill.status().unwrap();
+}
+
+/// Stops a process, which does nothing more from then on: a signal is not there as soon as it is sent.
+pub fn stop(pid: u32) {
+    signal("STOP", &[pid]);
+    let begun = Instant::now();
+    while stat_fields(pid).is_some_and(|(state, _)| !matches!(state, 'T' | 'Z')) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "process {pid} does not stop");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// A process and its children, by what /proc says; the parent is first.
