@@ -109,7 +109,7 @@ impl Tail {
     /// visible.
     pub fn new(last: Seq, open: &[Publisher]) -> Self {
         Self {
-            pos: settled_upto(last, open.iter().map(|publisher| publisher.bound).min()),
+            pos: settled_upto(last, lowest_bound(open)),
             holes: RangeSet::new(),
             recheck: RangeSet::new(),
             open: Vec::new(),
@@ -260,7 +260,11 @@ pub fn settled_upto(last: Seq, bound: Option<Seq>) -> Seq {
 
 /// The lowest seq that a transaction can still take.
 fn floor(last: Seq, open: &[Publisher]) -> Seq {
-    open.iter().map(|publisher| publisher.bound).min().unwrap_or(last.saturating_add(1))
+    lowest_bound(open).unwrap_or(last.saturating_add(1))
+}
+
+fn lowest_bound(open: &[Publisher]) -> Option<Seq> {
+    open.iter().map(|publisher| publisher.bound).min()
 }
 
 /// Whether the transaction of `old` is among `open`, which is sorted.

@@ -64,6 +64,15 @@ impl Rig {
         self.deliveries(id).into_iter().map(|(seq, _)| seq).collect()
     }
 
+    pub(super) fn post_finish(
+        &mut self,
+        session: SessionId,
+        consumer: ConsumerId,
+        ack_ids: Vec<AckId>,
+    ) -> RequestId {
+        self.post(session, Request::Finish { consumer, rejected: false, ack_ids })
+    }
+
     /// A session asks to finish deliveries; those that it is to finish.
     pub(super) fn finish(
         &mut self,
@@ -71,8 +80,7 @@ impl Rig {
         consumer: ConsumerId,
         ack_ids: &[AckId],
     ) -> Vec<AckId> {
-        let ack_ids = ack_ids.to_vec();
-        let id = self.post(session, Request::Finish { consumer, rejected: false, ack_ids });
+        let id = self.post_finish(session, consumer, ack_ids.to_vec());
         self.deliveries(id).into_iter().map(|(_, ack_id)| ack_id).collect()
     }
 

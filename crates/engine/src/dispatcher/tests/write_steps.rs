@@ -69,7 +69,7 @@ impl Rig {
         received: &[(Seq, AckId)],
     ) -> AckRowId {
         let ack_ids = received.iter().map(|&(_, ack_id)| ack_id).collect();
-        let id = self.post(session, Request::Finish { consumer, rejected: false, ack_ids });
+        let id = self.post_finish(session, consumer, ack_ids);
         self.ack_row_of(id)
     }
 
