@@ -59,26 +59,25 @@ find_postgres() {
 }
 
 # PostgreSQL finds its share and lib folders from where its own program lies: so what is run, tested and measured here is
-# a copy of the server's installation under target/, and no server that runs elsewhere has a file of it mapped.
+# a copy of the server's installation under target/, and no server that runs elsewhere has a file of it mapped. Each
+# installation has a copy of its own. Sets PRIVATE_SERVER, where it is, and PG_CONFIG.
 use_private_server() {
-    local link=$ROOT/target/server/$PG_MAJOR origin bin
-    if [ "$(readlink -f "$link" 2>/dev/null)" != "" ] &&
-        [[ $(readlink -f "$INSTALLED_PG_CONFIG") == "$(readlink -f "$link")"/* ]]; then
-        # A script that another script has called, with its PG_CONFIG.
-        PG_CONFIG=$INSTALLED_PG_CONFIG
-        INSTALLED_PG_CONFIG=$(head -n 1 "$link/origin")
-        return
-    fi
-    if [[ $INSTALLED_PG_CONFIG == "$ROOT"/target/postgres/* ]] && as_server test -x "$ROOT/target/postgres"; then
-        # What scripts/fetch_postgres.sh has fetched is nobody else's.
-        PG_CONFIG=$INSTALLED_PG_CONFIG
-        return
-    fi
+    local servers=$ROOT/target/server origin bin
+    for PRIVATE_SERVER in "$servers"/*; do
+        [ -f "$PRIVATE_SERVER/origin" ] || continue
+        if [[ $(readlink -f "$INSTALLED_PG_CONFIG") == "$(readlink -f "$PRIVATE_SERVER")"/* ]]; then
+            # A script that another script has called, with its PG_CONFIG.
+            PG_CONFIG=$INSTALLED_PG_CONFIG
+            INSTALLED_PG_CONFIG=$(head -n 1 "$PRIVATE_SERVER/origin")
+            return
+        fi
+    done
+    PRIVATE_SERVER=$servers/$PG_MAJOR-$(cksum <<<"$INSTALLED_PG_CONFIG" | cut -d ' ' -f 1)
     bin=$("$INSTALLED_PG_CONFIG" --bindir)
     origin=$(printf '%s\n' "$INSTALLED_PG_CONFIG" "$("$INSTALLED_PG_CONFIG" --version)" "$(stat -c %Y "$bin/postgres")")
-    [ "$(cat "$link/origin" 2>/dev/null)" = "$origin" ] || copy_server "$link"
-    PG_CONFIG=$link/$(realpath --relative-to="$(server_prefix)" "$bin")/pg_config
-    printf '%s\n' "$origin" >"$link/origin"
+    [ "$(cat "$PRIVATE_SERVER/origin" 2>/dev/null)" = "$origin" ] || copy_server
+    PG_CONFIG=$PRIVATE_SERVER/$(realpath --relative-to="$(server_prefix)" "$bin")/pg_config
+    printf '%s\n' "$origin" >"$PRIVATE_SERVER/origin"
 }
 
 # The folder that has all of an installation in it: /usr for Debian's.
@@ -92,19 +91,19 @@ server_prefix() {
     echo "$prefix"
 }
 
-# Copies the installation of INSTALLED_PG_CONFIG, without sequin, to where a link leads that is made if need be: to a
-# folder elsewhere if the server's user can't reach target/ (a home that only root reads).
+# Copies the installation of INSTALLED_PG_CONFIG, without sequin, to PRIVATE_SERVER: if the server's user can't reach
+# target/ (a home that only root reads), that is a link to a folder elsewhere.
 copy_server() {
-    local link=$1 prefix folder
-    mkdir -p "$(dirname "$link")"
-    if [ ! -e "$link" ]; then
-        rm -f "$link"
-        if as_server test -x "$(dirname "$link")"; then
-            mkdir "$link"
+    local prefix folder
+    mkdir -p "$(dirname "$PRIVATE_SERVER")"
+    if [ ! -e "$PRIVATE_SERVER" ]; then
+        rm -f "$PRIVATE_SERVER"
+        if as_server test -x "$(dirname "$PRIVATE_SERVER")"; then
+            mkdir "$PRIVATE_SERVER"
         else
             folder=$(mktemp -d "/tmp/sequin-server-$PG_MAJOR.XXXXXX")
             chmod 755 "$folder"
-            ln -s "$folder" "$link"
+            ln -s "$folder" "$PRIVATE_SERVER"
         fi
     fi
     prefix=$(server_prefix)
@@ -112,11 +111,11 @@ copy_server() {
         folder=$(realpath --relative-to="$prefix" "$("$INSTALLED_PG_CONFIG" $folder)")
         # Existing files are replaced, not written into: a server may run that has them mapped.
         tar -C "$prefix" --exclude=sequin.so --exclude='sequin--*' --exclude=sequin.control -cf - "$folder" |
-            tar -C "$link" -xf - --no-same-owner
+            tar -C "$PRIVATE_SERVER" -xf - --no-same-owner
     done
     folder=$("$INSTALLED_PG_CONFIG" --includedir)
-    mkdir -p "$link/$(dirname "$(realpath --relative-to="$prefix" "$folder")")"
-    ln -sfn "$folder" "$link/$(realpath --relative-to="$prefix" "$folder")"
+    mkdir -p "$PRIVATE_SERVER/$(dirname "$(realpath --relative-to="$prefix" "$folder")")"
+    ln -sfn "$folder" "$PRIVATE_SERVER/$(realpath --relative-to="$prefix" "$folder")"
 }
 
 # pgrx's build script, and its tool, learn here where the servers are: one line for each major version. It asks all of

@@ -50,7 +50,7 @@ install_pgq() {
         apt_install "$package" || die "apt-get can't install $package"
         [ -f "$control" ] || die "$package is not for the server of $INSTALLED_PG_CONFIG"
     fi
-    [ -f "$("$PG_CONFIG" --sharedir)/extension/pgq.control" ] || copy_server "$ROOT/target/server/$PG_MAJOR"
+    [ -f "$("$PG_CONFIG" --sharedir)/extension/pgq.control" ] || copy_server
     say "$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$control")"
 }
 
