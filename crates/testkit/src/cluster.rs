@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 
 use crate::process::{
-    as_server_user, family, is_zombie, program, server_user, signal, spawn_for_life, stop, succeed,
+    as_server_user, default_pg_config, family, is_zombie, programs_of, server_user, signal,
+    spawn_for_life, stop, succeed,
 };
 
 /// How long a server may take to start (crash recovery included) or to stop, on a busy machine.
@@ -41,6 +42,8 @@ pub enum Stop {
 }
 
 pub struct Cluster {
+    /// The folder of the server's programs.
+    programs: PathBuf,
     directory: PathBuf,
     postmaster: Mutex<Option<Child>>,
 }
@@ -61,8 +64,10 @@ impl Cluster {
     /// Creates the files of a cluster that has none yet, and starts it.
     pub fn create(&self, config: &str) {
         let data = self.data();
-        let mut initdb = as_server_user(&program("initdb"));
+        let mut initdb = as_server_user(&self.program("initdb"));
         initdb.arg("-D").arg(&data).args(["-U", "postgres", "--auth=trust", "--encoding=UTF8"]);
+        // As is the default from 18 on, and pg_upgrade wants it to be the same.
+        initdb.arg("--data-checksums");
         succeed(initdb.args(["--locale=C", "--no-sync", "--no-instructions"]));
 
         let file = data.join("postgresql.conf");
@@ -80,9 +85,9 @@ impl Cluster {
 
     /// The same, with lines for postgresql.conf that override the primary's.
     pub fn standby_with(&self, config: &str) -> Self {
-        let standby = Self::stopped();
+        let standby = Self::stopped_of(self.programs.clone());
         let data = standby.data();
-        let mut copy = as_server_user(&program("pg_basebackup"));
+        let mut copy = as_server_user(&self.program("pg_basebackup"));
         copy.arg("-D").arg(&data).args(["-U", "postgres", "--checkpoint=fast", "--no-sync"]);
         copy.arg("--write-recovery-conf").arg("-h").arg(&self.directory);
         succeed(copy.args(["-p", &PORT.to_string()]));
@@ -95,7 +100,12 @@ impl Cluster {
 
     /// A cluster without files yet: only its directory.
     pub fn stopped() -> Self {
-        Self { directory: fresh_directory(), postmaster: Mutex::new(None) }
+        Self::stopped_of(programs_of(&default_pg_config()))
+    }
+
+    /// The same, of the server whose programs are in this folder.
+    pub fn stopped_of(programs: PathBuf) -> Self {
+        Self { programs, directory: fresh_directory(), postmaster: Mutex::new(None) }
     }
 
     /// Starts the stopped server, and returns once it accepts connections.
@@ -103,7 +113,7 @@ impl Cluster {
         let mut postmaster = self.postmaster.lock().unwrap();
         assert!(postmaster.is_none(), "the server is up already");
         let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = as_server_user(&program("postgres"));
+        let mut command = as_server_user(&self.program("postgres"));
         command.arg("-D").arg(self.data());
         command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
         let mut child = spawn_for_life(command);
@@ -195,10 +205,15 @@ impl Cluster {
 
     /// One of the server's client programs (psql, pg_dump ..), with this cluster's address in its environment.
     pub fn client_program(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name));
+        let mut command = Command::new(self.program(name));
         command.env("PGHOST", &self.directory).env("PGPORT", PORT.to_string());
         command.env("PGUSER", "postgres").env_remove("PGDATABASE").stdin(Stdio::null());
         command
+    }
+
+    /// A program of the server.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
     }
 
     pub fn data(&self) -> PathBuf {

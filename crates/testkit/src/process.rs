@@ -60,11 +60,15 @@ fn stat_fields(pid: u32) -> Option<(char, u32)> {
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
-/// A program of the server that PG_CONFIG names.
-pub fn program(name: &str) -> PathBuf {
-    let pg_config = std::env::var_os("PG_CONFIG").unwrap_or("pg_config".into());
+/// The pg_config of the server that is tested.
+pub fn default_pg_config() -> PathBuf {
+    std::env::var_os("PG_CONFIG").unwrap_or("pg_config".into()).into()
+}
+
+/// The folder of the programs of a server, which its pg_config tells.
+pub fn programs_of(pg_config: &Path) -> PathBuf {
     let output = succeed(Command::new(pg_config).arg("--bindir"));
-    Path::new(String::from_utf8(output.stdout).unwrap().trim()).join(name)
+    String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
 /// Starts a process from a thread that ends only with the whole run of the tests: the process gets its death signal
