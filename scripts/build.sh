@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the extension for the server of PG_CONFIG: its three files are then in target/package/pgN. PROFILE=dev builds
-# faster, for trying things out.
+# Builds the extension for the server of PG_CONFIG: the library, the control file, and the scripts to create and update it
+# are then in target/package/pgN. PROFILE=dev builds faster, for trying things out.
 source "$(dirname "$0")/common.sh"
 find_postgres || die "run: make deps"
 
@@ -11,5 +11,5 @@ cargo build --profile "$profile" --lib --no-default-features --features "$PG_FEA
 rm -rf "$package"
 mkdir -p "$package"
 cp "${CARGO_TARGET_DIR:-target}/$folder/libsequin.so" "$package/sequin.so"
-cp "sql/sequin--$version.sql" "$package/"
+cp sql/sequin--*.sql "$package/"
 sed "s/@CARGO_VERSION@/$version/" sequin.control >"$package/sequin.control"

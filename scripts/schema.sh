@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # sql/sequin--VERSION.sql is what CREATE EXTENSION runs. It is made of the sources, and kept in the repository, so that
-# nothing but the tests needs cargo-pgrx.   scripts/schema.sh write|check
+# nothing but the tests needs cargo-pgrx. Those of versions that are released stay as they are; what has changed since goes
+# into sql/sequin--OLD--NEW.sql, which ALTER EXTENSION UPDATE runs.   scripts/schema.sh write|check
 source "$(dirname "$0")/common.sh"
 find_postgres || die "run: make deps"
 cargo pgrx --version >/dev/null 2>&1 || die "this needs cargo-pgrx: scripts/deps.sh test"
+
+(cd sql && sha256sum --check --quiet released.sha256) || die "a released version's schema has changed: write an upgrade script"
 
 # What pgrx says of where each item is declared changes with every line that is added somewhere.
 generate() {

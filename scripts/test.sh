@@ -37,7 +37,7 @@ step "format" cargo fmt --all -- --check
 step "clippy" cargo clippy --workspace --all-targets "${features[@]}" -- -D warnings
 if [ "${1:-}" != lint ]; then
     trap "scripts/bystander.sh remove" EXIT
-    step "pure tests" cargo test -p sequin-engine -p sequin-capture
+    step "pure tests" cargo test -p sequin-engine -p sequin-capture -p sequin-testkit
     step "release build" scripts/install.sh
     step "a server that runs meanwhile" scripts/bystander.sh start
     step "tests in the server" pgrx_test

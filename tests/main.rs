@@ -40,6 +40,7 @@ mod torture;
 mod tour;
 mod transactions;
 mod unloaded;
+mod upgrade_path;
 
 use std::process::ExitCode;
 
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         faults::tests(),
         foreign_schema::tests(),
         dead_rows::tests(),
+        upgrade_path::tests(),
         tour::tests(),
         sources::tests(),
         torture::tests(),
