@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install packages private run psql stop test test-versions torture fuzz mutants miri asan fmt lint bench clean
+.PHONY: help deps build install packages private run psql stop test test-versions test-packages torture fuzz mutants miri asan fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: ## everything: format, lints, unit, in-server, SQL, isolation and black-bo
 
 test-versions: ## SQL, isolation and some black-box tests on PostgreSQL 14, 16, 17 and 18, which it fetches
 	@scripts/test_versions.sh
+
+test-packages: ## what users do with the packages, in bare systems made by mmdebstrap, as root
+	@scripts/test_packages.sh
 
 torture: private ## clients' histories under faults, judged; SECONDS_TO_RUN=600 SEED=n
 	@scripts/torture.sh

@@ -30,8 +30,7 @@ for major in "$@"; do
     doc=$root/usr/share/doc/postgresql-$major-sequin
     rm -rf "$work"
     install -D -m 644 "target/package/pg$major/sequin.so" "$root/usr/lib/postgresql/$major/lib/sequin.so"
-    install -D -m 644 -t "$root/usr/share/postgresql/$major/extension" "target/package/pg$major/sequin.control" \
-        "target/package/pg$major/sequin--$(sequin_version).sql"
+    install -D -m 644 -t "$root/usr/share/postgresql/$major/extension" "target/package/pg$major"/sequin{.control,--*.sql}
     mkdir -p "$doc" "$root/DEBIAN"
     license=$(tail -n +5 LICENSE | sed 's/^$/./; s/^/ /')
     awk -v license="$license" '$0 == "@LICENSE@" { print license; next } { print }' packaging/debian/copyright >"$doc/copyright"
