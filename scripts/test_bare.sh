@@ -13,7 +13,7 @@ chroot_run apt-get update -qq
 chroot_run apt-get install -qq --no-install-recommends make git ca-certificates >/dev/null
 # A registry with certificates of its own is this machine's affair.
 cp /etc/ssl/certs/ca-certificates.crt "$CHROOT/etc/ssl/certs/ca-certificates.crt"
-git clone --quiet . "$CHROOT/sequin"
+git clone --quiet . "$CHROOT/checkout"
 # Rust as rustup installs it: its programs, and what they lead to. Other programs that cargo has installed stay out.
 mkdir -p "$CHROOT/usr/local/bin"
 for program in cargo cargo-clippy cargo-fmt clippy-driver rustc rustdoc rustfmt rustup; do
@@ -23,7 +23,7 @@ export CHROOT_BINDS=${RUSTUP_HOME:-/root/.rustup}
 [ ! -f "${CARGO_HOME:-/root/.cargo}/config.toml" ] ||
     install -D "${CARGO_HOME:-/root/.cargo}/config.toml" "$CHROOT/root/.cargo/config.toml"
 cat >"$CHROOT/all.sh" <<'END'
-cd /sequin
+cd /checkout
 touch /begun
 for what in "$@"; do
     if [ -e target/run ]; then echo 'SELECT process, state FROM sequin.workers' | scripts/psql.sh || exit; fi
@@ -32,7 +32,7 @@ for what in "$@"; do
     echo "== make $what: $((SECONDS - begun)) s"
 done
 # cargo's registry has its sources in files of other names.
-find / -xdev -newer /begun -iname '*sequin*' -not -path '/sequin/*' -not -path '/proc/*' -not -path '/root/.cargo/*' |
+find / -xdev -newer /begun -iname '*sequin*' -not -path '/checkout/*' -not -path '/proc/*' -not -path '/root/.cargo/*' |
     grep . && { echo 'error: these were written outside the checkout'; exit 1; }
 make stop
 END
