@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What users do with the packages, done in bare systems. Needs root, mmdebstrap and reprepro; 5 minutes.
-#   scripts/test_packages.sh [reproducible|install|repository|image...]
+# What users do with the packages, done in bare systems. Needs root, mmdebstrap, reprepro, buildah and umoci.
+#   scripts/test_packages.sh [reproducible|install|repository|image|dockerfile...]
 source "$(dirname "$0")/common.sh"
 source scripts/chroot.sh
 
@@ -76,6 +76,15 @@ repository() {
     echo "installed from the apt repository"
 }
 
+first_message() {
+    cat <<END
+CREATE EXTENSION sequin;
+SELECT sequin.create_stream('s'), sequin.create_consumer('s', 'c');
+SELECT sequin.publish('s', 'a', '"received"');
+SELECT data FROM sequin.receive('c', 1, '10 s');
+END
+}
+
 # CloudNativePG mounts an image's files beside the server and sets two paths.
 image() {
     local image
@@ -89,16 +98,54 @@ image() {
     trap 'cluster_remove image' EXIT
     cluster_start image "max_worker_processes = 32" "extension_control_path = '$image/share:\$system'" \
         "dynamic_library_path = '$image/lib:\$libdir'"
-    "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 -d postgres -c 'CREATE EXTENSION sequin' \
-        -c "SELECT sequin.create_stream('s')" -c "SELECT sequin.create_consumer('s', 'c')" \
-        -c "SELECT sequin.publish('s', 'a', '1')" -c "SELECT data FROM sequin.receive('c', 1, '10 s')"
+    first_message | "$PG_BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -d postgres | grep -x '"received"'
     cluster_remove image
     trap - EXIT
 }
 
-[ $# != 0 ] || set -- reproducible install repository image
+# The images that the Dockerfile begins with can't be had everywhere: bare systems stand in for them, one with this machine's
+# Rust. What is built of them is the Dockerfile as it is.
+dockerfile() {
+    local command work=$ROOT/target/images/docker rust=${RUSTUP_HOME:-/root/.rustup} certificates=/etc/ssl/certs/ca-certificates.crt
+    chroot_make bookworm ca-certificates
+    rm -rf "$work"
+    mkdir -p "$work/rust"
+    local buildah=(buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs)
+    local build=("${buildah[@]}" build --isolation chroot --quiet --volume "$rust:$rust:ro" --volume "$certificates:$certificates:ro")
+    tar -C "$CHROOT" -cf "$work/debian.tar" .
+    cp "$(command -v rustup)" "$work/rust/cargo"
+    cp "$(command -v rustup)" "$work/rust/rustc"
+    "${build[@]}" --tag debian --file - "$work" <<<$'FROM scratch\nADD debian.tar /'
+    "${build[@]}" --tag rust --file - "$work/rust" <<END
+FROM localhost/debian
+COPY cargo rustc /usr/local/bin/
+ENV RUSTUP_HOME=$rust PIP_CERT=$certificates
+END
+    "${build[@]}" --tag postgres --file - "$work" \
+        <<<$'FROM localhost/debian\nRUN apt-get update -qq && apt-get install -qq --no-install-recommends postgresql-15'
+    "${build[@]}" --tag sequin --build-arg PG=15 --build-arg RUST=localhost/rust --build-arg BASE=localhost/postgres \
+        --file packaging/docker/Dockerfile .
+    "${buildah[@]}" push --quiet sequin "oci:$work/image:15"
+    umoci unpack --image "$work/image:15" "$work/root" >/dev/null
+    # As the entry point of PostgreSQL's own image does it, with the image's command.
+    command=$("${buildah[@]}" inspect --type image --format '{{range .OCIv1.Config.Cmd}}{{.}} {{end}}' sequin)
+    # shellcheck disable=SC2086 # the command's words
+    first_message | CHROOT=$work/root/rootfs chroot_run runuser -u postgres -- bash -ec '
+        PATH=/usr/lib/postgresql/15/bin:$PATH
+        data=$(mktemp -d)
+        initdb --pgdata="$data" --auth=trust >/dev/null
+        "$@" -D "$data" -k /tmp >"$data/log" 2>&1 </dev/null &
+        until psql -h /tmp -c "" postgres 2>/dev/null; do
+            kill -0 $! || { cat "$data/log"; exit 1; }
+        done
+        psql -h /tmp -X -q -A -t -v ON_ERROR_STOP=1 postgres
+    ' - $command | grep -x '"received"'
+    rm -rf "$work"
+}
+
+[ $# != 0 ] || set -- reproducible install repository image dockerfile
 for part in "$@"; do
-    case $part in reproducible | install | repository | image) ;; *) die "there is no $part" ;; esac
+    case $part in reproducible | install | repository | image | dockerfile) ;; *) die "there is no $part" ;; esac
     note "packages: $part"
     "$part"
 done

@@ -49,6 +49,12 @@ pub enum Error {
     BeyondRepair(String, String),
     #[error("cannot restart the sequence of stream \"{0}\"")]
     Restart(String),
+    #[error("cannot make a parent or a partition of stream \"{0}\"")]
+    Relative(String),
+    #[error(
+        "{left_out} of {count} messages were not inserted into stream \"{stream}\" as they were published"
+    )]
+    LeftOut { stream: String, left_out: usize, count: usize },
     #[error("stream \"{0}\" already exists")]
     StreamExists(String),
     #[error("cannot drop stream \"{stream}\" because it has consumers")]
@@ -131,7 +137,7 @@ pub enum Error {
     TooManyDatabases,
     #[error("open transactions publish to too many streams")]
     TooManyPublished,
-    #[error("the session before this one has not been dealt with yet")]
+    #[error("the end of an earlier session, of another database, has not been dealt with yet")]
     Uncollected,
     #[error("consumer \"{0}\" is not active yet")]
     ConsumerUncommitted(String),
@@ -163,7 +169,7 @@ pub enum Error {
     InRecovery,
     #[error("backfill {0} is not running any more")]
     BackfillCancelled(i64),
-    #[error("cannot write a temporary file: {0}")]
+    #[error("cannot write or read a temporary file: {0}")]
     Spool(String),
 
     // ---- an invariant ----

@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
 use crate::calls::{Calls, ack_ids, answer_to_waiter, millis, seconds, seqs, sqlstate};
-use crate::harness::{database, trials};
+use crate::harness::{database, database_of, logical_cluster, trials};
 use sequin_testkit::cluster::{Cluster, Database, wait_until};
 use sequin_testkit::process::succeed;
 
@@ -23,6 +23,12 @@ pub fn tests() -> Vec<Trial> {
         what_lost_a_column_says_so,
         an_unlogged_stream_works_until_a_crash_that_is_told_of,
         a_stream_that_is_fine_is_repaired_without_a_word,
+        messages_beyond_the_sequence_are_told_of_and_delivered_after_a_repair,
+        a_message_at_the_end_of_all_seqs_is_in_nobodys_way_once_it_is_gone,
+        what_a_trigger_or_a_rule_keeps_out_fails_its_publisher,
+        a_change_that_a_rule_keeps_out_is_told_of_by_its_source,
+        a_message_that_gets_a_new_seq_is_published_by_that,
+        a_stream_has_no_relatives,
         a_dump_of_schemas_only_restores_streams_that_work,
         a_dump_of_schemas_only_takes_the_data_later,
     ]
@@ -261,4 +267,155 @@ fn an_unlogged_stream_works_until_a_crash_that_is_told_of() {
     let mut client = database.connect();
     assert_damaged(client.try_receive("c", 1, millis(10)), "a crash");
     assert_repaired(&mut client, "a crash");
+}
+
+/// A copy of the messages alone, into a stream whose sequence knows nothing of them.
+fn messages_beyond_the_sequence_are_told_of_and_delivered_after_a_repair() {
+    let database = database("damaged_beyond");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    let rows = "1\tk.1\t1\n2\tk.2\t1\n3\tk.3\t1\n";
+    let copy = || {
+        let mut client = database.connect();
+        let mut writer =
+            client.copy_in("COPY sequin_stream.s (seq, key, data) FROM STDIN").unwrap();
+        std::io::Write::write_all(&mut writer, rows.as_bytes()).unwrap();
+        writer.finish().unwrap();
+    };
+    let (answer, took) = answer_to_waiter(&database, copy);
+    assert_damaged(answer, "to one who waits");
+    assert!(took < AT_ONCE, "told after {took:?}");
+    client.restart_dispatcher();
+    assert_damaged(
+        client.try_receive("c", 1, millis(0)),
+        "to one who asks a dispatcher that is new",
+    );
+    assert_repaired(&mut client, "with seqs of a COPY");
+    let delivered = "SELECT ack_floor FROM sequin.consumer_stats WHERE consumer = 'c'";
+    assert_eq!(
+        client.number(delivered),
+        4,
+        "three messages that were copied, and one that was published"
+    );
+}
+
+/// Who may INSERT can choose it. Others go on to receive what there is.
+fn a_message_at_the_end_of_all_seqs_is_in_nobodys_way_once_it_is_gone() {
+    let database = database("damaged_end");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    let insert = format!(
+        "INSERT INTO sequin_stream.s (seq, key, data) OVERRIDING SYSTEM VALUE VALUES ({}, 'a', '2')",
+        i64::MAX
+    );
+    client.batch_execute(&insert).unwrap();
+    let seq = client.publish("s", "a", "1");
+    let got = client.receive("c", 10, seconds(10));
+    assert_eq!(seqs(&got), [seq]);
+    assert_eq!(client.ack("c", &ack_ids(&got)), 1);
+    assert_damaged(client.try_receive("c", 1, millis(0)), "when there is nothing else");
+    let error = client.batch_execute("SELECT * FROM sequin.repair_stream('s')").unwrap_err();
+    assert_eq!(sqlstate(&error), WRONG_OBJECT_TYPE);
+    client.batch_execute(&format!("DELETE FROM sequin_stream.s WHERE seq = {}", i64::MAX)).unwrap();
+    let seq = client.publish("s", "a", "1");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq]);
+}
+
+const KEPT_OUT: &str = "09000";
+
+fn what_a_trigger_or_a_rule_keeps_out_fails_its_publisher() {
+    let database = database("damaged_kept_out");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    client
+        .batch_execute(
+            "CREATE FUNCTION none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+             CREATE FUNCTION some() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN IF new.key = ''out'' THEN RETURN NULL; END IF; RETURN new; END';
+             CREATE FUNCTION lower() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN new.seq := new.seq - 1000; RETURN new; END'",
+        )
+        .unwrap();
+    let row = "TRIGGER t BEFORE INSERT ON sequin_stream.s FOR EACH ROW EXECUTE FUNCTION";
+    for (what, drop) in [
+        ("RULE r AS ON INSERT TO sequin_stream.s DO INSTEAD NOTHING".into(), "RULE r"),
+        (format!("{row} none()"), "TRIGGER t"),
+        (format!("{row} some()"), "TRIGGER t"),
+        (format!("{row} lower()"), "TRIGGER t"),
+    ] {
+        client.batch_execute(&format!("CREATE {what}")).unwrap();
+        let error = client.try_publish("s", "out", "1").expect_err(&what);
+        assert_eq!(sqlstate(&error), KEPT_OUT, "{what}: {error:?}");
+        let many = "SELECT sequin.publish_many('s', '{a,out}', '{1,2}'::text[]::jsonb[])";
+        let error = client.query(many, &[]).expect_err(&what);
+        assert_eq!(sqlstate(&error), KEPT_OUT, "{what}: {error:?}");
+        client.batch_execute(&format!("DROP {drop} ON sequin_stream.s")).unwrap();
+        assert_eq!(client.number("SELECT count(*) FROM sequin_stream.s"), 0, "{what}");
+        let seq = client.publish("s", "a", "1");
+        let got = client.receive("c", 10, seconds(10));
+        assert_eq!(seqs(&got), [seq], "after {what}");
+        assert_eq!(client.ack("c", &ack_ids(&got)), 1);
+        client.batch_execute("DELETE FROM sequin_stream.s").unwrap();
+    }
+}
+
+fn a_change_that_a_rule_keeps_out_is_told_of_by_its_source() {
+    let database = database_of(logical_cluster(), "damaged_source");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int PRIMARY KEY);
+             SELECT sequin.create_source('src', 's', '{t}', backfill => false);
+             CREATE RULE r AS ON INSERT TO sequin_stream.s DO INSTEAD NOTHING;
+             INSERT INTO t VALUES (1)",
+        )
+        .unwrap();
+    let told = "SELECT count(*) FROM sequin.source_stats WHERE last_error LIKE '%not inserted%'";
+    wait_until("the source says so", seconds(60), || client.number(told) == 1);
+    client.batch_execute("DROP RULE r ON sequin_stream.s").unwrap();
+    let got = client.receive("c", 10, seconds(60));
+    assert_eq!(got.iter().map(|message| &*message.key).collect::<Vec<_>>(), ["public.t.1"]);
+}
+
+/// While its transaction is open, others publish and are received: it isn't passed over.
+fn a_message_that_gets_a_new_seq_is_published_by_that() {
+    let database = database("damaged_update");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    let old = client.publish("s", "a", "1");
+    let got = client.receive("c", 1, seconds(10));
+    assert_eq!(client.ack("c", &ack_ids(&got)), 1);
+    let mut other = database.connect();
+    let mut transaction = other.transaction().unwrap();
+    let update = "UPDATE sequin_stream.s SET seq = DEFAULT WHERE seq = $1";
+    assert_eq!(transaction.execute(update, &[&old]).unwrap(), 1);
+    let later = client.publish("s", "b", "1");
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [later]);
+    transaction.commit().unwrap();
+    assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [later - 1]);
+}
+
+fn a_stream_has_no_relatives() {
+    let database = database("damaged_relatives");
+    let mut client = database.connect();
+    client.create("s", "c", "");
+    client
+        .batch_execute(
+            "CREATE TABLE child (LIKE sequin_stream.s);
+             CREATE TABLE parent (LIKE sequin_stream.s) PARTITION BY RANGE (seq)",
+        )
+        .unwrap();
+    for command in [
+        "CREATE TABLE heir () INHERITS (sequin_stream.s)",
+        "SET search_path = sequin_stream; CREATE TABLE public.heir (more int) INHERITS (s)",
+        "ALTER TABLE child INHERIT sequin_stream.s",
+        "ALTER TABLE parent ATTACH PARTITION sequin_stream.s DEFAULT",
+        "ALTER TABLE parent ATTACH PARTITION sequin_stream.s FOR VALUES FROM (1) TO (10)",
+    ] {
+        let error = client.batch_execute(command).expect_err(command);
+        assert_eq!(sqlstate(&error), NOT_SUPPORTED, "{command}: {error:?}");
+    }
+    let seq = client.publish("s", "a", "1");
+    assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq]);
 }

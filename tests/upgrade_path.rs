@@ -34,7 +34,14 @@ fn an_updated_extension_is_as_a_fresh_one_and_keeps_its_messages() {
         let rest = other.receive("c", 100, seconds(10));
         assert_eq!(seqs(&rest), (11..=40).collect::<Vec<_>>(), "from {version}");
         assert_eq!(other.ack("c", &ack_ids(&rest)), 30);
-        other.execute("SELECT sequin.drop_stream('s', true)", &[]).unwrap();
+        let trigger = "SELECT pg_get_triggerdef(oid) || tgenabled FROM pg_trigger WHERE tgname = 'on_publish' AND NOT tgisinternal";
+        let updated: String = other.query_one(trigger, &[]).unwrap().get(0);
+        let mut fresh = fresh.connect();
+        fresh.execute("SELECT sequin.create_stream('s')", &[]).unwrap();
+        assert_eq!(updated, fresh.query_one(trigger, &[]).unwrap().get::<_, String>(0));
+        for client in [&mut other, &mut fresh] {
+            client.execute("SELECT sequin.drop_stream('s', true)", &[]).unwrap();
+        }
         for (updated, fresh) in schema(&old).iter().zip(&expected) {
             assert_eq!(updated, fresh, "from {version}");
         }

@@ -217,9 +217,6 @@ fn ready_server() -> Result<Server> {
     if server.is_read_only {
         return Err(Error::ReadOnly);
     }
-    if !server.is_utf8 {
-        return Err(Error::NotUtf8);
-    }
     if server.is_logical { Ok(server) } else { Err(Error::WalLevel) }
 }
 

@@ -38,7 +38,14 @@ impl Error {
                 format!("Have the owner of its table, or a superuser, run: SELECT * FROM sequin.repair_stream('{stream}')")
             }
             Error::BeyondRepair(..) => {
-                "Create another stream, publish to it what is left, and drop this one.".into()
+                "Delete messages that have seqs which its sequence has not given, or create another stream, publish to it what is left, and drop this one.".into()
+            }
+            Error::Relative(_) => {
+                "Rows would get past its trigger or into other tables, and would not be delivered. Have a consumer move them."
+                    .into()
+            }
+            Error::LeftOut { stream, .. } => {
+                format!("A trigger or a rule on sequin_stream.\"{stream}\" keeps rows out or changes their seq. Drop it, or INSERT into the table, which says how many rows were inserted.")
             }
             Error::Restart(_) => {
                 "Its seqs are used once only. Leave RESTART out; sequin.rewind() has consumers start again.".into()
@@ -158,7 +165,7 @@ impl Error {
                     .into()
             }
             Error::Uncollected => {
-                "A dispatcher of another database does not answer: see the server log, and try again."
+                "The dispatcher of that database does not answer: see the server log, and try again."
                     .into()
             }
             Error::ConsumerUncommitted(_) => {
@@ -179,7 +186,7 @@ impl Error {
             }
             Error::InRecovery => "Use consumers on the primary.".into(),
             Error::BackfillCancelled(_) => "Start another with sequin.backfill().".into(),
-            Error::Spool(_) => "Make room on the disk of the data directory.".into(),
+            Error::Spool(_) => "See whether the disk of the data directory is full or damaged.".into(),
         })
     }
 }

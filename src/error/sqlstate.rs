@@ -35,7 +35,8 @@ impl Error {
             Error::NotAStream(_) | Error::ForeignTrigger { .. } | Error::BeyondRepair(..) => {
                 ERRCODE_WRONG_OBJECT_TYPE
             }
-            Error::Restart(_) => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::Restart(_) | Error::Relative(_) => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::LeftOut { .. } => ERRCODE_TRIGGERED_ACTION_EXCEPTION,
             Error::StreamInUse { .. } | Error::StreamFed { .. } => {
                 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST
             }

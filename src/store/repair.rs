@@ -42,6 +42,9 @@ statement!(
     [TEXTOID]
 );
 
+/// The highest seq to which a sequence is set: it must have enough of them left. Who may publish may choose a higher one.
+const HIGHEST: Seq = Seq::MAX / 2;
+
 /// Repairs a stream, of which the dispatcher has seen seqs up to `seen`. Returns what was found.
 pub fn repair(stream: &str, table: pg_sys::Oid, seen: Seq) -> Result<Vec<String>> {
     let name = format!("sequin_stream.\"{stream}\"");
@@ -69,8 +72,11 @@ pub fn repair(stream: &str, table: pg_sys::Oid, seen: Seq) -> Result<Vec<String>
     let last = sequence::last_value(sequence);
     let known = used(stream, table)?.max(seen);
     if last < known {
-        SET.with(|s| s.run(Access::Write, &[arg(sequence), arg(known)], |_| Ok(())))?;
         let fault = Fault::WentBack { last, known };
+        if known > HIGHEST {
+            return Err(Error::BeyondRepair(stream.into(), fault.to_string()));
+        }
+        SET.with(|s| s.run(Access::Write, &[arg(sequence), arg(known)], |_| Ok(())))?;
         found.push(format!("{fault}: a message with a seq up to {known} that is newer than that counts as delivered, where sequin.redeliver() can change that"));
     }
     role::as_owner(|| NOTE.with(|s| s.execute(&[arg(stream)])))?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 statement!(
     SERVER,
-    "SELECT current_setting('wal_level') = 'logical', getdatabaseencoding() = 'UTF8', \
+    "SELECT current_setting('wal_level') = 'logical', \
         current_setting('transaction_read_only')::boolean, c.system_identifier, d.oid, \
         1 + (hashtext(gen_random_uuid()::text) & 1073741823) \
      FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()",
@@ -63,7 +63,6 @@ statement!(DROP, "SELECT pg_drop_replication_slot($1::name)", [TEXTOID]);
 /// The server and database in which a source is to be.
 pub struct Server {
     pub is_logical: bool,
-    pub is_utf8: bool,
     pub is_read_only: bool,
     pub system: i64,
     pub database: pg_sys::Oid,
@@ -77,11 +76,10 @@ pub fn server() -> Result<Server> {
             let row = rows.one()?;
             Ok(Server {
                 is_logical: row.need(1)?,
-                is_utf8: row.need(2)?,
-                is_read_only: row.need(3)?,
-                system: row.need(4)?,
-                database: row.need(5)?,
-                new_id: row.need(6)?,
+                is_read_only: row.need(2)?,
+                system: row.need(3)?,
+                database: row.need(4)?,
+                new_id: row.need(5)?,
             })
         })
     };

@@ -35,8 +35,8 @@ const STARTING: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Job {
     Dispatcher(Oid),
-    /// By the number of its entry.
-    Capturer(usize),
+    /// Of a source in a database.
+    Capturer(Oid, i32),
 }
 
 /// What the launcher remembers of starting one.
@@ -140,7 +140,7 @@ fn start_capturers(attempts: &mut Attempts) -> Option<Duration> {
                 None => Err(format!("a capturer for {name}")),
             }
         };
-        let job = Job::Capturer(number);
+        let job = Job::Capturer(oid, entry.source());
         let rest = attempts.start(job, &entry.status, oid, start, || entry.release(true));
         again = shorter(again, rest);
     }

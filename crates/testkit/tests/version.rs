@@ -22,6 +22,7 @@ fn every_file_says_the_same_version() {
             format!("\"docfile\": \"README.md\",\n            \"version\": \"{VERSION}\""),
         ),
         ("packaging/debian/changelog", format!("sequin ({VERSION}-1) ")),
+        ("packaging/debian/NEWS", format!("sequin ({VERSION}-1) ")),
         ("CHANGELOG.md", format!("\n## {VERSION}")),
         ("README.md", format!("_{VERSION}-1_amd64.deb\n")),
         ("README.md", format!("What this version ({VERSION}) does not have")),

@@ -23,7 +23,7 @@ pub fn announce(table: pg_sys::Oid) -> Result<()> {
     current::note_published(table, last.saturating_add(1))
 }
 
-/// `sequin.on_publish()`, BEFORE INSERT FOR EACH STATEMENT.
+/// `sequin.on_publish()`, BEFORE INSERT OR UPDATE OF seq FOR EACH STATEMENT.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn sequin_on_publish(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

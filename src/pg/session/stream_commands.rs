@@ -1,5 +1,6 @@
 //! Ordinary SQL commands that change streams' tables. When they commit, the dispatcher examines the table again.
-//! Commands that restart the sequence are refused: seqs would be used a second time, which could not be detected later.
+//! Commands that it could not find out about later are refused: those that restart the sequence, so that seqs would be used
+//! a second time, and those by which rows get into a stream without its trigger, or into other tables instead.
 
 use super::caller::elements;
 use super::current;
@@ -11,14 +12,23 @@ use sequin_engine::changes::{Change, Changes};
 use sequin_engine::ids::StreamId;
 use std::ffi::CStr;
 
+/// What a command does to a table.
+#[derive(Clone, Copy)]
+enum Effect {
+    Changes,
+    RestartsSequence,
+    /// It gets a child, or becomes a partition.
+    MakesRelative,
+}
+
 /// Called before each utility command.
 pub(in crate::pg) unsafe fn before(command: *mut pg_sys::Node) {
     // SAFETY: a parsed command.
-    let Some((relations, restarts)) = (unsafe { relations_of(command) }) else { return };
-    if Database::here().is_none() {
+    let relations = unsafe { relations_of(command) };
+    if relations.is_empty() || Database::here().is_none() {
         return;
     }
-    for relation in relations {
+    for (relation, effect) in relations {
         // SAFETY: a RangeVar of the command; looks the name up without a lock, as the command itself will.
         let oid = unsafe {
             let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
@@ -28,10 +38,11 @@ pub(in crate::pg) unsafe fn before(command: *mut pg_sys::Node) {
         if oid == pg_sys::InvalidOid || !catalog::is_stream_table(oid) {
             continue;
         }
-        if restarts {
-            Error::Restart(catalog::relation_name(oid)).raise();
+        match effect {
+            Effect::Changes => note_change(oid),
+            Effect::RestartsSequence => Error::Restart(catalog::relation_name(oid)).raise(),
+            Effect::MakesRelative => Error::Relative(catalog::relation_name(oid)).raise(),
         }
-        note_change(oid);
     }
 }
 
@@ -49,35 +60,60 @@ pub(super) fn changes_of(table: Option<pg_sys::Oid>) -> Changes {
     table.map_or_else(Changes::everything, stream)
 }
 
-/// The relations that a command changes, and whether it restarts their sequences; `None` if it is another kind of
-/// command.
-unsafe fn relations_of(command: *mut pg_sys::Node) -> Option<(Vec<*mut pg_sys::RangeVar>, bool)> {
+/// The relations that a command names, as far as it does something to them.
+unsafe fn relations_of(command: *mut pg_sys::Node) -> Vec<(*mut pg_sys::RangeVar, Effect)> {
     use pg_sys::NodeTag::*;
     // SAFETY: a node's tag says its type.
     unsafe {
         match (*command).type_ {
             T_AlterTableStmt => {
                 let alter = command.cast::<pg_sys::AlterTableStmt>();
-                Some((vec![(*alter).relation], false))
+                let parts = elements::<pg_sys::AlterTableCmd>((*alter).cmds);
+                let relatives = parts.filter_map(|part| relative_of(part));
+                relatives
+                    .map(|relation| (relation, Effect::MakesRelative))
+                    .chain([((*alter).relation, Effect::Changes)])
+                    .collect()
+            }
+            T_CreateStmt | T_CreateForeignTableStmt => {
+                let create = command.cast::<pg_sys::CreateStmt>();
+                let parents = elements((*create).inhRelations);
+                parents.map(|parent| (parent, Effect::MakesRelative)).collect()
             }
             T_AlterSeqStmt => {
                 let alter = command.cast::<pg_sys::AlterSeqStmt>();
                 let restarts = elements::<pg_sys::DefElem>((*alter).options)
                     .any(|option| CStr::from_ptr((*option).defname) == c"restart");
-                Some((vec![(*alter).sequence], restarts))
+                let effect = if restarts { Effect::RestartsSequence } else { Effect::Changes };
+                vec![((*alter).sequence, effect)]
             }
-            T_TruncateStmt => {
+            T_TruncateStmt if (*command.cast::<pg_sys::TruncateStmt>()).restart_seqs => {
                 let truncate = command.cast::<pg_sys::TruncateStmt>();
-                let relations = elements((*truncate).relations).collect();
-                (*truncate).restart_seqs.then_some((relations, true))
+                let relations = elements((*truncate).relations);
+                relations.map(|relation| (relation, Effect::RestartsSequence)).collect()
             }
             T_DropStmt => {
                 let drop = command.cast::<pg_sys::DropStmt>();
                 if (*drop).removeType != pg_sys::ObjectType::OBJECT_TRIGGER {
-                    return None;
+                    return Vec::new();
                 }
-                Some((elements((*drop).objects).filter_map(|name| table_of(name)).collect(), false))
+                let tables = elements((*drop).objects).filter_map(|name| table_of(name));
+                tables.map(|table| (table, Effect::Changes)).collect()
             }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The table that a part of ALTER TABLE makes a partition or a parent of the one that is altered.
+unsafe fn relative_of(part: *mut pg_sys::AlterTableCmd) -> Option<*mut pg_sys::RangeVar> {
+    // SAFETY: a part of a parsed command; its kind says what it has as definition.
+    unsafe {
+        match (*part).subtype {
+            pg_sys::AlterTableType::AT_AttachPartition => {
+                Some((*(*part).def.cast::<pg_sys::PartitionCmd>()).name)
+            }
+            pg_sys::AlterTableType::AT_AddInherit => Some((*part).def.cast()),
             _ => None,
         }
     }

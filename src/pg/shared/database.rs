@@ -81,9 +81,9 @@ impl Database {
         self.dispatcher.initialise(tranche);
     }
 
-    /// The entry of a database, if it has one.
+    /// The entry of a database, if it has one. No database, which is what free entries have, has none.
     pub fn find(oid: pg_sys::Oid) -> Option<&'static Database> {
-        let entries = segment()?.databases();
+        let entries = segment().filter(|_| oid != pg_sys::InvalidOid)?.databases();
         entries.iter().find(|entry| entry.oid.load(Ordering::Acquire) == oid.to_u32())
     }
 

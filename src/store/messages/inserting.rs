@@ -60,7 +60,15 @@ impl Form {
     }
 }
 
-fn insert_by(form: Form, stream: &str, args: &[Arg]) -> Result<()> {
+/// Inserts by SQL. Triggers and rules of the owner's may leave out rows or change their seqs: that is an error, since the
+/// publisher would be told seqs that nobody ever receives.
+fn insert_by(
+    form: Form,
+    stream: &str,
+    table: pg_sys::Oid,
+    seqs: &[Seq],
+    args: &[Arg],
+) -> Result<()> {
     connected(|| {
         let known = INSERTS.with_borrow(|map| map.get(stream)?[form as usize].clone());
         let plan = match known {
@@ -68,7 +76,15 @@ fn insert_by(form: Form, stream: &str, args: &[Arg]) -> Result<()> {
             None => keep(form, stream, form.plan(stream)?),
         };
         plan.execute(Access::Write, args).map(drop)
-    })
+    })?;
+    let there = super::count(table, seqs)?;
+    if there == seqs.len() {
+        return Ok(());
+    }
+    // PostgreSQL doesn't plan anew when a rule is dropped because of which the plan did nothing.
+    INSERTS.with_borrow_mut(|map| map.remove(stream));
+    let (left_out, count) = (seqs.len() - there, seqs.len());
+    Err(Error::LeftOut { stream: stream.into(), left_out, count })
 }
 
 fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
@@ -114,7 +130,7 @@ pub fn insert(
     let seq = take_seqs(stream, table, 1)?[0];
     if !stream_rows::insert(table, || Ok(vec![New { seq, key, data, headers }]))? {
         let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
-        insert_by(Form::One, stream, &args)?;
+        insert_by(Form::One, stream, table, &[seq], &args)?;
     }
     Ok(seq)
 }
@@ -145,7 +161,7 @@ pub fn insert_many(
     };
     if !stream_rows::insert(table, messages)? {
         let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];
-        insert_by(Form::Many, stream, &args)?;
+        insert_by(Form::Many, stream, table, &seqs, &args)?;
     }
     Ok(seqs)
 }
@@ -174,6 +190,6 @@ pub fn insert_texts(
     if stream_rows::insert(table, messages)? {
         return Ok(());
     }
-    let args = [arg(seqs), arg(keys), arg(data)];
-    insert_by(Form::Texts, stream, &args)
+    let args = [arg(seqs.clone()), arg(keys), arg(data)];
+    insert_by(Form::Texts, stream, table, &seqs, &args)
 }

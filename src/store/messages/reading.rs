@@ -66,6 +66,16 @@ pub fn keys(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// How many messages with these seqs (ascending) are there, committed by now or this transaction's.
+pub fn count(table: pg_sys::Oid, seqs: &[Seq]) -> Result<usize> {
+    let mut count = 0;
+    scan::messages(table, &runs(seqs), |_| {
+        count += 1;
+        true
+    })?;
+    Ok(count)
+}
+
 /// The seqs between two, both included, whose messages are committed by now.
 pub fn committed(table: pg_sys::Oid, from: Seq, upto: Seq) -> Result<RangeSet> {
     let mut seqs = RangeSet::new();
@@ -104,6 +114,13 @@ pub fn rows_in(
         rows.len() < limit
     })?;
     Ok(Found { rows, reached })
+}
+
+/// The seq of a message beyond the last value of its stream's sequence, of those that a snapshot shows.
+pub fn beyond(snapshot: &Snapshot, table: pg_sys::Oid, last: Seq) -> Result<Option<Seq>> {
+    let Some(next) = last.checked_add(1) else { return Ok(None) };
+    let found = rows_in(snapshot, table, &[(next, Seq::MAX)], 1)?;
+    Ok(found.rows.first().map(|row| row.seq))
 }
 
 /// The first message at or after `seq`, with the time when it was inserted.

@@ -10,7 +10,7 @@ use crate::store::streams::{self, Tail};
 use crate::store::{consumers, journal, sources};
 use sequin_engine::changes::Changes;
 use sequin_engine::dispatcher::{Config, Failure, Found, Journal, Look};
-use sequin_engine::fault::Known;
+use sequin_engine::fault::{Fault, Known};
 use sequin_engine::ids::{ConsumerId, Generation, StreamId};
 use sequin_engine::key::Seq;
 
@@ -68,8 +68,16 @@ impl Worker {
             let scan =
                 plan.scan.filter(|_| late.reached.is_end()).map(|(after, upto)| (after + 1, upto));
             let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ_ROWS)?;
+            let is_nothing = new.reached.is_end() && new.rows.is_empty() && late.rows.is_empty();
+            let beyond = match is_nothing {
+                true => messages::beyond(&snapshot, table, known.last)?,
+                false => None,
+            };
             snapshot.close();
-            Ok(Ok(Look { known, plan, late, new }))
+            match beyond.map(|seq| used(stream, &name, known, seq)) {
+                Some(Err(failure)) => Ok(Err(failure)),
+                _ => Ok(Ok(Look { known, plan, late, new })),
+            }
         })?
     }
 
@@ -92,6 +100,16 @@ impl Worker {
 
     fn name_of(&self, stream: StreamId) -> Result<String, Failure> {
         self.rules.stream_name(stream).map(str::to_owned).ok_or(Failure::Missing)
+    }
+}
+
+/// Checks that a stream's sequence has given a seq that a message has: perhaps after it was last looked at. A message that
+/// was given its seq otherwise (a COPY from another stream) is not read before the sequence has come that far.
+fn used(stream: StreamId, name: &str, known: Known, seq: Seq) -> Result<(), Failure> {
+    let last = locked(stream, streams::tail(name, known))?.last;
+    match seq <= last {
+        true => Ok(()),
+        false => Err(Failure::Damaged(Fault::WentBack { last, known: seq })),
     }
 }
 
