@@ -868,8 +868,8 @@ It is an INSERT into sequin_stream.NAME in your transaction: a consumer gets the
 and never if it rolls back. An INSERT or COPY of (key, data, headers) does the same. A seq that was rolled
 back is not used again, so seqs have gaps. PREPARE TRANSACTION is refused after this.
 Right: INSERT on the stream's table.
-Errors: 42704 no such stream, 22023 bad key, 42501 no right, 22004 NULL, 42602 bad name,
-25006 read-only transaction or standby, 0A000 not in this version.
+Errors: 42704 no such stream, 22023 bad key, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
+a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version.
 
 Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
 
@@ -885,7 +885,8 @@ All arrays must have the same length. Empty arrays publish nothing and return no
 NULL: stream, keys and data may not be NULL, and keys and data may not contain NULL.
 Effects and rights as for sequin.publish(). Call it in FROM. Batches of 100 or more cost the least per message.
 Errors: 22023 arrays of different length, or a bad key: then none is published; 42704 no such stream,
-42501 no right, 22004 NULL, 42602 bad name, 25006 read-only transaction or standby.
+42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or a rule on the table keeps messages out,
+25006 read-only transaction or standby.
 
 Example: SELECT * FROM sequin.publish_many('orders', '{order.1.new,order.2.new}', '{1,2}');$$;
 

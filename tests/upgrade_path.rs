@@ -34,7 +34,7 @@ fn an_updated_extension_is_as_a_fresh_one_and_keeps_its_messages() {
         let rest = other.receive("c", 100, seconds(10));
         assert_eq!(seqs(&rest), (11..=40).collect::<Vec<_>>(), "from {version}");
         assert_eq!(other.ack("c", &ack_ids(&rest)), 30);
-        let trigger = "SELECT pg_get_triggerdef(oid) || tgenabled FROM pg_trigger WHERE tgname = 'on_publish' AND NOT tgisinternal";
+        let trigger = "SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE tgname = 'on_publish' AND NOT tgisinternal";
         let updated: String = other.query_one(trigger, &[]).unwrap().get(0);
         let mut fresh = fresh.connect();
         fresh.execute("SELECT sequin.create_stream('s')", &[]).unwrap();
