@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Trial> {
         a_dispatcher_that_starts_during_a_restore_leaves_it_alone,
         what_a_dropped_consumer_leaves_is_deleted,
         databases_without_the_extension_take_no_room,
+        a_place_that_is_taken_for_a_moment_is_waited_for,
         workers_work_whatever_a_database_sets,
     ]
 }
@@ -355,6 +356,20 @@ fn databases_without_the_extension_take_no_room() {
     third.create("s", "c", "");
     let seq = third.publish("s", "a", "1");
     assert_eq!(seqs(&third.receive("c", 1, seconds(60))), [seq]);
+}
+
+/// When the server starts, the only place goes from one database to the next, to find out whether they have the extension:
+/// a second each here, as every process takes that to connect.
+fn a_place_that_is_taken_for_a_moment_is_waited_for() {
+    let cluster = Cluster::start_with("sequin.max_databases = 1\npost_auth_delay = 1");
+    let others: Vec<_> =
+        (0..4).map(|n| cluster.database_without_extension(&format!("other_{n}"))).collect();
+    cluster.restart();
+    let mut client = others[3].connect();
+    client.batch_execute("CREATE EXTENSION sequin").unwrap();
+    client.create("s", "c", "");
+    let seq = client.publish("s", "a", "1");
+    assert_eq!(seqs(&client.receive("c", 1, seconds(60))), [seq]);
 }
 
 /// One of each kind of what ALTER DATABASE could break a worker with.

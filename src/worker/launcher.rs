@@ -88,8 +88,7 @@ fn look_for_databases(segment: &'static Segment, known: &mut HashSet<Oid>) -> Du
     if left.is_empty() {
         return LOOK_EVERY;
     }
-    let is_asking = |entry: &Database| entry.oid() != Oid::INVALID && !entry.has_settled();
-    if segment.databases().iter().any(is_asking) {
+    if segment.databases().iter().any(Database::is_asking) {
         return LOOK_AGAIN;
     }
     segment.launcher.set_error("too many databases: raise sequin.max_databases");

@@ -5,6 +5,7 @@
 //! abort only store, lock and wake.
 
 use crate::error::{Error, Result};
+use crate::pg::process;
 use crate::pg::shared::capturers;
 use crate::pg::shared::database::Database;
 use crate::pg::shared::session_entry::SessionEntry;
@@ -15,6 +16,7 @@ use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::ids::RequestId;
 use sequin_engine::key::Seq;
 use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 /// What the open transaction has done.
 #[derive(Default)]
@@ -62,15 +64,27 @@ pub fn database() -> Result<&'static Database> {
     if let Some(database) = Database::here().filter(is_enabled) {
         return Ok(database);
     }
-    // SAFETY: a plain value of this process.
-    wanted(Database::find_or_add(unsafe { pg_sys::MyDatabaseId }))
+    wanted(Database::find_or_add)
 }
 
-fn wanted(database: Option<&'static Database>) -> Result<&'static Database> {
+/// The entry of this session's database, which `find` finds or makes. When all are taken, some may be free soon: when the
+/// server starts, those of databases that turn out not to have the extension.
+fn wanted(find: impl Fn(pg_sys::Oid) -> Option<&'static Database>) -> Result<&'static Database> {
+    const PATIENCE: Duration = Duration::from_secs(20);
     let segment = segment().ok_or(Error::NotPreloaded)?;
-    let database = database.ok_or(Error::TooManyDatabases)?;
-    segment.launcher.wake();
-    Ok(database)
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // SAFETY: a plain value of this process.
+        if let Some(database) = find(unsafe { pg_sys::MyDatabaseId }) {
+            segment.launcher.wake();
+            return Ok(database);
+        }
+        if !segment.databases().iter().any(Database::is_asking) || Instant::now() > until {
+            return Err(Error::TooManyDatabases);
+        }
+        process::sleep(Duration::from_millis(10));
+        pgrx::check_for_interrupts!();
+    }
 }
 
 /// True if the open transaction has published to the stream before.
@@ -99,8 +113,7 @@ pub(in crate::pg) fn note_published(stream: pg_sys::Oid, bound: Seq) -> Result<(
 pub fn note_changes(these: &Changes) -> Result<()> {
     entry()?;
     if with(|t| t.changed.is_none()) {
-        // SAFETY: a plain value of this process.
-        wanted(Database::find_or_add_for_change(unsafe { pg_sys::MyDatabaseId }))?;
+        wanted(Database::find_or_add_for_change)?;
     }
     with(|t| t.changed.get_or_insert_default().add(these));
     Ok(())

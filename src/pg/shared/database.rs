@@ -142,6 +142,11 @@ impl Database {
             && !super::capturers::are_running(self.oid())
     }
 
+    /// True while its dispatcher is to find out whether the database has the extension: the entry may be free soon.
+    pub fn is_asking(&self) -> bool {
+        self.oid() != pg_sys::InvalidOid && !self.has_settled()
+    }
+
     /// Whether its dispatcher has found the extension and serves sessions.
     pub fn has_settled(&self) -> bool {
         self.reigns().current != 0
