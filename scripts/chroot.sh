@@ -20,7 +20,8 @@ chroot_make() {
     tar -xf "$kept" -C "$CHROOT" --numeric-owner
     cp /etc/resolv.conf "$CHROOT/etc/resolv.conf"
     echo 'APT::Get::Assume-Yes "true";' >"$CHROOT/etc/apt/apt.conf.d/90yes"
-    [ $# = 0 ] || chroot_run apt-get install -qq --no-install-recommends "$@"
+    chroot_run apt-get update -qq
+    [ $# = 0 ] || chroot_run apt-get install -qq --no-install-recommends "$@" >/dev/null
 }
 
 # Whatever a command starts there ends with it: it has a process namespace of its own. So do its mounts.

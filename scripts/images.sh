@@ -15,5 +15,6 @@ buildah "${storage[@]}" build --isolation chroot --quiet --timestamp "$(git log 
     --file packaging/docker/Dockerfile.cnpg "$images/package"
 buildah "${storage[@]}" push --quiet sequin-cnpg "oci:$images/cnpg:18"
 umoci unpack --image "$images/cnpg:18" "$images/root" >/dev/null
+chmod 755 "$images/root"
 rm -rf "$images/storage" "$images/run"
 echo "$images/cnpg"

@@ -8,9 +8,7 @@ suite=${1:-bookworm}
 shift || true
 [ $# != 0 ] || set -- run test run
 
-chroot_make "$suite"
-chroot_run apt-get update -qq
-chroot_run apt-get install -qq --no-install-recommends make git ca-certificates >/dev/null
+chroot_make "$suite" make git ca-certificates
 # A registry with certificates of its own is this machine's affair.
 cp /etc/ssl/certs/ca-certificates.crt "$CHROOT/etc/ssl/certs/ca-certificates.crt"
 git clone --quiet . "$CHROOT/checkout"

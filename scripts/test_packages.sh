@@ -44,7 +44,6 @@ if command -v cc gcc clang cargo; then exit 1; fi
 source ./readme.sh
 runuser -u postgres -- psql -X -q -d shop -v ON_ERROR_STOP=1 <tour.sql | tail -n 3
 END
-    chroot_run apt-get update -qq
     chroot_run bash /root/all.sh
     echo "README's lines, from apt-get to the end of the tour: $((SECONDS - begun)) s"
 }
@@ -106,19 +105,18 @@ image() {
 # The images that the Dockerfile begins with can't be had everywhere: bare systems stand in for them, one with this machine's
 # Rust. What is built of them is the Dockerfile as it is.
 dockerfile() {
-    local command work=$ROOT/target/images/docker rust=${RUSTUP_HOME:-/root/.rustup} certificates=/etc/ssl/certs/ca-certificates.crt
+    local command program work=$ROOT/target/images/docker rust=${RUSTUP_HOME:-/root/.rustup} certificates=/etc/ssl/certs/ca-certificates.crt
     chroot_make bookworm ca-certificates
     rm -rf "$work"
     mkdir -p "$work/rust"
     local buildah=(buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs)
     local build=("${buildah[@]}" build --isolation chroot --quiet --volume "$rust:$rust:ro" --volume "$certificates:$certificates:ro")
     tar -C "$CHROOT" -cf "$work/debian.tar" .
-    cp "$(command -v rustup)" "$work/rust/cargo"
-    cp "$(command -v rustup)" "$work/rust/rustc"
+    for program in cargo rustc rustfmt; do cp "$(command -v rustup)" "$work/rust/$program"; done
     "${build[@]}" --tag debian --file - "$work" <<<$'FROM scratch\nADD debian.tar /'
     "${build[@]}" --tag rust --file - "$work/rust" <<END
 FROM localhost/debian
-COPY cargo rustc /usr/local/bin/
+COPY cargo rustc rustfmt /usr/local/bin/
 ENV RUSTUP_HOME=$rust PIP_CERT=$certificates
 END
     "${build[@]}" --tag postgres --file - "$work" \
