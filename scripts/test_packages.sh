@@ -132,9 +132,10 @@ END
         PATH=/usr/lib/postgresql/15/bin:$PATH
         data=$(mktemp -d)
         initdb --pgdata="$data" --auth=trust >/dev/null
-        "$@" -D "$data" -k /tmp >"$data/log" 2>&1 </dev/null &
+        # A bare system knows no localhost.
+        "$@" -D "$data" -k /tmp -h "" >"$data/log" 2>&1 </dev/null &
         until psql -h /tmp -c "" postgres 2>/dev/null; do
-            kill -0 $! || { cat "$data/log"; exit 1; }
+            kill -0 $! || { cat "$data/log" >&2; exit 1; }
         done
         psql -h /tmp -X -q -A -t -v ON_ERROR_STOP=1 postgres
     ' - $command | grep -x '"received"'
