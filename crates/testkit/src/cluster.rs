@@ -93,7 +93,9 @@ impl Cluster {
         succeed(copy.args(["-p", &PORT.to_string()]));
         let mut file = fs::File::options().append(true).open(data.join("postgresql.conf")).unwrap();
         let socket = format!("unix_socket_directories = '{}'", standby.directory.display());
-        writeln!(file, "{socket}\n{config}").unwrap();
+        // What is replayed waits for queries, rather than cancel them.
+        let patience = "max_standby_streaming_delay = -1\nmax_standby_archive_delay = -1";
+        writeln!(file, "{socket}\n{patience}\n{config}").unwrap();
         standby.boot();
         standby
     }
