@@ -7,9 +7,8 @@ find_postgres || die "run: make deps"
 
 sql() { "$PG_BIN/psql" -X -q -A -t -d postgres -v ON_ERROR_STOP=1 "$@"; }
 
-# The files of sequin there, with their inodes, sizes and times. None where the server is the checkout's own.
+# The files of sequin there, with their inodes, sizes and times.
 installed_files() {
-    [ "$INSTALLED_PG_CONFIG" != "$PG_CONFIG" ] || return 0
     find "$("$INSTALLED_PG_CONFIG" --pkglibdir)" "$("$INSTALLED_PG_CONFIG" --sharedir)/extension" \
         -name 'sequin*' -printf '%p %i %s %t\n' | sort
 }

@@ -94,12 +94,12 @@ image() {
     find_postgres
     # What tests have installed would be found there.
     find "$("$PG_CONFIG" --pkglibdir)" "$("$PG_CONFIG" --sharedir)/extension" -name 'sequin*' -delete
-    trap 'cluster_remove image' EXIT
+    trap 'cluster_remove image; chroot_remove' EXIT
     cluster_start image "max_worker_processes = 32" "extension_control_path = '$image/share:\$system'" \
         "dynamic_library_path = '$image/lib:\$libdir'"
     first_message | "$PG_BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -d postgres | grep -x '"received"'
     cluster_remove image
-    trap - EXIT
+    trap chroot_remove EXIT
 }
 
 # The images that the Dockerfile begins with can't be had everywhere: bare systems stand in for them, one with this machine's
