@@ -77,7 +77,7 @@ fn insert_by(
         };
         plan.execute(Access::Write, args).map(drop)
     })?;
-    let there = super::count(table, seqs)?;
+    let there = super::keys(table, seqs)?.len();
     if there == seqs.len() {
         return Ok(());
     }

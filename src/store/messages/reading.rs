@@ -66,16 +66,6 @@ pub fn keys(table: pg_sys::Oid, seqs: &[Seq]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// How many messages with these seqs (ascending) are there, committed by now or this transaction's.
-pub fn count(table: pg_sys::Oid, seqs: &[Seq]) -> Result<usize> {
-    let mut count = 0;
-    scan::messages(table, &runs(seqs), |_| {
-        count += 1;
-        true
-    })?;
-    Ok(count)
-}
-
 /// The seqs between two, both included, whose messages are committed by now.
 pub fn committed(table: pg_sys::Oid, from: Seq, upto: Seq) -> Result<RangeSet> {
     let mut seqs = RangeSet::new();
