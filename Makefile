@@ -38,6 +38,7 @@ test: ## everything: format, lints, unit, in-server, SQL, isolation and black-bo
 	@scripts/test.sh
 
 test-versions: ## SQL, isolation and some black-box tests on PostgreSQL 14, 16, 17 and 18, which it fetches
+	@scripts/deps.sh versions
 	@scripts/test_versions.sh
 
 test-packages: ## what users do with the packages, in bare systems made by mmdebstrap, as root

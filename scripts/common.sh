@@ -121,16 +121,18 @@ copy_server() {
 # pgrx's build script, and its tool, learn here where the servers are: one line for each major version. It asks all of
 # them, so those that are no longer there are left out.
 configure_pgrx() {
-    local config=$PGRX_HOME/config.toml feature path
+    local config=$PGRX_HOME/config.toml fresh feature path
     mkdir -p "$PGRX_HOME"
+    # A name of its own: another script may do the same at this moment.
+    fresh=$config.$$
     {
         echo '[configs]'
         sed -nE 's/^(pg[0-9]+) = "(.*)"$/\1 \2/p' "$config" 2>/dev/null | while read -r feature path; do
             if [ "$feature" != "$PG_FEATURE" ] && [ -x "$path" ]; then echo "$feature = \"$path\""; fi
         done
         echo "$PG_FEATURE = \"$PG_CONFIG\""
-    } | sort >"$config.new"
-    if cmp -s "$config.new" "$config"; then rm "$config.new"; else mv "$config.new" "$config"; fi
+    } | sort >"$fresh"
+    if cmp -s "$fresh" "$config"; then rm "$fresh"; else mv "$fresh" "$config"; fi
 }
 
 # The version of the extension.

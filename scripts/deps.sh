@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing to build and run: PostgreSQL with its headers, libclang, a C compiler; with `test`, to test as
-# well: cargo-pgrx. Each step is skipped at once when its result is already there.   scripts/deps.sh [test]
+# well: cargo-pgrx; with `versions`, to fetch other versions of PostgreSQL: pip. Each step is skipped at once when its
+# result is already there.   scripts/deps.sh [test|versions]
 source "$(dirname "$0")/common.sh"
 
 command -v cargo >/dev/null || die "cargo is not on PATH: install Rust first (https://rustup.rs)"
@@ -61,6 +62,7 @@ libclang_is_there() {
 }
 [ -n "${LIBCLANG_PATH:-}" ] || libclang_is_there || apt_install libclang-dev
 am_root && { id "$SERVER_USER" >/dev/null 2>&1 || die "no user $SERVER_USER to run PostgreSQL as: set SERVER_USER"; }
+[ "${1:-}" != versions ] || command -v pip >/dev/null || apt_install python3-pip
 [ "${1:-}" = test ] || exit 0
 
 # `cargo pgrx test --runas` calls it, also as root.
