@@ -93,6 +93,8 @@ pub enum Error {
     NotCapturable { table: String, fault: String },
     #[error("table {0} has no replica identity")]
     NoIdentity(String),
+    #[error("table {0} has virtual generated columns and REPLICA IDENTITY FULL")]
+    NotUpdatable(String),
     #[error("must be owner of table {0}")]
     NotTableOwner(String),
     #[error("only a superuser may capture all tables")]
@@ -210,6 +212,10 @@ impl Error {
             Error::Damaged(_, fault) | Error::BeyondRepair(_, fault) => {
                 Some(format!("What was found: {fault}."))
             }
+            Error::NotUpdatable(_) => Some(
+                "PostgreSQL would refuse its updates and deletes while a publication has it."
+                    .into(),
+            ),
             Error::Internal(facts) => Some(facts.clone()),
             _ => None,
         }

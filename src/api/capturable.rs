@@ -13,7 +13,7 @@ pub fn chosen(tables: Option<RegClassArray>, reading: bool) -> Result<Option<Vec
         if !role::is_superuser() {
             return Err(Error::AllTables);
         }
-        check_identity(publications::all_tables()?)?;
+        check_identity(&publications::all_tables()?)?;
         return Ok(None);
     };
     if tables.has_null() {
@@ -34,7 +34,7 @@ pub fn chosen(tables: Option<RegClassArray>, reading: bool) -> Result<Option<Vec
             may_read(table.oid, &table.name)?;
         }
     }
-    check_identity(candidates.iter().map(|table| table.oid).collect())?;
+    check_identity(&candidates.iter().map(|table| table.oid).collect::<Vec<_>>())?;
     Ok(Some(candidates))
 }
 
@@ -55,12 +55,15 @@ pub fn check_publication(name: &str, reading: bool) -> Result<()> {
     if !publication.needs_identity {
         return Ok(());
     }
-    check_identity(tables.iter().map(|table| table.oid).collect())
+    check_identity(&tables.iter().map(|table| table.oid).collect::<Vec<_>>())
 }
 
-fn check_identity(tables: Vec<pg_sys::Oid>) -> Result<()> {
-    match publications::without_identity(tables)? {
-        Some(table) => Err(Error::NoIdentity(table)),
+fn check_identity(tables: &[pg_sys::Oid]) -> Result<()> {
+    if let Some(table) = publications::without_identity(tables)? {
+        return Err(Error::NoIdentity(table));
+    }
+    match publications::not_updatable(tables)? {
+        Some(table) => Err(Error::NotUpdatable(table)),
         None => Ok(()),
     }
 }

@@ -100,6 +100,9 @@ impl Error {
             Error::NotTableOwner(_) => {
                 "Only the owner of a table may capture it. Have the owner, or a superuser, create the source."
                     .into()
+            Error::NotUpdatable(table) => format!(
+                "Run ALTER TABLE {table} REPLICA IDENTITY DEFAULT, make the columns STORED, or pass a publication with publish = 'insert'."
+            ),
             }
             Error::AllTables => "Name the tables, or pass a publication that you own.".into(),
             Error::NoInsert(stream) => {

@@ -69,6 +69,7 @@ impl Error {
             | Error::NoIdentity(_)
             | Error::NoBackfillKey(_)
             | Error::PublicationGone { .. }
+            | Error::NotUpdatable(_)
             | Error::WalLevel
             | Error::NotReady(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::TooManyDatabases | Error::TooManyPublished => {

@@ -6,6 +6,7 @@ use crate::pg::exec::datum::RegClassArray;
 use crate::pg::exec::spi::{Access, Row, Statement, arg, command};
 use crate::pg::exec::{catalog, role};
 use pgrx::pg_sys;
+use std::thread::LocalKey;
 
 /// A publication.
 pub struct Publication {
@@ -95,6 +96,20 @@ statement!(
     [OIDARRAYOID]
 );
 
+// From PostgreSQL 18 on there are such columns.
+statement!(
+    NOT_UPDATABLE,
+    "SELECT format('%I.%I', n.nspname, c.relname) \
+     FROM (SELECT oid FROM unnest($1) oid \
+           UNION SELECT p.relid FROM unnest($1) oid, pg_partition_tree(oid) p) t \
+     JOIN pg_class c ON c.oid = t.oid \
+     JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relreplident = 'f' AND EXISTS ( \
+        SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped) \
+     ORDER BY n.nspname, c.relname LIMIT 1",
+    [OIDARRAYOID]
+);
+
 /// The publication that sequin makes for a source. The name needs no quoting beyond double quotes.
 pub fn own_name(source: &str) -> String {
     format!("sequin_{source}")
@@ -151,13 +166,25 @@ pub fn all_tables() -> Result<Vec<pg_sys::Oid>> {
 }
 
 /// One of these tables, or of their partitions, that has no usable replica identity.
-pub fn without_identity(tables: Vec<pg_sys::Oid>) -> Result<Option<String>> {
+pub fn without_identity(tables: &[pg_sys::Oid]) -> Result<Option<String>> {
+    first_of(&WITHOUT_IDENTITY, tables)
+}
+
+/// One of these tables, or of their partitions, whose updates PostgreSQL refuses while a publication has it.
+pub fn not_updatable(tables: &[pg_sys::Oid]) -> Result<Option<String>> {
+    first_of(&NOT_UPDATABLE, tables)
+}
+
+fn first_of(
+    statement: &'static LocalKey<Statement>,
+    tables: &[pg_sys::Oid],
+) -> Result<Option<String>> {
     let run = |s: &Statement| {
-        s.run(Access::Latest, &[arg(tables)], |rows| {
+        s.run(Access::Latest, &[arg(tables.to_vec())], |rows| {
             rows.first().map(|row| row.need(1)).transpose()
         })
     };
-    role::as_owner_in_pg_catalog(|| WITHOUT_IDENTITY.with(run))
+    role::as_owner_in_pg_catalog(|| statement.with(run))
 }
 
 /// Makes a source's own publication, of these tables or of all. It goes with the extension.
@@ -166,7 +193,8 @@ pub fn create(source: &str, tables: Option<&[Candidate]>) -> Result<()> {
     let tables = tables.map_or("ALL TABLES".into(), list);
     role::as_owner_in_pg_catalog(|| {
         command(&format!(
-            "CREATE PUBLICATION \"{name}\" FOR {tables} WITH (publish_via_partition_root = true)"
+            "CREATE PUBLICATION \"{name}\" FOR {tables} WITH ({})",
+            catalog::PUBLICATION_OPTIONS
         ))
     })?;
     keep_with_extension(&name)

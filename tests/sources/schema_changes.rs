@@ -4,6 +4,7 @@ use libtest_mimic::Trial;
 
 use super::fixture::{Fixture, Sources};
 use super::replay::{assert_identical, replay};
+use crate::calls::{Calls, sqlstate};
 use crate::harness::trials;
 
 pub fn tests() -> Vec<Trial> {
@@ -18,6 +19,7 @@ pub fn tests() -> Vec<Trial> {
         a_renamed_schema_holds_from_its_commit_on,
         generated_columns_are_in_the_record,
         generated_columns_are_what_was_stored,
+        generated_columns_in_a_full_identity_keep_nobody_from_updating,
         fields_of_composite_types_are_those_of_their_time,
         what_could_not_be_written_at_once_is_of_its_time,
         a_table_that_gets_another_key_is_keyed_by_it,
@@ -320,6 +322,39 @@ fn generated_columns_are_what_was_stored() {
             r#"delete {"c": "5001", "q": "16", "v": "4", "w": "5000", "id": "2", "len": "5000"}"#,
         ]
     );
+}
+
+/// From PostgreSQL 18 on, updates of such tables are refused if their generated columns are not published, and virtual ones
+/// never are.
+fn generated_columns_in_a_full_identity_keep_nobody_from_updating() {
+    let table = "CREATE TABLE t (a int, g int GENERATED ALWAYS AS (a * 2) STORED);
+                 ALTER TABLE t REPLICA IDENTITY FULL";
+    let mut fixture = Fixture::capturing("generated_full", table, &["t"]);
+    let client = &mut fixture.client;
+    let got =
+        client.messages_of(&["INSERT INTO t VALUES (1)", "UPDATE t SET a = 2", "DELETE FROM t"]);
+    assert_eq!(
+        got,
+        [
+            r#"insert t {"a": 1, "g": 2}"#,
+            r#"update t {"a": 2, "g": 4} {"a": 1, "g": 2}"#,
+            r#"delete t {"a": 2, "g": 4}"#
+        ]
+    );
+    if client.number("SELECT current_setting('server_version_num')::bigint") < 180_000 {
+        return;
+    }
+    client
+        .batch_execute(
+            "CREATE TABLE v (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) VIRTUAL);
+             ALTER TABLE v REPLICA IDENTITY FULL; INSERT INTO v VALUES (1)",
+        )
+        .unwrap();
+    let create = "SELECT sequin.create_source('virtual', 's', tables => '{v}')";
+    assert_eq!(sqlstate(client.batch_execute(create)), "55000");
+    client.batch_execute("UPDATE v SET id = 2; ALTER TABLE v REPLICA IDENTITY DEFAULT").unwrap();
+    client.batch_execute(create).unwrap();
+    client.batch_execute("UPDATE v SET id = 3").unwrap();
 }
 
 fn fields_of_composite_types_are_those_of_their_time() {

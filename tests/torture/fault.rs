@@ -137,9 +137,20 @@ fn kill_child(database: &Database) {
     let mut admin = connect(database.cluster);
     let victim = "SELECT pid FROM pg_stat_activity
                   WHERE pid <> pg_backend_pid() AND pid IS NOT NULL ORDER BY random() LIMIT 1";
-    let pid: i32 = admin.query_one(victim, &[]).unwrap().get(0);
-    signal("KILL", &[pid as u32]);
-    wait_until("the postmaster has ended all", BACK, || admin.batch_execute("SELECT 1").is_err());
+    let is_there = "SELECT FROM pg_stat_activity WHERE pid = $1";
+    let mut is_over = false;
+    while !is_over {
+        let pid: i32 = admin.query_one(victim, &[]).unwrap().get(0);
+        signal("KILL", &[pid as u32]);
+        // What is killed has no time to leave the list. So one that does has ended by itself just before.
+        wait_until("the postmaster has ended all", BACK, || match admin.query(is_there, &[&pid]) {
+            Ok(rows) => rows.is_empty(),
+            Err(_) => {
+                is_over = true;
+                true
+            }
+        });
+    }
     connect(database.cluster);
 }
 

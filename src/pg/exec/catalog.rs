@@ -184,6 +184,14 @@ pub fn relation_name(table: pg_sys::Oid) -> String {
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: returns a copy of the name, or null for an OID that is no role.
     let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
+/// The options of a source's own publication. The values of generated columns are taken from elsewhere, but from
+/// PostgreSQL 18 on, updates of a table with stored ones and REPLICA IDENTITY FULL are refused where they are not published.
+pub const PUBLICATION_OPTIONS: &str = if cfg!(feature = "pg18") {
+    "publish_via_partition_root = true, publish_generated_columns = stored"
+} else {
+    "publish_via_partition_root = true"
+};
+
     if name.is_null() {
         return role.to_u32().to_string();
     }

@@ -4,6 +4,8 @@
 use super::spool::Spool;
 use super::{generated, moment};
 use crate::error::Error;
+#[cfg(feature = "pg14")]
+use crate::pg::exec::relcache;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
@@ -37,6 +39,9 @@ pub(super) struct Output {
     pub has_lost_changes: bool,
     change: pg_sys::LogicalDecodeChangeCB,
     truncate: pg_sys::LogicalDecodeTruncateCB,
+    /// The state of the relations' cache for which the plugin has looked up what it knows.
+    #[cfg(feature = "pg14")]
+    relations: u64,
 }
 
 impl Output {
@@ -51,6 +56,21 @@ impl Output {
             has_lost_changes: false,
             change: None,
             truncate: None,
+            #[cfg(feature = "pg14")]
+            relations: 0,
+        }
+    }
+
+    /// Makes the plugin look up anew which tables are published as what, if any table has changed. It does so by itself
+    /// from PostgreSQL 15 on; before, it doesn't notice that a table has become a partition of one that is published.
+    #[cfg(feature = "pg14")]
+    fn look_up_again(&mut self) {
+        let relations = relcache::generation();
+        if self.relations != relations {
+            self.relations = relations;
+            let publications = pg_sys::SysCacheIdentifier::PUBLICATIONRELMAP.cast_signed();
+            // SAFETY: calls the functions that are registered for a change of publications, as that would.
+            unsafe { pg_sys::CallSyscacheCallbacks(publications, 0) };
         }
     }
 
@@ -132,6 +152,8 @@ unsafe extern "C-unwind" fn is_published(
         if output.start_marker.is_some() {
             return false;
         }
+        #[cfg(feature = "pg14")]
+        output.look_up_again();
         let found = pg_sys::get_publication_oid(output.publication.as_ptr(), true);
         let is_published = found != pg_sys::InvalidOid;
         output.has_lost_changes |= !is_published && (*change).lsn > output.published_since;
