@@ -22,7 +22,17 @@ CREATE TABLE sequin.streams (
     name text COLLATE "C" PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT now(),
     -- Counts calls of repair_stream: what the dispatcher has seen of the sequence before is void.
-    repairs integer NOT NULL DEFAULT 0
+    repairs integer NOT NULL DEFAULT 0,
+    one_message_per_key boolean NOT NULL DEFAULT false
+);
+
+-- Whoever publishes a key of a stream with one message per key holds its row's lock until his transaction ends. It holds
+-- nothing else: a crash may empty it. Written by: the streams' trigger on_upsert.
+CREATE UNLOGGED TABLE sequin.key_locks (
+    stream oid NOT NULL,
+    -- A hash of it.
+    key bigint NOT NULL,
+    PRIMARY KEY (stream, key)
 );
 
 -- Written by: create_consumer, alter_consumer, drop_consumer, pause_, resume_consumer, rewind.
@@ -186,6 +196,8 @@ ALTER TABLE sequin.source_progress SET (autovacuum_vacuum_scale_factor = 0, auto
 
 CREATE FUNCTION sequin.on_publish() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_publish';
+CREATE FUNCTION sequin.on_upsert() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_upsert';
 CREATE FUNCTION sequin.on_config_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_config_change';
 

@@ -20,6 +20,67 @@ BEGIN
 END
 $$;
 
+-- One message per key.
+ALTER TABLE sequin.streams ADD COLUMN one_message_per_key boolean;
+UPDATE sequin.streams SET one_message_per_key = false;
+ALTER TABLE sequin.streams ALTER one_message_per_key SET DEFAULT false, ALTER one_message_per_key SET NOT NULL;
+
+-- Whoever publishes a key of a stream with one message per key holds its row's lock until his transaction ends. It holds
+-- nothing else: a crash may empty it. Written by: the streams' trigger on_upsert.
+CREATE UNLOGGED TABLE sequin.key_locks (
+    stream oid NOT NULL,
+    -- A hash of it.
+    key bigint NOT NULL,
+    PRIMARY KEY (stream, key)
+);
+
+CREATE FUNCTION sequin.on_upsert() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_upsert';
+CREATE FUNCTION sequin."delete_key"("stream" text, "key" text) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'delete_key_wrapper';
+COMMENT ON TABLE sequin.key_locks IS 'A row for each key of a stream with one message per key: transactions that publish it wait for its lock.';
+COMMENT ON FUNCTION sequin.on_upsert() IS 'Internal: the trigger of streams with one message per key; it replaces the message of a new one''s key';
+
+COMMENT ON FUNCTION sequin.create_stream(text, boolean, interval, bigint, bigint, boolean) IS
+$$Creates a stream: the table sequin_stream.NAME (seq, key, data, headers, inserted_at). Returns the table.
+
+name                 1 to 48 of A-Z a-z 0-9 _; case is kept. Unique in the database.
+index_keys           true: an index on key, which sequin.messages() uses. Delivering needs none.
+one_message_per_key  true: a new message replaces the one of its key, in whatever way it is inserted, and takes a new seq. What
+                     says the same as the one that is there, data and headers, is not written. Who publishes a key waits until
+                     other transactions that have published it end. See sequin.delete_key().
+retain_for, retain_messages, retain_bytes
+                     only NULL in this version: messages stay until you DELETE them.
+
+NULL: name, index_keys and one_message_per_key may not be NULL.
+The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
+as you like; do not change seq, nor name it yourself in INSERT or COPY: a message with a seq that consumers have passed is never
+delivered, and no error says so. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
+messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, a crash after SET UNLOGGED, dropped columns, a restore
+without the sequence) receive fails with 55000, which says what was found: see sequin.repair_stream().
+Takes effect at commit.
+Right: CREATE on schema sequin_stream.
+Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 0A000 not in this version.
+
+Example: SELECT sequin.create_stream('orders');$$;
+
+COMMENT ON FUNCTION sequin.delete_key(text, text) IS
+$$Replaces the message of a key by one that says that the key is gone: its data is the JSON value null, its headers are
+{"sequin-deleted": true}, and consumers receive it as any other. For streams with one message per key. Returns its seq, or NULL if
+the key has no message: then nothing is written.
+
+stream  the stream, created with one_message_per_key => true
+key     the key
+
+NULL: neither may be NULL.
+It is a publish() in your transaction: what is said there holds for it. The message stays until you DELETE it, or until another
+one of its key replaces it.
+Right: INSERT on the stream's table.
+Errors: 42704 no such stream, 22023 the stream keeps all messages of a key, 42501 no right, 22004 NULL, 42602 bad name, 40P01
+deadlock with another session, 40001 in REPEATABLE READ, 25006 read-only transaction or standby.
+
+Example: SELECT sequin.delete_key('prices', 'product.17');$$;
+
 COMMENT ON FUNCTION sequin.publish(text, text, jsonb, jsonb, timestamptz, text) IS
 $$Publishes one message. Returns its seq, its number in the stream.
 
@@ -34,9 +95,12 @@ NULL: stream, key and data may not be NULL.
 It is an INSERT into sequin_stream.NAME in your transaction: a consumer gets the message once that commits,
 and never if it rolls back. An INSERT or COPY of (key, data, headers) does the same. A seq that was rolled
 back is not used again, so seqs have gaps. PREPARE TRANSACTION is refused after this.
+In a stream with one message per key it replaces the message of its key; where data and headers are the same, nothing is written,
+and the seq of the message that is there is returned. It waits until other transactions that have published the key end.
 Right: INSERT on the stream's table.
 Errors: 42704 no such stream, 22023 bad key, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
-a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version.
+a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version; with
+one message per key 40P01 deadlock with another session, 40001 in REPEATABLE READ.
 
 Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
 
@@ -51,6 +115,8 @@ headers  one for each message, each of which may be NULL; or NULL for no headers
 All arrays must have the same length. Empty arrays publish nothing and return no rows.
 NULL: stream, keys and data may not be NULL, and keys and data may not contain NULL.
 Effects and rights as for sequin.publish(). Call it in FROM. Batches of 100 or more cost the least per message.
+In a stream with one message per key, the last message of a key in the call is the one that stays; the keys are locked in one
+order, so that calls do not get into deadlocks with each other.
 Errors: 22023 arrays of different length, or a bad key: then none is published; 42704 no such stream,
 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or a rule on the table keeps messages out,
 25006 read-only transaction or standby.

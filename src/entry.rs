@@ -3,6 +3,7 @@
 
 use crate::pg::process::{self, AT_ONCE, AT_THE_STEPS_END};
 use crate::pg::session::hooks::{self, OfOwners};
+use crate::pg::session::upsert;
 use crate::pg::shared::capturers;
 use crate::pg::shared::database::Database;
 use crate::pg::shared::shmem::segment;
@@ -14,6 +15,7 @@ use pgrx::pg_sys;
 extern "C-unwind" fn _PG_init() {
     pg::load();
     hooks::set_of_owners(OfOwners { reassign: store::owners::reassign, drop: store::owners::drop });
+    upsert::set_supersede(store::messages::superseding::supersede);
 }
 
 /// The launcher's process begins here.

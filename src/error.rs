@@ -125,6 +125,8 @@ pub enum Error {
     NoBackfill(i64),
     #[error("cannot create or resume a source in a read-only transaction")]
     ReadOnly,
+    #[error("stream \"{0}\" keeps all messages of a key")]
+    NotOnePerKey(String),
     #[error("{0} is not supported yet")]
     NotYet(&'static str),
     #[error("cannot redeliver more than {0} messages of a consumer at a time")]
@@ -147,6 +149,10 @@ pub enum Error {
     SchemaTaken { schema: &'static str, fault: String },
     #[error("schema \"sequin\" is not that of the extension sequin")]
     NotOurSchema,
+    #[error(
+        "the extension sequin of this database is of an older version than the server's library"
+    )]
+    Outdated,
     #[error("sequin.{0} is not part of the extension sequin")]
     NotAMember(String),
     #[error("the dispatcher of this database is not running")]
@@ -206,16 +212,16 @@ impl Error {
             Error::NoIdentity(_) => {
                 Some("Its updates and deletes could not say which row they change.".into())
             }
+            Error::NotUpdatable(_) => Some(
+                "PostgreSQL would refuse its updates and deletes while a publication has it."
+                    .into(),
+            ),
             Error::NoDispatcher(Some(error)) | Error::NotReady(Some(error)) => {
                 Some(format!("Its last error: {error}"))
             }
             Error::Damaged(_, fault) | Error::BeyondRepair(_, fault) => {
                 Some(format!("What was found: {fault}."))
             }
-            Error::NotUpdatable(_) => Some(
-                "PostgreSQL would refuse its updates and deletes while a publication has it."
-                    .into(),
-            ),
             Error::Internal(facts) => Some(facts.clone()),
             _ => None,
         }

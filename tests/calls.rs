@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use postgres::{Error, GenericClient, Row};
 
 use sequin_testkit::cluster::{Database, wait_until};
+use sequin_testkit::process::succeed;
 
 /// One row of `sequin.receive`; data as its JSON text.
 #[derive(Clone, Debug)]
@@ -252,4 +254,15 @@ impl Drop for RowsFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// Restores a dump of one database into another.
+#[track_caller]
+pub fn copy_by_dump(from: &Database, to: &Database, options: &[&str]) {
+    let mut dump = from.cluster.client_program("pg_dump");
+    let mut dump = dump.args(options).arg(&from.name).stdout(Stdio::piped()).spawn().unwrap();
+    let mut restore = to.cluster.client_program("psql");
+    restore.args(["-qXv", "ON_ERROR_STOP=1", "-d", &to.name]).stdin(dump.stdout.take().unwrap());
+    succeed(restore.stdout(Stdio::null()));
+    assert!(dump.wait().unwrap().success());
 }

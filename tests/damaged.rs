@@ -1,16 +1,16 @@
 //! What an owner can do to a stream's table, its trigger and its sequence by ordinary SQL: messages go on to be delivered, or
 //! it is refused, or receivers are told what was found and how it is repaired.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 use postgres::{Client, Error};
 
-use crate::calls::{Calls, ack_ids, answer_to_waiter, millis, seconds, seqs, sqlstate};
+use crate::calls::{
+    Calls, ack_ids, answer_to_waiter, copy_by_dump, millis, seconds, seqs, sqlstate,
+};
 use crate::harness::{database, database_of, logical_cluster, trials};
-use sequin_testkit::cluster::{Cluster, Database, wait_until};
-use sequin_testkit::process::succeed;
+use sequin_testkit::cluster::{Cluster, wait_until};
 
 pub fn tests() -> Vec<Trial> {
     trials![
@@ -166,17 +166,6 @@ fn a_sequence_of_a_stream_is_not_restarted() {
     assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq]);
 }
 
-/// Restores a dump of one database into another.
-#[track_caller]
-fn copy_by_dump(from: &Database, to: &Database, option: &str) {
-    let mut dump = from.cluster.client_program("pg_dump");
-    let mut dump = dump.args([option, &from.name]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut restore = to.cluster.client_program("psql");
-    restore.args(["-qXv", "ON_ERROR_STOP=1", "-d", &to.name]).stdin(dump.stdout.take().unwrap());
-    succeed(restore.stdout(Stdio::null()));
-    assert!(dump.wait().unwrap().success());
-}
-
 fn a_copy_without_its_messages_and_sequences_says_so_and_is_repaired() {
     let database = database("damaged_dumped");
     let mut client = database.connect();
@@ -186,7 +175,7 @@ fn a_copy_without_its_messages_and_sequences_says_so_and_is_repaired() {
     let saved = "SELECT count(*) FROM sequin.acks";
     wait_until("all is in checkpoints", seconds(30), || client.number(saved) == 0);
     let copy = database.cluster.database_without_extension("damaged_copy");
-    copy_by_dump(&database, &copy, "--exclude-table-data=sequin_stream.*");
+    copy_by_dump(&database, &copy, &["--exclude-table-data=sequin_stream.*"]);
     let mut client = copy.connect();
     let early = client.publish("s", "a", "1");
     for consumer in ["c", "fresh"] {
@@ -229,7 +218,7 @@ fn a_dump_of_schemas_only_restores_streams_that_work() {
     let database = database("damaged_schemas");
     prepare(&mut database.connect());
     let copy = database.cluster.database_without_extension("damaged_schemas_copy");
-    copy_by_dump(&database, &copy, "--schema-only");
+    copy_by_dump(&database, &copy, &["--schema-only"]);
     let mut client = copy.connect();
     let seq = client.publish("s", "a", "1");
     let create = client.batch_execute("SELECT sequin.create_stream('s')");
@@ -246,8 +235,8 @@ fn a_dump_of_schemas_only_takes_the_data_later() {
     prepare(&mut client);
     let seq = client.publish("s", "a", "1");
     let copy = database.cluster.database_without_extension("damaged_later_copy");
-    copy_by_dump(&database, &copy, "--schema-only");
-    copy_by_dump(&database, &copy, "--data-only");
+    copy_by_dump(&database, &copy, &["--schema-only"]);
+    copy_by_dump(&database, &copy, &["--data-only"]);
     let mut client = copy.connect();
     let next = client.publish("s", "b", "1");
     assert_eq!(seqs(&client.receive("c", 10, seconds(10))), [seq, next]);

@@ -24,6 +24,7 @@ mod leases;
 mod long_poll;
 mod memory;
 mod neighbours;
+mod one_per_key;
 mod order_across_restarts;
 mod order_and_loss;
 mod per_key;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         rewind::tests(),
         sparse_filter::tests(),
         neighbours::tests(),
+        one_per_key::tests(),
         in_the_way::tests(),
         promotion::tests(),
         session_role::tests(),

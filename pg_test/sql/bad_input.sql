@@ -15,7 +15,6 @@ SELECT attempt(format('SELECT sequin.key_matches(%L, %L)', key, filter)) FROM (V
 -- Streams
 SELECT attempt(format('SELECT sequin.create_stream(%L)', name)) FROM (VALUES
     (''), ('with-dash'), ('with space'), ('with.dot'), ('ünicode'), (repeat('x', 49)), ('good'), (NULL)) bad (name);
-SELECT attempt($$SELECT sequin.create_stream('x', one_message_per_key => true)$$);
 SELECT attempt($$SELECT sequin.create_stream('x', one_message_per_key => NULL)$$);
 SELECT attempt($$SELECT sequin.create_stream('x', index_keys => NULL)$$);
 SELECT attempt($$SELECT sequin.create_stream('x', retain_for => '1 day')$$);
@@ -43,6 +42,8 @@ SELECT attempt(format('SELECT * FROM sequin.publish_many(%L, %L, %L)', stream, k
     ('good', '{a,b}', '{1}'), ('good', '{a}', '{1,2}'), ('good', '{a,NULL}', '{1,2}'), ('good', '{a,b}', '{1,NULL}'),
     ('good', '{a,a*}', '{1,2}')) bad (stream, keys, data);
 SELECT attempt($$SELECT * FROM sequin.publish_many('good', '{a,b}', '{1,2}', ARRAY['{}']::jsonb[])$$);
+SELECT attempt(format('SELECT sequin.delete_key(%L, %L)', stream, key)) FROM (VALUES
+    ('good', 'a'), ('missing', 'a'), (NULL, 'a'), ('good', NULL), ('no-name', 'a')) bad (stream, key);
 SELECT attempt($$INSERT INTO sequin_stream.good (key, data) VALUES ('a b', '1')$$);
 SELECT attempt($$INSERT INTO sequin_stream.good (key, data) VALUES ('a..b', '1')$$);
 SELECT attempt($$INSERT INTO sequin_stream.good (key, data) VALUES (NULL, '1')$$);
@@ -111,6 +112,9 @@ CREATE TABLE sequin_stream.plain (seq bigint GENERATED ALWAYS AS IDENTITY PRIMAR
     data jsonb NOT NULL, headers jsonb, inserted_at timestamptz NOT NULL DEFAULT clock_timestamp());
 SELECT attempt($$SELECT sequin.publish('plain', 'a', '1')$$);
 SELECT attempt($$SELECT * FROM sequin.publish_many('plain', '{a}', '{1}')$$);
+SELECT attempt($$SELECT sequin.delete_key('plain', 'a')$$);
+CREATE TRIGGER on_upsert AFTER INSERT ON sequin_stream.plain FOR EACH ROW EXECUTE FUNCTION sequin.on_upsert();
+SELECT attempt($$INSERT INTO sequin_stream.plain (key, data) VALUES ('a', '1')$$);
 SELECT attempt($$SELECT sequin.create_consumer('plain', 'x')$$);
 SELECT attempt($$SELECT * FROM sequin.messages('plain')$$);
 SELECT attempt($$SELECT sequin.repair_stream('plain')$$);

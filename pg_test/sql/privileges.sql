@@ -22,6 +22,7 @@ SELECT attempt(statement) FROM unnest(ARRAY[
     $$SELECT sequin.publish('owned', 'a', '1')$$,
     $$SELECT * FROM sequin.publish_many('owned', '{a}', '{1}')$$,
     $$INSERT INTO sequin_stream.owned (key, data) VALUES ('a', '1')$$,
+    $$SELECT sequin.delete_key('owned', 'a')$$,
     $$SELECT sequin.create_consumer('owned', 'x')$$,
     $$SELECT sequin.alter_consumer('mine', max_deliver => 1)$$,
     $$SELECT sequin.drop_consumer('mine')$$,

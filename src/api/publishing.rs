@@ -41,6 +41,13 @@ fn publish_many(
     Ok(SetOfIterator::new(seqs))
 }
 
+#[pg_extern]
+fn delete_key(stream: Option<&str>, key: Option<Text>) -> Result<Option<i64>, ErrorReport> {
+    let stream = name(stream, "stream", "stream")?;
+    let key = required(key, "key")?;
+    Ok(messages::delete_key(&stream, streams::table(&stream)?, key)?)
+}
+
 fn same_length(keys: TextArray, data: JsonbArray, headers: Option<JsonbArray>) -> Result<usize> {
     let (k, d, h) = (keys.len(), data.len(), headers.map(|headers| headers.len()));
     if k != d || h.is_some_and(|h| h != k) {

@@ -4,7 +4,8 @@ use super::check::{name, not_yet, required};
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::RegClass;
 use crate::pg::exec::{catalog, role};
-use crate::store::{consumers, repair, sources, streams};
+use crate::store::streams::{self, Keys};
+use crate::store::{consumers, repair, sources};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -21,13 +22,20 @@ fn create_stream(
     let stream = self::name(name, "stream", "name")?;
     let index_keys = required(index_keys, "index_keys")?;
     let one_message_per_key = required(one_message_per_key, "one_message_per_key")?;
-    not_yet(one_message_per_key.then_some(()), "one_message_per_key")?;
     retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
+    if one_message_per_key {
+        catalog::check_member(c"key_locks")?;
+    }
     if catalog::stream_table(&stream).is_some() || streams::exists(&stream)? {
         return Err(Error::StreamExists(stream).into());
     }
-    streams::create_table(&stream, index_keys)?;
-    streams::insert(&stream)?;
+    let keys = match (one_message_per_key, index_keys) {
+        (true, _) => Keys::Unique,
+        (false, true) => Keys::Indexed,
+        (false, false) => Keys::NotIndexed,
+    };
+    streams::create_table(&stream, keys)?;
+    streams::insert(&stream, one_message_per_key)?;
     Ok(RegClass::from(streams::table(&stream)?))
 }
 

@@ -47,6 +47,9 @@ impl Error {
             Error::LeftOut { stream, .. } => {
                 format!("A trigger or a rule on sequin_stream.\"{stream}\" keeps rows out or changes their seq. Drop it, or INSERT into the table, which says how many rows were inserted.")
             }
+            Error::NotOnePerKey(_) => {
+                "DELETE the messages from its table, or create the stream with one_message_per_key => true.".into()
+            }
             Error::Restart(_) => {
                 "Its seqs are used once only. Leave RESTART out; sequin.rewind() has consumers start again.".into()
             }
@@ -97,12 +100,12 @@ impl Error {
             Error::NoIdentity(table) => format!(
                 "Add a primary key, or run ALTER TABLE {table} REPLICA IDENTITY FULL, or pass a publication with publish = 'insert'."
             ),
-            Error::NotTableOwner(_) => {
-                "Only the owner of a table may capture it. Have the owner, or a superuser, create the source."
-                    .into()
             Error::NotUpdatable(table) => format!(
                 "Run ALTER TABLE {table} REPLICA IDENTITY DEFAULT, make the columns STORED, or pass a publication with publish = 'insert'."
             ),
+            Error::NotTableOwner(_) => {
+                "Only the owner of a table may capture it. Have the owner, or a superuser, create the source."
+                    .into()
             }
             Error::AllTables => "Name the tables, or pass a publication that you own.".into(),
             Error::NoInsert(stream) => {
@@ -155,6 +158,7 @@ impl Error {
                 "Rename this schema, and give the one that the extension was created in its name back."
                     .into()
             }
+            Error::Outdated => "Run: ALTER EXTENSION sequin UPDATE".into(),
             Error::NotAMember(name) => {
                 format!("Run ALTER EXTENSION sequin ADD for sequin.{name}, if it is the extension's own.")
             }

@@ -21,6 +21,7 @@ impl Error {
             | Error::NotCapturable { .. }
             | Error::NotOwnPublication { .. }
             | Error::NotPublished { .. }
+            | Error::NotOnePerKey(_)
             | Error::Condition(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NoStream(_)
             | Error::NoConsumer(_)
@@ -62,14 +63,15 @@ impl Error {
             | Error::SchemaTaken { .. }
             | Error::NotOurSchema
             | Error::NotAMember(_)
+            | Error::Outdated
             | Error::Damaged(..)
             | Error::ConsumerUncommitted(_)
             | Error::NoDispatcher(_)
             | Error::Uncollected
             | Error::NoIdentity(_)
+            | Error::NotUpdatable(_)
             | Error::NoBackfillKey(_)
             | Error::PublicationGone { .. }
-            | Error::NotUpdatable(_)
             | Error::WalLevel
             | Error::NotReady(_) => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::TooManyDatabases | Error::TooManyPublished => {

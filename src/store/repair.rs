@@ -30,8 +30,14 @@ statement!(
 statement!(
     TRIGGERS,
     "SELECT pg_catalog.quote_ident(tgname) FROM pg_catalog.pg_trigger \
-     WHERE tgrelid OPERATOR(pg_catalog.=) $1 AND NOT tgisinternal AND (tgname OPERATOR(pg_catalog.=) 'on_publish' \
-        OR tgfoid OPERATOR(pg_catalog.=) 'sequin.on_publish'::pg_catalog.regproc)",
+     WHERE tgrelid OPERATOR(pg_catalog.=) $1 AND NOT tgisinternal AND (tgname::text OPERATOR(pg_catalog.=) $2 \
+        OR tgfoid OPERATOR(pg_catalog.=) pg_catalog.concat('sequin.', $2)::pg_catalog.regproc)",
+    [OIDOID, TEXTOID]
+);
+statement!(
+    IS_UNIQUE,
+    "SELECT true FROM pg_catalog.pg_index WHERE indrelid OPERATOR(pg_catalog.=) $1 AND indisunique AND indisvalid \
+        AND indimmediate AND indpred IS NULL AND indkey::text OPERATOR(pg_catalog.=) '2'",
     [OIDOID]
 );
 statement!(SET, "SELECT pg_catalog.setval($1::pg_catalog.regclass, $2)", [OIDOID, INT8OID]);
@@ -57,6 +63,9 @@ pub fn repair(stream: &str, table: pg_sys::Oid, seen: Seq) -> Result<Vec<String>
         }
         mend(&name, stream, table, fault)?;
         found.push(fault.to_string());
+    }
+    if streams::has_one_per_key(stream)? {
+        make_one_per_key(&name, stream, table, &mut found)?;
     }
     if sequence::of_stream(table).is_err() {
         command(&format!("ALTER TABLE {name} ALTER seq DROP DEFAULT"))?;
@@ -88,17 +97,52 @@ fn mend(name: &str, stream: &str, table: pg_sys::Oid, fault: Fault) -> Result<()
         Fault::PrimaryKey => command(&format!("ALTER TABLE {name} ADD PRIMARY KEY (seq)")),
         Fault::Unlogged => command(&format!("ALTER TABLE {name} SET LOGGED")),
         Fault::Trigger => {
-            let names = |row: Row| row.need::<String>(1);
-            let triggers: Vec<String> = TRIGGERS.with(|s| {
-                s.run(Access::Write, &[arg(table)], |rows| rows.iter().map(names).collect())
-            })?;
-            for trigger in triggers {
-                command(&format!("DROP TRIGGER {trigger} ON {name}"))?;
-            }
+            drop_triggers(name, table, "on_publish")?;
             streams::create_trigger(stream)
         }
         _ => Err(Error::BeyondRepair(stream.into(), fault.to_string())),
     }
+}
+
+/// Drops triggers with the name or the function of one of sequin's.
+fn drop_triggers(name: &str, table: pg_sys::Oid, function: &str) -> Result<()> {
+    let names = |row: Row| row.need::<String>(1);
+    let triggers: Vec<String> = TRIGGERS.with(|s| {
+        let args = [arg(table), arg(function)];
+        s.run(Access::Write, &args, |rows| rows.iter().map(names).collect())
+    })?;
+    triggers.iter().try_for_each(|trigger| command(&format!("DROP TRIGGER {trigger} ON {name}")))
+}
+
+/// Makes what keeps one message of each key, as far as it is missing. Of several of a key the last one stays.
+fn make_one_per_key(
+    name: &str,
+    stream: &str,
+    table: pg_sys::Oid,
+    found: &mut Vec<String>,
+) -> Result<()> {
+    let is_unique = IS_UNIQUE
+        .with(|s| s.run(Access::Write, &[arg(table)], |rows| Ok(rows.first().is_some())))?;
+    if !is_unique {
+        command(&format!(
+            "DELETE FROM {name} older USING {name} newer WHERE older.key OPERATOR(pg_catalog.=) newer.key \
+             AND older.seq OPERATOR(pg_catalog.<) newer.seq"
+        ))?;
+        command(&format!("ALTER TABLE {name} DROP CONSTRAINT IF EXISTS \"{stream}_key_key\""))?;
+        streams::create_unique_key(stream)?;
+        found.push(
+            "its keys are not unique: of several messages of a key, the last one is left".into(),
+        );
+    }
+    if !stream_table::keeps_one_per_key(table) {
+        drop_triggers(name, table, "on_upsert")?;
+        streams::create_upsert_trigger(stream)?;
+        found.push(
+            "its trigger on_upsert is missing, or not enabled always: new messages do not replace those of their keys"
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 /// The highest seq that is known to have been used.

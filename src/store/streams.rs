@@ -19,6 +19,16 @@ statement!(
     "INSERT INTO sequin.streams (name) VALUES ($1) ON CONFLICT (name) DO NOTHING",
     [TEXTOID]
 );
+statement!(
+    INSERT_ONE_PER_KEY,
+    "INSERT INTO sequin.streams (name, one_message_per_key) VALUES ($1, true) ON CONFLICT (name) DO NOTHING",
+    [TEXTOID]
+);
+statement!(
+    ONE_PER_KEY,
+    "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1 AND one_message_per_key",
+    [TEXTOID]
+);
 statement!(DELETE, "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
 statement!(
     EXISTS,
@@ -77,7 +87,9 @@ pub fn exists(stream: &str) -> Result<bool> {
         return Ok(true);
     }
     match catalog::stream_table(stream) {
-        Some(table) if stream_table::is_stream(table) => insert(stream).map(|()| true),
+        Some(table) if stream_table::is_stream(table) => {
+            insert(stream, stream_table::keeps_one_per_key(table)).map(|()| true)
+        }
         _ => Ok(false),
     }
 }
@@ -97,8 +109,9 @@ pub fn keep(stream: &str) -> Result<()> {
     }
 }
 
-pub fn insert(stream: &str) -> Result<()> {
-    role::as_owner(|| INSERT.with(|s| s.execute(&[arg(stream)]))).map(drop)
+pub fn insert(stream: &str, one_message_per_key: bool) -> Result<()> {
+    let statement = if one_message_per_key { &INSERT_ONE_PER_KEY } else { &INSERT };
+    role::as_owner(|| statement.with(|s| s.execute(&[arg(stream)]))).map(drop)
 }
 
 /// Deletes a stream's row; false if it was not listed.
@@ -158,14 +171,50 @@ pub fn tail(stream: &str, known: Known) -> Tail {
     }
 }
 
+/// How a stream's table has keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    NotIndexed,
+    Indexed,
+    /// There is one message for each key.
+    Unique,
+}
+
 /// Creates a stream's table as the current role, which becomes its owner.
-pub fn create_table(stream: &str, index_keys: bool) -> Result<()> {
+pub fn create_table(stream: &str, keys: Keys) -> Result<()> {
     run(&include_str!("../../sql/query/create_stream.sql").replace("%stream%", stream))?;
     create_trigger(stream)?;
-    if index_keys {
-        run(&format!("CREATE INDEX \"{stream}_key_idx\" ON sequin_stream.\"{stream}\" (key)"))?;
+    match keys {
+        Keys::NotIndexed => Ok(()),
+        Keys::Indexed => {
+            run(&format!("CREATE INDEX \"{stream}_key_idx\" ON sequin_stream.\"{stream}\" (key)"))
+        }
+        Keys::Unique => {
+            create_unique_key(stream)?;
+            create_upsert_trigger(stream)
+        }
     }
-    Ok(())
+}
+
+/// Whether a stream was made with one message per key.
+pub fn has_one_per_key(stream: &str) -> Result<bool> {
+    if catalog::check_member(c"key_locks").is_err() {
+        return Ok(false);
+    }
+    let found = |s: &Statement| s.run(Access::Snapshot, &[arg(stream)], |rows| Ok(rows.len() > 0));
+    role::as_owner(|| ONE_PER_KEY.with(found))
+}
+
+/// Makes the keys of a stream's table unique.
+pub fn create_unique_key(stream: &str) -> Result<()> {
+    let constraint = format!("CONSTRAINT \"{stream}_key_key\" UNIQUE (key)");
+    run(&format!("ALTER TABLE sequin_stream.\"{stream}\" ADD {constraint}"))
+}
+
+/// Creates the trigger of a stream's table that keeps one message of each key.
+pub fn create_upsert_trigger(stream: &str) -> Result<()> {
+    let commands = include_str!("../../sql/query/create_upsert_trigger.sql");
+    run(&commands.replace("%stream%", stream))
 }
 
 /// Creates the trigger of a stream's table.
@@ -175,10 +224,11 @@ pub fn create_trigger(stream: &str) -> Result<()> {
 
 /// Drops a stream's table, if it is still there.
 pub fn drop_table(stream: &str) -> Result<()> {
-    match catalog::stream_table(stream) {
-        Some(_) => run(&format!("DROP TABLE sequin_stream.\"{stream}\"")),
-        None => Ok(()),
+    let Some(table) = catalog::stream_table(stream) else { return Ok(()) };
+    if stream_table::keeps_one_per_key(table) {
+        messages::superseding::forget(table)?;
     }
+    run(&format!("DROP TABLE sequin_stream.\"{stream}\""))
 }
 
 /// Runs commands that are used once. Names of streams need no quoting beyond the double quotes.

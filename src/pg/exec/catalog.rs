@@ -41,6 +41,8 @@ const MEMBERS: [&CStr; 10] = [
 thread_local! {
     /// The schema that was last found to be the extension's.
     static OWN_SCHEMA: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// The relation that was last found to be a member.
+    static KNOWN_MEMBER: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 /// Checks that the schema named sequin is the extension's. Sequin's own statements name objects in it, and run as
@@ -67,6 +69,19 @@ pub fn check_members() -> Result<()> {
         Some(name) => Err(Error::NotAMember(name.to_string_lossy().into_owned())),
         None => Ok(()),
     }
+}
+
+/// Checks that a relation that older versions did not have is there, and a member of the extension.
+pub fn check_member(name: &CStr) -> Result<()> {
+    let table = own_table(name).ok_or(Error::Outdated)?;
+    if table == KNOWN_MEMBER.get() {
+        return Ok(());
+    }
+    if !is_member(name) {
+        return Err(Error::NotAMember(name.to_string_lossy().into_owned()));
+    }
+    KNOWN_MEMBER.set(table);
+    Ok(())
 }
 
 fn is_member(name: &CStr) -> bool {
@@ -169,6 +184,14 @@ pub fn table_bytes(table: pg_sys::Oid) -> i64 {
     bytes.map_or(0, |datum| datum.value() as i64)
 }
 
+/// The options of a source's own publication. The values of generated columns are taken from elsewhere, but from
+/// PostgreSQL 18 on, updates of a table with stored ones and REPLICA IDENTITY FULL are refused where they are not published.
+pub const PUBLICATION_OPTIONS: &str = if cfg!(feature = "pg18") {
+    "publish_via_partition_root = true, publish_generated_columns = stored"
+} else {
+    "publish_via_partition_root = true"
+};
+
 /// The name of a table.
 pub fn relation_name(table: pg_sys::Oid) -> String {
     // SAFETY: returns a copy of the name, or null for an OID that is no relation.
@@ -180,18 +203,25 @@ pub fn relation_name(table: pg_sys::Oid) -> String {
     unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }
 
+/// The owner of a table; `None` if it is not there.
+pub fn table_owner(table: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    let cache = pg_sys::SysCacheIdentifier::RELOID.cast_signed();
+    // SAFETY: looks the table up in the catalog cache; its entry is a row of pg_class, and is released when it was read.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(table));
+        if tuple.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        Some(owner)
+    }
+}
+
 /// The name of a role.
 pub fn role_name(role: pg_sys::Oid) -> String {
     // SAFETY: returns a copy of the name, or null for an OID that is no role.
     let name = unsafe { pg_sys::GetUserNameFromId(role, true) };
-/// The options of a source's own publication. The values of generated columns are taken from elsewhere, but from
-/// PostgreSQL 18 on, updates of a table with stored ones and REPLICA IDENTITY FULL are refused where they are not published.
-pub const PUBLICATION_OPTIONS: &str = if cfg!(feature = "pg18") {
-    "publish_via_partition_root = true, publish_generated_columns = stored"
-} else {
-    "publish_via_partition_root = true"
-};
-
     if name.is_null() {
         return role.to_u32().to_string();
     }

@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
+use sequin_engine::key::{self, KeyId};
 
 macro_rules! opaque {
     ($(#[$doc:meta])* $name:ident, $sql:literal, $oid:expr) => {
@@ -109,6 +110,11 @@ opaque!(
 );
 
 impl Text {
+    /// The identity of a key.
+    pub fn id(self) -> KeyId {
+        self.with_str(key::key_id)
+    }
+
     /// Calls `f` with the text. The database is in UTF-8, as CREATE EXTENSION has checked.
     pub(in crate::pg) fn with_str<R>(self, f: impl FnOnce(&str) -> R) -> R {
         // SAFETY: a text; if it is compressed or TOASTed, its plain copy is in the current memory context. The server

@@ -45,6 +45,9 @@ pub enum Access {
     Snapshot,
     /// May change something.
     Write,
+    /// May change what is committed by now. In REPEATABLE READ it is an ERROR (40001) to change what the transaction does
+    /// not see.
+    WriteLatest,
 }
 
 /// A statement that this session has planned.
@@ -153,6 +156,21 @@ impl Plan {
                     std::ptr::null_mut(),
                     true,
                     false,
+                    0,
+                ),
+                // As the triggers of foreign keys do (ri_PerformCheck in ri_triggers.c).
+                Access::WriteLatest => pg_sys::SPI_execute_snapshot(
+                    self.0.as_ptr(),
+                    values.as_mut_ptr(),
+                    nulls.as_ptr(),
+                    pg_sys::GetLatestSnapshot(),
+                    if pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ.cast_signed() {
+                        pg_sys::GetTransactionSnapshot()
+                    } else {
+                        std::ptr::null_mut()
+                    },
+                    false,
+                    true,
                     0,
                 ),
                 Access::Snapshot | Access::Write => pg_sys::SPI_execute_plan(

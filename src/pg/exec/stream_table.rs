@@ -64,7 +64,7 @@ unsafe fn fault_of(relation: pg_sys::Relation) -> Option<Fault> {
         if !scan::has_primary_key(relation) {
             return Some(Fault::PrimaryKey);
         }
-        if !announces((*relation).trigdesc) {
+        if !has_trigger((*relation).trigdesc, c"on_publish", Fires::BeforeStatements) {
             return Some(Fault::Trigger);
         }
         let persistence = (*(*relation).rd_rel).relpersistence.cast_unsigned();
@@ -72,32 +72,39 @@ unsafe fn fault_of(relation: pg_sys::Relation) -> Option<Fault> {
     }
 }
 
-/// True if sequin.on_publish() runs before every statement that inserts.
-unsafe fn announces(triggers: *const pg_sys::TriggerDesc) -> bool {
+/// When a trigger runs.
+#[derive(PartialEq, Eq)]
+enum Fires {
+    BeforeStatements,
+    BeforeRows,
+}
+
+/// True if a function of sequin's runs before every statement that inserts, or before every row that is inserted.
+unsafe fn has_trigger(triggers: *const pg_sys::TriggerDesc, function: &CStr, fires: Fires) -> bool {
     const ALWAYS: u8 = b'A';
-    const BEFORE_INSERT_STATEMENT: u32 = pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSERT;
+    const BEFORE_INSERT: u32 = pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSERT;
     // SAFETY: null, or the descriptor of an open relation, with as many triggers as it says.
     unsafe {
         let Some(triggers) = triggers.as_ref() else { return false };
         let count = usize::try_from(triggers.numtriggers).unwrap_or(0);
         std::slice::from_raw_parts(triggers.triggers, count).iter().any(|trigger| {
+            let kind = u32::from(trigger.tgtype.cast_unsigned());
             trigger.tgenabled.cast_unsigned() == ALWAYS
-                && u32::from(trigger.tgtype.cast_unsigned()) & BEFORE_INSERT_STATEMENT
-                    == BEFORE_INSERT_STATEMENT
-                && u32::from(trigger.tgtype.cast_unsigned()) & pg_sys::TRIGGER_TYPE_ROW == 0
+                && kind & BEFORE_INSERT == BEFORE_INSERT
+                && (kind & pg_sys::TRIGGER_TYPE_ROW != 0) == (fires == Fires::BeforeRows)
                 && trigger.tgqual.is_null()
-                && is_on_publish(trigger.tgfoid)
+                && is_own_function(trigger.tgfoid, function)
         })
     }
 }
 
-/// True for sequin.on_publish().
-fn is_on_publish(function: pg_sys::Oid) -> bool {
+/// True for the function of sequin's that has this name.
+fn is_own_function(function: pg_sys::Oid, own: &CStr) -> bool {
     // SAFETY: looks both up in the catalog cache; the name is a copy, or null.
     unsafe {
         let name = pg_sys::get_func_name(function);
         !name.is_null()
-            && CStr::from_ptr(name) == c"on_publish"
+            && CStr::from_ptr(name) == own
             && pg_sys::get_func_namespace(function)
                 == pg_sys::get_namespace_oid(c"sequin".as_ptr(), true)
     }
@@ -106,4 +113,18 @@ fn is_on_publish(function: pg_sys::Oid) -> bool {
 /// True if a table has the columns and the trigger that make it a stream's, whatever else may be wrong with it.
 pub fn is_stream(table: pg_sys::Oid) -> bool {
     !matches!(fault(table), Some(Fault::Columns | Fault::PrimaryKey | Fault::Trigger))
+}
+
+/// True if the trigger is there that keeps one message of each key.
+pub fn keeps_one_per_key(table: pg_sys::Oid) -> bool {
+    // SAFETY: as in `fault`.
+    unsafe {
+        let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock.cast_signed());
+        if relation.is_null() {
+            return false;
+        }
+        let found = has_trigger((*relation).trigdesc, c"on_upsert", Fires::BeforeRows);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock.cast_signed());
+        found
+    }
 }

@@ -8,3 +8,4 @@ pub mod installation;
 pub mod publish;
 pub mod received;
 pub mod stream_commands;
+pub mod upsert;

@@ -40,7 +40,7 @@ fn on_publish(table: pg_sys::Oid) -> Result<()> {
     Err(foreign(table, "on_publish"))
 }
 
-fn foreign(table: pg_sys::Oid, function: &'static str) -> Error {
+pub(super) fn foreign(table: pg_sys::Oid, function: &'static str) -> Error {
     Error::ForeignTrigger { table: catalog::relation_name(table), function }
 }
 
@@ -114,7 +114,7 @@ fn raise(result: Result<()>) {
 }
 
 /// The trigger that is running; `None` if the function was called in another way.
-fn trigger<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Option<&'a pg_sys::TriggerData> {
+pub(super) fn trigger<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Option<&'a pg_sys::TriggerData> {
     // SAFETY: PostgreSQL passes a valid fcinfo; a context of that node tag is a TriggerData (CALLED_AS_TRIGGER), which
     // is there for as long as the trigger runs.
     unsafe {
@@ -126,7 +126,7 @@ fn trigger<'a>(fcinfo: pg_sys::FunctionCallInfo) -> Option<&'a pg_sys::TriggerDa
     }
 }
 
-fn table_of(trigger: &pg_sys::TriggerData) -> pg_sys::Oid {
+pub(super) fn table_of(trigger: &pg_sys::TriggerData) -> pg_sys::Oid {
     // SAFETY: the table is open for as long as the trigger runs.
     unsafe { (*trigger.tg_relation).rd_id }
 }

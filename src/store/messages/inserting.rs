@@ -1,15 +1,17 @@
 //! Inserting messages as the caller: without the executor where the table allows it, and by SQL otherwise.
 
+use super::superseding::{self, Decision};
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::pg::exec::spi::{Access, Arg, Plan, arg, connected};
 use crate::pg::exec::stream_rows::{self, New};
-use crate::pg::exec::{catalog, role, scan, sequence};
+use crate::pg::exec::{catalog, role, scan, sequence, stream_table};
 use crate::pg::session::publish;
+use crate::pg::session::upsert::Incoming;
 use pgrx::pg_sys;
-use sequin_engine::key::Seq;
+use sequin_engine::key::{self, KeyId, Seq};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// The forms in which messages are given to an INSERT.
@@ -28,6 +30,9 @@ thread_local! {
     /// By the stream's name, which the plan's SQL contains: PostgreSQL plans anew when another table has that name.
     static INSERTS: RefCell<HashMap<String, Inserts>> = RefCell::default();
 }
+
+/// The headers of a message that says that its key is gone.
+const TOMBSTONE: &str = r#"{"sequin-deleted": true}"#;
 
 /// The most streams whose plans a session keeps, at some 10 kB each. A session that publishes to more streams plans
 /// again.
@@ -60,31 +65,53 @@ impl Form {
     }
 }
 
-/// Inserts by SQL. Triggers and rules of the owner's may leave out rows or change their seqs: that is an error, since the
-/// publisher would be told seqs that nobody ever receives.
+/// Inserts by SQL, and returns the seqs that the messages have then: with one message per key, some may be others.
+/// Triggers and rules of the owner's may leave out rows or change their seqs: that is an error, since the publisher would
+/// be told seqs that nobody ever receives.
 fn insert_by(
     form: Form,
     stream: &str,
     table: pg_sys::Oid,
-    seqs: &[Seq],
+    seqs: Vec<Seq>,
     args: &[Arg],
-) -> Result<()> {
-    connected(|| {
-        let known = INSERTS.with_borrow(|map| map.get(stream)?[form as usize].clone());
-        let plan = match known {
-            Some(plan) => plan,
-            None => keep(form, stream, form.plan(stream)?),
-        };
-        plan.execute(Access::Write, args).map(drop)
+) -> Result<Vec<Seq>> {
+    let decisions = superseding::decisions(|| {
+        connected(|| {
+            let known = INSERTS.with_borrow(|map| map.get(stream)?[form as usize].clone());
+            let plan = match known {
+                Some(plan) => plan,
+                None => keep(form, stream, form.plan(stream)?),
+            };
+            plan.execute(Access::Write, args).map(drop)
+        })
     })?;
-    let there = super::keys(table, seqs)?.len();
-    if there == seqs.len() {
-        return Ok(());
+    let (seqs, expected) = as_decided(seqs, &decisions);
+    let there = super::keys(table, &expected)?.len();
+    if there == expected.len() {
+        return Ok(seqs);
     }
     // PostgreSQL doesn't plan anew when a rule is dropped because of which the plan did nothing.
     INSERTS.with_borrow_mut(|map| map.remove(stream));
-    let (left_out, count) = (seqs.len() - there, seqs.len());
+    let (left_out, count) = (expected.len() - there, expected.len());
     Err(Error::LeftOut { stream: stream.into(), left_out, count })
+}
+
+/// The seqs of messages after the trigger has decided on them, and, ascending, those that have to be there: without
+/// those that others of the same call have replaced.
+fn as_decided(mut seqs: Vec<Seq>, decisions: &[Decision]) -> (Vec<Seq>, Vec<Seq>) {
+    if decisions.is_empty() {
+        let expected = seqs.clone();
+        return (seqs, expected);
+    }
+    let now: HashMap<Seq, Seq> = decisions.iter().map(|it| (it.given, it.seq)).collect();
+    for seq in &mut seqs {
+        *seq = now.get(seq).copied().unwrap_or(*seq);
+    }
+    let mut expected: BTreeSet<Seq> = seqs.iter().copied().collect();
+    for replaced in decisions.iter().filter_map(|it| it.replaced) {
+        expected.remove(&replaced);
+    }
+    (seqs, expected.into_iter().collect())
 }
 
 fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
@@ -98,16 +125,21 @@ fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
     plan
 }
 
-/// Takes `n` seqs of a stream, ascending. Checks the right to publish first, before anything that other sessions could
-/// notice. Locks the table before its sequence, as ALTER TABLE and DROP TABLE do: otherwise there would be deadlocks
-/// with them.
-fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+fn may_publish(stream: &str, table: pg_sys::Oid) -> Result<()> {
     if !role::may_use_schema_of(role::current(), table) {
         return Err(Error::NoSchemaUsage);
     }
     if !role::may_insert_columns(table, &scan::PUBLISHED) {
         return Err(Error::NoInsert(stream.into()));
     }
+    Ok(())
+}
+
+/// Takes `n` seqs of a stream, ascending. Checks the right to publish first, before anything that other sessions could
+/// notice. Locks the table before its sequence, as ALTER TABLE and DROP TABLE do: otherwise there would be deadlocks
+/// with them.
+fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+    may_publish(stream, table)?;
     if n == 0 {
         return Ok(Vec::new());
     }
@@ -128,11 +160,26 @@ pub fn insert(
     headers: Option<Jsonb>,
 ) -> Result<Seq> {
     let seq = take_seqs(stream, table, 1)?[0];
-    if !stream_rows::insert(table, || Ok(vec![New { seq, key, data, headers }]))? {
-        let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
-        insert_by(Form::One, stream, table, &[seq], &args)?;
+    if stream_rows::insert(table, || Ok(vec![New { seq, key, data, headers }]))? {
+        return Ok(seq);
     }
-    Ok(seq)
+    let args = [arg(seq), arg(key), arg(data), headers.and_then(arg)];
+    Ok(insert_by(Form::One, stream, table, vec![seq], &args)?[0])
+}
+
+/// Replaces the message of a key by one that says that it is gone, and returns its seq; `None` if the key has no message.
+pub fn delete_key(stream: &str, table: pg_sys::Oid, key: Text) -> Result<Option<Seq>> {
+    may_publish(stream, table)?;
+    if !stream_table::keeps_one_per_key(table) {
+        return Err(Error::NotOnePerKey(stream.into()));
+    }
+    let data = Jsonb::parse(&mut "null".into());
+    let headers = Some(Jsonb::parse(&mut TOMBSTONE.into()));
+    superseding::lock(table, &[key.id()])?;
+    match superseding::find(table, &Incoming { seq: 0, key, data, headers })? {
+        Some(_) => insert(stream, table, key, data, headers).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Inserts `count` messages in one statement and returns their seqs, in the order given.
@@ -159,11 +206,15 @@ pub fn insert_many(
         }
         Ok(messages)
     };
-    if !stream_rows::insert(table, messages)? {
-        let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];
-        insert_by(Form::Many, stream, table, &seqs, &args)?;
+    if stream_rows::insert(table, messages)? {
+        return Ok(seqs);
     }
-    Ok(seqs)
+    if stream_table::keeps_one_per_key(table) {
+        let ids: Vec<KeyId> = keys.elements().into_iter().flatten().map(Text::id).collect();
+        superseding::lock(table, &ids)?;
+    }
+    let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];
+    insert_by(Form::Many, stream, table, seqs, &args)
 }
 
 /// Inserts messages without headers, with data as JSON text, in the order given.
@@ -190,6 +241,10 @@ pub fn insert_texts(
     if stream_rows::insert(table, messages)? {
         return Ok(());
     }
+    if stream_table::keeps_one_per_key(table) {
+        let ids: Vec<KeyId> = keys.iter().map(|key| key::key_id(key)).collect();
+        superseding::lock(table, &ids)?;
+    }
     let args = [arg(seqs.clone()), arg(keys), arg(data)];
-    insert_by(Form::Texts, stream, table, &seqs, &args)
+    insert_by(Form::Texts, stream, table, seqs, &args).map(drop)
 }

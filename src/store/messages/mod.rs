@@ -2,6 +2,7 @@
 
 mod inserting;
 mod reading;
+pub mod superseding;
 
-pub use inserting::{insert, insert_many, insert_texts};
+pub use inserting::{delete_key, insert, insert_many, insert_texts};
 pub use reading::*;
