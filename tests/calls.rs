@@ -211,7 +211,7 @@ pub fn answer_to_waiter(
         });
         let waiting_now =
             "SELECT coalesce(waiting, 0) FROM sequin.consumer_stats WHERE consumer = 'c'";
-        wait_until("the receiver waits", seconds(10), || {
+        wait_until("the receiver waits", seconds(30), || {
             observer.is_waiting(pid) && observer.number(waiting_now) == 1
         });
         let begun = Instant::now();

@@ -106,7 +106,7 @@ fn a_change_of_one_consumer_reads_no_other() {
     }
     drop(client);
     let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-    wait_until("the session is gone", seconds(10), || observer.number(&is_there) == 0);
+    wait_until("the session is gone", seconds(30), || observer.number(&is_there) == 0);
     observer.restart_dispatcher();
     let read = observer.number(rows) - before;
     // All are read a few times: by the dispatchers when they start, by the observer's own looks, and by what made them,

@@ -90,7 +90,7 @@ fn a_database_in_use_can_be_renamed_copied_and_dropped() {
     // The connection above is closed, but its backend may take a moment to go.
     let others = "SELECT count(*) FROM pg_stat_activity
                   WHERE datname = 'in_use' AND backend_type = 'client backend'";
-    wait_until("the client is gone", seconds(10), || admin.number(others) == 0);
+    wait_until("the client is gone", seconds(30), || admin.number(others) == 0);
     admin.batch_execute("CREATE DATABASE in_use_copy TEMPLATE in_use").unwrap();
     admin.batch_execute("ALTER DATABASE in_use RENAME TO in_use_renamed").unwrap();
     for name in ["in_use_copy", "in_use_renamed"] {
@@ -101,7 +101,7 @@ fn a_database_in_use_can_be_renamed_copied_and_dropped() {
             client.number("SELECT acked_total FROM sequin.consumer_stats") >= 5
         });
         drop(client);
-        wait_until("the client is gone", seconds(10), || {
+        wait_until("the client is gone", seconds(30), || {
             admin.number(&others.replace("in_use", name)) == 0
         });
         admin.batch_execute(&format!("DROP DATABASE {name}")).unwrap();
@@ -123,7 +123,7 @@ fn extension_can_be_dropped_and_created_again() {
     use_it(&mut client);
     client.batch_execute("BEGIN; DROP EXTENSION sequin CASCADE; ROLLBACK").unwrap();
     let seq = client.publish("s", "after.rollback", "1");
-    wait_until("it delivers after the rollback", seconds(20), || {
+    wait_until("it delivers after the rollback", seconds(30), || {
         seqs(&client.receive("c", 100, seconds(1))).contains(&seq)
     });
 }
@@ -139,7 +139,7 @@ fn a_waiting_receiver_does_not_block_other_databases() {
         let waiting = scope.spawn(move || waiter.receive("c", 1, seconds(120)));
         let query = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'waits_here'
                      AND state = 'active' AND query LIKE '%sequin.receive%'";
-        wait_until("the receiver waits", seconds(10), || admin.number(query) == 1);
+        wait_until("the receiver waits", seconds(30), || admin.number(query) == 1);
         // Dropping a database makes every process of the cluster answer a barrier.
         admin.batch_execute("CREATE DATABASE elsewhere TEMPLATE template0").unwrap();
         admin.batch_execute("DROP DATABASE elsewhere").unwrap();
@@ -157,7 +157,7 @@ fn idle_workers_hold_nothing() {
                    OR a.state IS DISTINCT FROM 'idle' AND w.process = 'dispatcher'
                    OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted
                               AND l.locktype <> 'virtualxid')";
-    wait_until("no worker holds a snapshot, a transaction or a lock", seconds(10), || {
+    wait_until("no worker holds a snapshot, a transaction or a lock", seconds(30), || {
         client.number(busy) == 0
     });
 }
@@ -169,12 +169,12 @@ fn workers_follow_the_extension() {
                     WHERE datname = 'workers_follow' AND backend_type LIKE '%sequin%'";
     let mut client = database.connect();
     use_it(&mut client);
-    wait_until("workers started", seconds(10), || admin.number(backends) > 0);
+    wait_until("workers started", seconds(30), || admin.number(backends) > 0);
     let processes = "SELECT count(*) FROM sequin.workers
                      WHERE process = 'dispatcher' AND database = current_database()";
-    wait_until("the view shows the dispatcher", seconds(10), || client.number(processes) == 1);
+    wait_until("the view shows the dispatcher", seconds(30), || client.number(processes) == 1);
     client.batch_execute("DROP EXTENSION sequin CASCADE").unwrap();
-    wait_until("workers stopped", seconds(10), || admin.number(backends) == 0);
+    wait_until("workers stopped", seconds(30), || admin.number(backends) == 0);
 }
 
 fn a_launcher_that_is_terminated_comes_back() {
@@ -191,7 +191,7 @@ fn a_launcher_that_is_terminated_comes_back() {
     });
     client.restart_dispatcher();
     let seq = client.publish("s", "after", "1");
-    wait_until("it delivers", seconds(20), || {
+    wait_until("it delivers", seconds(30), || {
         seqs(&client.receive("c", 100, seconds(1))).contains(&seq)
     });
 }
@@ -211,7 +211,7 @@ fn a_database_that_accepts_no_connections_is_served_as_soon_as_it_does() {
     let is_left_alone = "SELECT count(*) FROM sequin.workers
                          WHERE process = 'dispatcher' AND database = current_database()
                            AND pid IS NULL AND last_error LIKE '%accepts no connections%'";
-    wait_until("it is left alone", seconds(10), || client.number(is_left_alone) == 1);
+    wait_until("it is left alone", seconds(30), || client.number(is_left_alone) == 1);
     admin.batch_execute("ALTER DATABASE closed ALLOW_CONNECTIONS true").unwrap();
     assert_eq!(seqs(&client.receive("c", 1, seconds(10))), [seq]);
     let log = std::fs::read_to_string(shared_cluster().log()).unwrap();
@@ -319,7 +319,7 @@ fn what_a_dropped_consumer_leaves_is_deleted() {
     client.batch_execute("SELECT sequin.drop_consumer('c')").unwrap();
     let rows = "SELECT (SELECT count(*) FROM sequin.acks) + (SELECT count(*) FROM sequin.outbox)
                      + (SELECT count(*) FROM sequin.checkpoints)";
-    wait_until("nothing is left of the consumer", seconds(10), || client.number(rows) == 0);
+    wait_until("nothing is left of the consumer", seconds(30), || client.number(rows) == 0);
 
     // The same when nobody was there to see it dropped.
     client.batch_execute(
@@ -328,7 +328,7 @@ fn what_a_dropped_consumer_leaves_is_deleted() {
     )
     .unwrap();
     client.restart_dispatcher();
-    wait_until("nor of one dropped earlier", seconds(10), || client.number(rows) == 0);
+    wait_until("nor of one dropped earlier", seconds(30), || client.number(rows) == 0);
 }
 
 fn databases_without_the_extension_take_no_room() {
@@ -439,7 +439,7 @@ fn workers_work_whatever_a_database_sets() {
     assert_eq!(client.ack("c", &ack_ids(&held[..30])), 30);
     assert_eq!(client.nack("c", &ack_ids(&held[30..])), 10);
     // The dispatcher's own statements: dead letters, journal, checkpoint, a restart.
-    wait_until("the dead letters are there", seconds(20), || {
+    wait_until("the dead letters are there", seconds(30), || {
         client.number("SELECT dead_total FROM sequin.consumer_stats") == 10
             && client.number("SELECT count(*) FROM sequin.dead_letters") == 10
     });

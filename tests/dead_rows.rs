@@ -28,7 +28,7 @@ fn in_a_session(database: &Database, act: impl FnOnce(&mut Client)) {
     drop(client);
     let mut observer = database.connect();
     let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-    wait_until("the session is gone", seconds(10), || observer.number(&is_there) == 0);
+    wait_until("the session is gone", seconds(30), || observer.number(&is_there) == 0);
 }
 
 /// Begins to keep dead rows, until the session ends.
@@ -143,7 +143,7 @@ fn changes_of_settings_read_no_dead_rows_of_sources() {
                     .batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off")
                     .unwrap();
                 let left = "SELECT count(*) FROM sequin.source_progress WHERE source_id = 8";
-                wait_until("the row is gone", seconds(10), || client.number(left) == 0);
+                wait_until("the row is gone", seconds(30), || client.number(left) == 0);
             });
         }
         client.restart_dispatcher();

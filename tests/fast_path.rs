@@ -169,7 +169,7 @@ fn a_slot_that_another_database_has_by_now_is_left_alone() {
         assert_eq!(one.in_flight("c"), 1);
         drop(gone);
         let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-        wait_until("its session has ended", seconds(10), || one.number(&is_there) == 0);
+        wait_until("its session has ended", seconds(30), || one.number(&is_there) == 0);
         let mut next = databases[1].connect();
         let held = ack_ids(&next.receive("c", 1, seconds(10)));
         assert_eq!(next.ack("c", &held), 1);

@@ -206,7 +206,7 @@ impl Launcher {
         let pid = client.number(&format!("SELECT pid::bigint FROM sequin.workers WHERE {here}"));
         client.terminate(pid as i32);
         let running = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-        wait_until("there is no dispatcher", seconds(10), || client.number(&running) == 0);
+        wait_until("there is no dispatcher", seconds(30), || client.number(&running) == 0);
     }
 
     fn wake(&self) {
@@ -260,13 +260,13 @@ fn what_a_session_leaves_for_a_dispatcher_that_is_gone_is_not_the_next_sessions(
     thread::scope(|scope| {
         let receiving = scope.spawn(move || waiting.try_receive("c", 1, seconds(600)));
         let waits = "SELECT coalesce(sum(waiting), 0)::bigint FROM sequin.consumer_stats";
-        wait_until("the receive waits", seconds(10), || left.number(waits) == 1);
+        wait_until("the receive waits", seconds(30), || left.number(waits) == 1);
         let launcher = Launcher::put_to_sleep(&mut left);
         launcher.end_dispatcher(&mut left);
         left.terminate(pid);
         assert!(receiving.join().unwrap().is_err());
         let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-        wait_until("its session has ended", seconds(10), || left.number(&is_there) == 0);
+        wait_until("its session has ended", seconds(30), || left.number(&is_there) == 0);
         // One of these has its place.
         let mut sessions = Vec::new();
         while let Ok(session) = cluster.try_connect("next") {
@@ -299,7 +299,7 @@ fn an_ack_that_waited_for_a_dispatcher_is_not_doomed_by_it() {
         let acking = scope.spawn(move || worker.try_ack("c", &ack_ids(&held)));
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT sequin.ack(%'
                        AND state = 'active' AND wait_event = 'Extension'";
-        wait_until("the ack waits", seconds(10), || client.number(waiting) == 1);
+        wait_until("the ack waits", seconds(30), || client.number(waiting) == 1);
         launcher.wake();
         assert_eq!(acking.join().unwrap().unwrap(), 3);
     });

@@ -74,7 +74,7 @@ fn a_fast_shutdown_is_not_blocked_by_waiting_receivers() {
             })
             .collect();
         let stats = "SELECT waiting FROM sequin.consumer_stats";
-        wait_until("all wait", seconds(10), || client.number(stats) == RECEIVERS as i64);
+        wait_until("all wait", seconds(30), || client.number(stats) == RECEIVERS as i64);
         let begun = Instant::now();
         cluster.stop(Stop::Fast);
         assert!(begun.elapsed() < seconds(10), "the shutdown took {:?}", begun.elapsed());
@@ -167,13 +167,13 @@ fn while_locked(name: &str, act: impl FnOnce(&Database, &mut Client, &mut Client
 #[track_caller]
 fn await_queued(client: &mut Client, count: i64) {
     let queued = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sequin_stream.s'::regclass";
-    wait_until("they wait for the lock", seconds(10), || client.number(queued) == count);
+    wait_until("they wait for the lock", seconds(30), || client.number(queued) == count);
 }
 
 fn a_receiver_that_came_while_the_table_was_locked_holds_no_lock_on_it() {
     while_locked("way_locked", |_, locker, client| {
         locker.batch_execute("COMMIT").unwrap();
-        wait_until("the receiver waits", seconds(10), || {
+        wait_until("the receiver waits", seconds(30), || {
             client.number("SELECT waiting FROM sequin.consumer_stats") == 1
         });
         client.batch_execute("ALTER TABLE sequin_stream.s ADD COLUMN more int").unwrap();
@@ -206,7 +206,7 @@ fn a_receiver_that_waits_in_a_transaction_holds_no_lock_for_what_it_received_bef
     assert_eq!(seqs(&receiver.receive("c", 1, seconds(10))), [first]);
     thread::scope(|scope| {
         let waiting = scope.spawn(move || receiver.try_receive("c", 1, seconds(60)));
-        wait_until("the receiver waits", seconds(10), || {
+        wait_until("the receiver waits", seconds(30), || {
             client.number("SELECT waiting FROM sequin.consumer_stats") == 1
         });
         client.batch_execute("ALTER TABLE sequin_stream.s ADD COLUMN more int").unwrap();

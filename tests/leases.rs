@@ -163,7 +163,7 @@ fn max_deliver_and_reject_end_in_dead_letters() {
         }
     }
     let dead = "SELECT count(*) FROM sequin.dead_letters WHERE consumer = 'c'";
-    wait_until("both are dead letters", seconds(10), || client.number(dead) == 2);
+    wait_until("both are dead letters", seconds(30), || client.number(dead) == 2);
     assert_eq!(client.receive("c", 2, millis(300)).len(), 0);
     let rows = client
         .query("SELECT key, reason, deliver_count FROM sequin.dead_letters ORDER BY key", &[])

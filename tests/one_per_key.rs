@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Trial> {
         a_deleted_key_is_told,
         publish_many_does_not_deadlock_with_itself,
         foreign_keys_and_triggers_of_the_owner_are_obeyed,
+        a_trigger_may_publish_to_another_stream_of_that_kind,
         a_publisher_needs_no_right_but_insert,
         repair_stream_makes_what_keeps_one_message_of_each_key,
         it_is_in_a_dump_and_data_alone_keeps_its_seqs,
@@ -293,6 +294,32 @@ fn foreign_keys_and_triggers_of_the_owner_are_obeyed() {
     client.batch_execute("DELETE FROM refers").unwrap();
     client.publish("s", "a", "2");
     assert_eq!(client.number("SELECT max(seq) FROM gone"), seq);
+}
+
+/// Each call returns the seqs of its own messages.
+fn a_trigger_may_publish_to_another_stream_of_that_kind() {
+    let database = database("one_per_key_nested");
+    let mut client = database.connect();
+    create(&mut client, "c");
+    client
+        .batch_execute(
+            "SELECT sequin.create_stream('copies', one_message_per_key => true);
+             CREATE FUNCTION copy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                PERFORM sequin.publish('copies', NEW.key, NEW.data);
+                INSERT INTO sequin_stream.copies (key, data) VALUES (NEW.key || '.inserted', NEW.data);
+                RETURN NEW;
+             END $$;
+             CREATE TRIGGER copy AFTER INSERT ON sequin_stream.s FOR EACH ROW EXECUTE FUNCTION copy()",
+        )
+        .unwrap();
+    for round in 0..3 {
+        for key in ["a", "b"] {
+            let seq = client.publish("s", key, &round.to_string());
+            assert!(messages(&mut client).contains(&message(key, &round.to_string(), seq)));
+            assert_eq!(client.publish("s", key, &round.to_string()), seq);
+        }
+    }
+    assert_eq!(client.number("SELECT count(*) FROM sequin_stream.copies"), 4);
 }
 
 fn a_publisher_needs_no_right_but_insert() {

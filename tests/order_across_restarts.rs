@@ -113,7 +113,7 @@ fn a_nacked_key_waits_across_each_kind_of_restart() {
         let written = "SELECT count(*) FROM sequin.outbox WHERE kind = 'r'
                        UNION ALL SELECT count(*) FROM sequin.checkpoints WHERE 0 = ANY (ack_ids)
                        ORDER BY 1 DESC LIMIT 1";
-        wait_until("the nack is written", seconds(10), || client.number(written) > 0);
+        wait_until("the nack is written", seconds(30), || client.number(written) > 0);
         client.batch_execute("CREATE TABLE flush (); DROP TABLE flush").unwrap();
         restart(kind, &database, &mut client);
         // On a slow machine the delay may be over: then the first comes among the others.
@@ -138,7 +138,7 @@ fn an_ack_between_two_restarts_is_not_forgotten() {
     client.restart_dispatcher();
     assert_eq!(client.ack("c", &ack_ids(&held[..1])), 1);
     let unfolded = "SELECT count(*) FROM sequin.acks";
-    wait_until("the ack is in a checkpoint", seconds(20), || client.number(unfolded) == 0);
+    wait_until("the ack is in a checkpoint", seconds(30), || client.number(unfolded) == 0);
     client.restart_dispatcher();
     assert_eq!(client.ack("c", &ack_ids(&held[1..])), 1);
     let rest = client.drain("c", millis(500));

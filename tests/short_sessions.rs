@@ -46,7 +46,7 @@ fn an_ack_of_a_session_that_is_gone_counts() {
     assert!(rest.iter().all(|delivery| !acked.contains(&delivery.seq)), "an acked message is back");
     assert_eq!(rest.len(), held.len());
     let unfolded = "SELECT count(*) FROM sequin.acks";
-    wait_until("the acks are in a checkpoint", seconds(10), || {
+    wait_until("the acks are in a checkpoint", seconds(30), || {
         other.receive("c", 1, millis(0));
         other.number(unfolded) == 0
     });
@@ -118,5 +118,5 @@ fn acks_are_folded_into_a_checkpoint_though_nobody_asks() {
         assert_eq!(session.ack("c", &ack_ids(&got)), 1);
     }
     let unfolded = "SELECT count(*) FROM sequin.acks";
-    wait_until("the acks are in a checkpoint", seconds(20), || observer.number(unfolded) == 0);
+    wait_until("the acks are in a checkpoint", seconds(30), || observer.number(unfolded) == 0);
 }

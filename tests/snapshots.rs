@@ -31,7 +31,7 @@ fn answer_to(database: &Database, statement: &str) -> Result<u64, postgres::Erro
     let (mut worker, mut client) = (database.connect(), database.connect());
     thread::scope(|scope| {
         let working = scope.spawn(move || worker.execute(statement, &[]));
-        wait_until("it waits", seconds(10), || {
+        wait_until("it waits", seconds(30), || {
             client.number("SELECT coalesce(sum(waiting), 0)::bigint FROM sequin.consumer_stats")
                 == 1
         });
@@ -91,7 +91,7 @@ fn statements_after_the_one_that_receives_see_what_came_with_the_messages() {
             transaction.commit().unwrap();
             got
         });
-        wait_until("it waits", seconds(10), || {
+        wait_until("it waits", seconds(30), || {
             client.number("SELECT coalesce(sum(waiting), 0)::bigint FROM sequin.consumer_stats")
                 == 1
         });

@@ -75,7 +75,7 @@ fn insert_by(
     seqs: Vec<Seq>,
     args: &[Arg],
 ) -> Result<Vec<Seq>> {
-    let decisions = superseding::decisions(|| {
+    let decisions = superseding::decisions(table, || {
         connected(|| {
             let known = INSERTS.with_borrow(|map| map.get(stream)?[form as usize].clone());
             let plan = match known {

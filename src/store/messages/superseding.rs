@@ -42,6 +42,7 @@ const MAX_PLANNED: usize = 128;
 
 /// What the trigger has decided on a message of a publishing function.
 pub struct Decision {
+    table: pg_sys::Oid,
     /// The seq that the function has given it.
     pub given: Seq,
     /// The seq that the message of its key has now.
@@ -57,18 +58,21 @@ thread_local! {
     static DECISIONS: RefCell<Option<Vec<Decision>>> = const { RefCell::new(None) };
 }
 
-/// Runs `f`, which inserts, and returns what the trigger has decided meanwhile.
-pub fn decisions(f: impl FnOnce() -> Result<()>) -> Result<Vec<Decision>> {
-    struct Recording;
-    impl Drop for Recording {
+/// Runs `f`, which inserts into a table, and returns what the trigger has decided on its rows. Triggers of the owner's may
+/// publish meanwhile: to this stream, to others, and by the same function.
+pub fn decisions(table: pg_sys::Oid, f: impl FnOnce() -> Result<()>) -> Result<Vec<Decision>> {
+    /// Those of the function that called this one, by way of such a trigger.
+    struct Outer(Option<Vec<Decision>>);
+    impl Drop for Outer {
         fn drop(&mut self) {
-            DECISIONS.set(None);
+            DECISIONS.set(self.0.take());
         }
     }
-    DECISIONS.set(Some(Vec::new()));
-    let _recording = Recording;
+    let _outer = Outer(DECISIONS.replace(Some(Vec::new())));
     f()?;
-    Ok(DECISIONS.take().unwrap_or_default())
+    let mut all = DECISIONS.take().unwrap_or_default();
+    all.retain(|decision| decision.table == table);
+    Ok(all)
 }
 
 /// Waits until no other transaction that publishes these keys is open, and keeps others out until this one ends.
@@ -89,11 +93,11 @@ pub fn forget(table: pg_sys::Oid) -> Result<()> {
 pub fn supersede(table: pg_sys::Oid, new: &Incoming) -> Result<Verdict> {
     lock(table, &[new.key.id()])?;
     let Some(current) = find(table, new)? else {
-        decide(new.seq, new.seq, None);
+        decide(table, new.seq, new.seq, None);
         return Ok(Verdict::InsertAs(new.seq));
     };
     if current.is_same {
-        decide(new.seq, current.seq, None);
+        decide(table, new.seq, current.seq, None);
         return Ok(Verdict::Skip);
     }
     as_owner_of(table, |plans| {
@@ -104,7 +108,7 @@ pub fn supersede(table: pg_sys::Oid, new: &Incoming) -> Result<Verdict> {
     } else {
         sequence::take(sequence::of_stream(table)?, 1)[0]
     };
-    decide(new.seq, seq, Some(current.seq));
+    decide(table, new.seq, seq, Some(current.seq));
     Ok(Verdict::InsertAs(seq))
 }
 
@@ -117,10 +121,10 @@ pub fn find(table: pg_sys::Oid, new: &Incoming) -> Result<Option<Current>> {
     })
 }
 
-fn decide(given: Seq, seq: Seq, replaced: Option<Seq>) {
+fn decide(table: pg_sys::Oid, given: Seq, seq: Seq, replaced: Option<Seq>) {
     DECISIONS.with_borrow_mut(|decisions| {
         if let Some(decisions) = decisions {
-            decisions.push(Decision { given, seq, replaced });
+            decisions.push(Decision { table, given, seq, replaced });
         }
     });
 }

@@ -12,7 +12,7 @@ use crate::event::Change;
 use crate::ids::{AckId, AckRowId, ConsumerId, Generation, RequestId, StreamId};
 use crate::key::{Seq, key_id};
 use crate::tail::Publisher;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The answer to the last request for messages.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Transaction {
     level: usize,
     asked: Vec<(usize, RequestId)>,
     messages: Vec<(usize, StreamId, Seq, &'static str)>,
+    /// Seqs of messages that take the place of those of their keys.
+    replacing: BTreeSet<(StreamId, Seq)>,
     acks: Vec<(usize, ConsumerId, AckRow)>,
     /// Deliveries that it finishes or gives back, under which reign.
     pub holds: Vec<(usize, ConsumerId, Vec<AckId>, u64)>,
@@ -70,6 +72,7 @@ impl Transaction {
             level: 1,
             asked: Vec::new(),
             messages: Vec::new(),
+            replacing: BTreeSet::new(),
             acks: Vec::new(),
             holds: Vec::new(),
             nacks: Vec::new(),
@@ -195,9 +198,29 @@ impl World {
         let tables = &self.databases[self.clients[c].database].storage.now;
         let streams: Vec<StreamId> = tables.streams.keys().copied().collect();
         let Some(stream) = n.pick(&streams) else { return };
+        let replaces = n.one_in(3);
         for _ in 0..=n.below(3) {
-            self.publish_to(c, stream, KEYS[n.below(KEYS.len())]);
+            let key = KEYS[n.below(KEYS.len())];
+            if replaces && self.is_published_elsewhere(c, stream, key) {
+                // It would wait for the other transaction.
+                continue;
+            }
+            self.publish_to(c, stream, key);
+            let transaction = &mut self.clients[c].transaction;
+            if let Some(&(_, _, seq, _)) = transaction.messages.last().filter(|_| replaces) {
+                transaction.replacing.insert((stream, seq));
+            }
         }
+    }
+
+    /// True if another open transaction has published the key.
+    fn is_published_elsewhere(&self, c: usize, stream: StreamId, key: &str) -> bool {
+        let db = self.clients[c].database;
+        let others = self.clients.iter().enumerate().filter(|(other, _)| *other != c);
+        let of_db = others.filter(|(_, client)| client.database == db);
+        of_db
+            .flat_map(|(_, client)| &client.transaction.messages)
+            .any(|m| m.1 == stream && m.3 == key)
     }
 
     /// Takes the stream's next seq.
@@ -456,6 +479,7 @@ impl World {
         let messages: Vec<_> = std::mem::take(&mut client.transaction.messages);
         let acks = std::mem::take(&mut client.transaction.acks);
         let nacks = std::mem::take(&mut client.transaction.nacks);
+        let replacing = std::mem::take(&mut client.transaction.replacing);
         let db = client.database;
         client.transaction.messages.clone_from(&messages);
         for (_, consumer, ack_ids) in nacks {
@@ -464,10 +488,13 @@ impl World {
         let last = self.clients[c].entry.last_request();
         self.keep_leases(db, c, last);
         self.databases[db].storage.write(synced, move |tables| {
-            for &(_, stream, seq, key) in &messages {
-                if let Some(stream) = tables.streams.get_mut(&stream) {
-                    stream.messages.insert(seq, Message { key, removed: false });
+            for &(_, id, seq, key) in &messages {
+                let Some(stream) = tables.streams.get_mut(&id) else { continue };
+                if replacing.contains(&(id, seq)) {
+                    let of_key = stream.messages.values_mut().filter(|message| message.key == key);
+                    of_key.for_each(|message| message.removed = true);
                 }
+                stream.messages.insert(seq, Message { key, removed: false });
             }
             for (_, consumer, row) in &acks {
                 tables.ack(*consumer, row);

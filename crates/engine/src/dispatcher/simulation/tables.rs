@@ -15,7 +15,7 @@ use std::rc::Rc;
 #[derive(Debug, Clone)]
 pub struct Message {
     pub key: &'static str,
-    /// Retention has taken it out of the stream's table.
+    /// It is no more in the stream's table: it was deleted, or another one of its key has replaced it.
     pub removed: bool,
 }
 
