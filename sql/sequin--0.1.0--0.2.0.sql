@@ -122,3 +122,37 @@ Errors: 22023 arrays of different length, or a bad key: then none is published; 
 25006 read-only transaction or standby.
 
 Example: SELECT * FROM sequin.publish_many('orders', '{order.1.new,order.2.new}', '{1,2}');$$;
+
+CREATE FUNCTION sequin."grant_publish"("stream" text, "role" regrole) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'grant_publish_wrapper';
+CREATE FUNCTION sequin."grant_consume"("stream" text, "role" regrole) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'grant_consume_wrapper';
+
+COMMENT ON FUNCTION sequin.grant_publish(text, regrole) IS
+$$Lets a role publish to a stream: by sequin.publish(), publish_many() and delete_key(), by INSERT and by COPY.
+
+stream  the stream
+role    the role
+
+NULL: neither may be NULL.
+It is GRANT INSERT on the stream's table; REVOKE takes it back. Takes effect at commit.
+Right: the owner of the stream's table.
+Errors: 42704 no such stream or role, 42501 not the owner, 42602 bad name, 22004 NULL.
+
+Example: SELECT sequin.grant_publish('orders', 'web_app');$$;
+
+COMMENT ON FUNCTION sequin.grant_consume(text, regrole) IS
+$$Lets a role create consumers of a stream, and receive as their owner; and look at its messages by sequin.messages() and by
+SELECT. A consumer that is there already is for members of the role that owns it: see alter_consumer(.., owner => ..).
+
+stream  the stream
+role    the role
+
+NULL: neither may be NULL.
+It is GRANT SELECT on the stream's table; REVOKE takes it back. Takes effect at commit.
+Right: the owner of the stream's table.
+Errors: 42704 no such stream or role, 42501 not the owner, 42602 bad name, 22004 NULL.
+
+Example: SELECT sequin.grant_consume('orders', 'billing');$$;
+
+COMMENT ON COLUMN sequin.stream_stats.messages IS 'last_seq - first_seq + 1: an upper bound, gaps of rolled-back transactions count, and with one message per key what was replaced';

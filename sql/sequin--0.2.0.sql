@@ -619,6 +619,22 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'extend_wrapper';
 --
 
+CREATE FUNCTION "grant_consume"(
+	"stream" TEXT,
+	"role" regrole
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'grant_consume_wrapper';
+--
+
+CREATE FUNCTION "grant_publish"(
+	"stream" TEXT,
+	"role" regrole
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'grant_publish_wrapper';
+--
+
 CREATE FUNCTION "in_flight"(
 	"consumer" TEXT
 ) RETURNS TABLE (
@@ -841,6 +857,33 @@ Errors: 42704 no such stream, 42501 not the owner, 22004 name is NULL, 42602 bad
 version.
 
 Example: SELECT sequin.alter_stream('orders', NULL, NULL, NULL);$$;
+
+COMMENT ON FUNCTION sequin.grant_publish(text, regrole) IS
+$$Lets a role publish to a stream: by sequin.publish(), publish_many() and delete_key(), by INSERT and by COPY.
+
+stream  the stream
+role    the role
+
+NULL: neither may be NULL.
+It is GRANT INSERT on the stream's table; REVOKE takes it back. Takes effect at commit.
+Right: the owner of the stream's table.
+Errors: 42704 no such stream or role, 42501 not the owner, 42602 bad name, 22004 NULL.
+
+Example: SELECT sequin.grant_publish('orders', 'web_app');$$;
+
+COMMENT ON FUNCTION sequin.grant_consume(text, regrole) IS
+$$Lets a role create consumers of a stream, and receive as their owner; and look at its messages by sequin.messages() and by
+SELECT. A consumer that is there already is for members of the role that owns it: see alter_consumer(.., owner => ..).
+
+stream  the stream
+role    the role
+
+NULL: neither may be NULL.
+It is GRANT SELECT on the stream's table; REVOKE takes it back. Takes effect at commit.
+Right: the owner of the stream's table.
+Errors: 42704 no such stream or role, 42501 not the owner, 42602 bad name, 22004 NULL.
+
+Example: SELECT sequin.grant_consume('orders', 'billing');$$;
 
 COMMENT ON FUNCTION sequin.repair_stream(text) IS
 $$Repairs the table of a stream that receive calls damaged. Returns what was found, a line each; no rows: nothing.
@@ -1337,7 +1380,7 @@ Example: SELECT seq, key, deadline - now() AS time_left FROM sequin.in_flight('b
 COMMENT ON VIEW sequin.stream_stats IS
 $$One row for each stream. Everybody may read it; messages and first_seq are for pg_monitor and for roles that may SELECT
 the stream's seqs. NULLs where the table was dropped by hand.$$;
-COMMENT ON COLUMN sequin.stream_stats.messages IS 'last_seq - first_seq + 1: an upper bound, gaps of rolled-back transactions count';
+COMMENT ON COLUMN sequin.stream_stats.messages IS 'last_seq - first_seq + 1: an upper bound, gaps of rolled-back transactions count, and with one message per key what was replaced';
 COMMENT ON COLUMN sequin.stream_stats.bytes IS 'Size on disk of the table, its indexes and TOAST, in bytes';
 COMMENT ON COLUMN sequin.stream_stats.first_seq IS 'Lowest seq there is; NULL if there is none';
 COMMENT ON COLUMN sequin.stream_stats.last_seq IS 'Highest seq ever taken, committed or not; 0 if none';

@@ -23,6 +23,9 @@ SELECT attempt($$SELECT sequin.create_stream('x', retain_bytes => 10)$$);
 SELECT attempt($$SELECT sequin.alter_stream('good', '1 day', NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream('missing', NULL, NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream(NULL, NULL, NULL, NULL)$$);
+SELECT attempt(format('SELECT sequin.%s(%L, %L)', function, stream, role)) FROM
+    (VALUES ('grant_publish'), ('grant_consume')) functions (function),
+    (VALUES ('missing', 'pg_monitor'), ('good', NULL), (NULL, 'pg_monitor'), ('good', '4000000000'), ('good', 'no_such_role')) bad (stream, role);
 SELECT attempt($$SELECT sequin.repair_stream('missing')$$);
 SELECT attempt($$SELECT sequin.repair_stream(NULL)$$);
 SELECT attempt($$SELECT sequin.drop_stream('missing')$$);

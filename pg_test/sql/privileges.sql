@@ -23,6 +23,8 @@ SELECT attempt(statement) FROM unnest(ARRAY[
     $$SELECT * FROM sequin.publish_many('owned', '{a}', '{1}')$$,
     $$INSERT INTO sequin_stream.owned (key, data) VALUES ('a', '1')$$,
     $$SELECT sequin.delete_key('owned', 'a')$$,
+    $$SELECT sequin.grant_publish('owned', 'regress_sequin_stranger')$$,
+    $$SELECT sequin.grant_consume('owned', 'regress_sequin_stranger')$$,
     $$SELECT sequin.create_consumer('owned', 'x')$$,
     $$SELECT sequin.alter_consumer('mine', max_deliver => 1)$$,
     $$SELECT sequin.drop_consumer('mine')$$,
@@ -47,13 +49,15 @@ RESET ROLE;
 
 -- INSERT on the table is the right to publish; SELECT is the right to make a consumer; membership that to use it.
 GRANT USAGE ON SCHEMA sequin_stream TO regress_sequin_stranger;
-GRANT INSERT ON sequin_stream.owned TO regress_sequin_stranger;
+SET ROLE regress_sequin_owner;
+SELECT sequin.grant_publish('owned', 'regress_sequin_stranger');
+RESET ROLE;
 SET ROLE regress_sequin_stranger;
 SELECT sequin.publish('owned', 'b', '2') > 0 AS published;
 INSERT INTO sequin_stream.owned (key, data) VALUES ('c', '3');
 SELECT attempt($$SELECT sequin.create_consumer('owned', 'x')$$);
 RESET ROLE;
-GRANT SELECT ON sequin_stream.owned TO regress_sequin_stranger;
+SELECT sequin.grant_consume('owned', 'regress_sequin_stranger');
 SET ROLE regress_sequin_stranger;
 SELECT sequin.create_consumer('owned', 'theirs');
 SELECT key, data FROM sequin.receive('theirs', 10, wait => '10 s');

@@ -2,11 +2,12 @@
 
 use super::check::{name, not_yet, required};
 use crate::error::{Error, Result};
-use crate::pg::exec::datum::RegClass;
+use crate::pg::exec::datum::{RegClass, RegRole};
 use crate::pg::exec::{catalog, role};
-use crate::store::streams::{self, Keys};
+use crate::store::streams::{self, Keys, Right};
 use crate::store::{consumers, repair, sources};
 use pgrx::iter::SetOfIterator;
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -50,6 +51,27 @@ fn alter_stream(
     must_own(&stream)?;
     retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
     Ok(())
+}
+
+#[pg_extern]
+fn grant_publish(stream: Option<&str>, role: Option<RegRole>) -> Result<(), ErrorReport> {
+    Ok(grant(Right::Insert, stream, role)?)
+}
+
+#[pg_extern]
+fn grant_consume(stream: Option<&str>, role: Option<RegRole>) -> Result<(), ErrorReport> {
+    Ok(grant(Right::Select, stream, role)?)
+}
+
+fn grant(right: Right, stream: Option<&str>, role: Option<RegRole>) -> Result<()> {
+    let stream = name(stream, "stream", "stream")?;
+    let role = pg_sys::Oid::from(required(role, "role")?);
+    streams::table(&stream)?;
+    must_own(&stream)?;
+    if !role::exists(role) {
+        return Err(Error::NoRole(role.to_u32()));
+    }
+    streams::grant(right, &stream, &catalog::role_name(role))
 }
 
 #[pg_extern]

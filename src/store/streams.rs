@@ -205,6 +205,25 @@ pub fn has_one_per_key(stream: &str) -> Result<bool> {
     role::as_owner(|| ONE_PER_KEY.with(found))
 }
 
+/// A right on a stream's table.
+#[derive(Clone, Copy)]
+pub enum Right {
+    /// To publish.
+    Insert,
+    /// To make consumers of it, and to receive.
+    Select,
+}
+
+/// Grants a right to a role, as the current role.
+pub fn grant(right: Right, stream: &str, role: &str) -> Result<()> {
+    let right = match right {
+        Right::Insert => "INSERT",
+        Right::Select => "SELECT",
+    };
+    let role = role.replace('"', "\"\"");
+    run(&format!("GRANT {right} ON sequin_stream.\"{stream}\" TO \"{role}\""))
+}
+
 /// Makes the keys of a stream's table unique.
 pub fn create_unique_key(stream: &str) -> Result<()> {
     let constraint = format!("CONSTRAINT \"{stream}_key_key\" UNIQUE (key)");
