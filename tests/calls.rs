@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::{Error, GenericClient, Row};
+use postgres::{Client, Error, GenericClient, Row};
 
 use sequin_testkit::cluster::{Database, wait_until};
 use sequin_testkit::process::succeed;
@@ -265,4 +265,29 @@ pub fn copy_by_dump(from: &Database, to: &Database, options: &[&str]) {
     restore.args(["-qXv", "ON_ERROR_STOP=1", "-d", &to.name]).stdin(dump.stdout.take().unwrap());
     succeed(restore.stdout(Stdio::null()));
     assert!(dump.wait().unwrap().success());
+}
+
+/// Waits until all is counted that sessions and workers which are gone have read. PostgreSQL 14 has a process that counts,
+/// in the order in which it was told.
+pub fn count_all(database: &Database, client: &mut Client) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let marker = format!("marker_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    in_a_session(database, |session| {
+        session.batch_execute(&format!("CREATE TABLE {marker} (); SELECT FROM {marker}")).unwrap();
+    });
+    let scans = format!(
+        "SELECT coalesce(sum(seq_scan), 0)::bigint FROM pg_stat_all_tables WHERE relname = '{marker}'"
+    );
+    wait_until("all is counted", seconds(60), || client.number(&scans) > 0);
+}
+
+/// Runs `act` in a session of its own, which is gone when this returns.
+pub fn in_a_session(database: &Database, act: impl FnOnce(&mut Client)) {
+    let mut client = database.connect();
+    let pid = client.backend_pid();
+    act(&mut client);
+    drop(client);
+    let mut observer = database.connect();
+    let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+    wait_until("the session is gone", seconds(30), || observer.number(&is_there) == 0);
 }

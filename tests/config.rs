@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::calls::{Calls, ack_ids, millis, seconds, seqs, sqlstate};
+use crate::calls::{Calls, ack_ids, count_all, millis, seconds, seqs, sqlstate};
 use crate::harness::{database, trials};
 use sequin_testkit::cluster::{Database, wait_until};
 
@@ -95,6 +95,7 @@ fn a_change_of_one_consumer_reads_no_other() {
     observer.restart_dispatcher();
     let rows = "SELECT (idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_all_tables
                 WHERE schemaname = 'sequin' AND relname = 'consumers'";
+    count_all(&database, &mut observer);
     let before = observer.number(rows);
     let mut client = database.connect();
     let pid = client.backend_pid();
@@ -108,6 +109,7 @@ fn a_change_of_one_consumer_reads_no_other() {
     let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
     wait_until("the session is gone", seconds(30), || observer.number(&is_there) == 0);
     observer.restart_dispatcher();
+    count_all(&database, &mut observer);
     let read = observer.number(rows) - before;
     // All are read a few times: by the dispatchers when they start, by the observer's own looks, and by what made them,
     // which on a busy machine is counted late.

@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use postgres::Client;
 
-use crate::calls::{Calls, ack_ids, millis, seconds};
+use crate::calls::{Calls, ack_ids, count_all, in_a_session, millis, seconds};
 use crate::harness::{database, trials};
 use sequin_testkit::cluster::{Cluster, Database, Stop, wait_until};
 
@@ -19,17 +19,6 @@ pub fn tests() -> Vec<Trial> {
 
 /// Far more than is read of what lives.
 const DEAD: i64 = 1000;
-
-/// Runs `act` in a session of its own. When this returns, all is counted that it has read.
-fn in_a_session(database: &Database, act: impl FnOnce(&mut Client)) {
-    let mut client = database.connect();
-    let pid = client.backend_pid();
-    act(&mut client);
-    drop(client);
-    let mut observer = database.connect();
-    let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-    wait_until("the session is gone", seconds(30), || observer.number(&is_there) == 0);
-}
 
 /// Begins to keep dead rows, until the session ends.
 fn hold(database: &Database) -> Client {
@@ -65,7 +54,8 @@ fn dead_rows(database: &Database) -> (Client, Client) {
 
 /// Rows that index scans of the journals have found, dead ones among them, and sequential scans of them. What this
 /// session does itself is counted some time later: it keeps away from the dead rows.
-fn reads(client: &mut Client) -> (i64, i64) {
+fn reads(database: &Database, client: &mut Client) -> (i64, i64) {
+    count_all(database, client);
     let journals = "schemaname = 'sequin'
                     AND relname IN ('acks', 'outbox', 'checkpoints', 'source_progress')";
     let found = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_all_indexes WHERE ";
@@ -74,10 +64,10 @@ fn reads(client: &mut Client) -> (i64, i64) {
     (number(found), number(scans))
 }
 
-fn reads_next_to_nothing(client: &mut Client, act: impl FnOnce(&mut Client)) {
-    let before = reads(client);
+fn reads_next_to_nothing(database: &Database, client: &mut Client, act: impl FnOnce(&mut Client)) {
+    let before = reads(database, client);
     act(client);
-    let after = reads(client);
+    let after = reads(database, client);
     let found = after.0 - before.0;
     assert!(found < DEAD, "{found} rows were read");
     assert_eq!(after.1, before.1, "a sequential scan reads dead rows too");
@@ -86,7 +76,7 @@ fn reads_next_to_nothing(client: &mut Client, act: impl FnOnce(&mut Client)) {
 fn a_new_dispatcher_reads_no_dead_rows() {
     let database = database("dead_rows_start");
     let (mut client, _holder) = dead_rows(&database);
-    reads_next_to_nothing(&mut client, |client| {
+    reads_next_to_nothing(&database, &mut client, |client| {
         (0..5).for_each(|_| client.restart_dispatcher());
     });
 }
@@ -94,7 +84,7 @@ fn a_new_dispatcher_reads_no_dead_rows() {
 fn checkpoints_read_no_dead_rows() {
     let database = database("dead_rows_checkpoint");
     let (mut client, _holder) = dead_rows(&database);
-    reads_next_to_nothing(&mut client, |client| {
+    reads_next_to_nothing(&database, &mut client, |client| {
         for _ in 0..5 {
             client.publish("s", "a", "1");
             let got = client.receive("c", 1, seconds(10));
@@ -108,7 +98,7 @@ fn checkpoints_read_no_dead_rows() {
 fn dropping_a_consumer_reads_no_dead_rows() {
     let database = database("dead_rows_drop");
     let (mut client, _holder) = dead_rows(&database);
-    reads_next_to_nothing(&mut client, |client| {
+    reads_next_to_nothing(&database, &mut client, |client| {
         client.batch_execute("SELECT sequin.drop_consumer('c')").unwrap();
         (0..2).for_each(|_| client.restart_dispatcher());
     });
@@ -131,7 +121,7 @@ fn changes_of_settings_read_no_dead_rows_of_sources() {
     );
     in_a_session(&database, |client| client.batch_execute(&rows).unwrap());
     client.restart_dispatcher();
-    reads_next_to_nothing(&mut client, |client| {
+    reads_next_to_nothing(&database, &mut client, |client| {
         for n in 0..5 {
             // One of a source that is gone, which is then looked for.
             let gone =
