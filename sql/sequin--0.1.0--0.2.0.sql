@@ -156,3 +156,23 @@ Errors: 42704 no such stream or role, 42501 not the owner, 42602 bad name, 22004
 Example: SELECT sequin.grant_consume('orders', 'billing');$$;
 
 COMMENT ON COLUMN sequin.stream_stats.messages IS 'last_seq - first_seq + 1: an upper bound, gaps of rolled-back transactions count, and with one message per key what was replaced';
+
+CREATE FUNCTION sequin."purge"("stream" text, "before_seq" bigint DEFAULT NULL, "before_time" timestamp with time zone DEFAULT NULL) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'purge_wrapper';
+
+COMMENT ON FUNCTION sequin.purge(text, bigint, timestamptz) IS
+$$Deletes messages of a stream, whether consumers have received them or not. Returns how many.
+
+stream       the stream
+before_seq   only those with a lower seq
+before_time  only those that were inserted earlier
+
+NULL: stream may not be NULL, nor may both of the others: before_time => 'infinity' deletes all. With both given, a message
+must be before both.
+It is a DELETE in your transaction: consumers receive none of them once it commits, and a delivery that is out does not come
+back. Seqs are not used again. The room is free for new messages after a VACUUM, as after any DELETE.
+Right: DELETE and SELECT on the stream's table; policies of row-level security apply.
+Errors: 42704 no such stream, 42501 no right, 42602 bad name, 22004 stream, or both of the others, are NULL, 23503 a foreign key refers to a message,
+25006 read-only transaction or standby.
+
+Example: SELECT sequin.purge('orders', before_time => now() - interval '30 days');$$;

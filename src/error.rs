@@ -125,6 +125,8 @@ pub enum Error {
     NoBackfill(i64),
     #[error("cannot create or resume a source in a read-only transaction")]
     ReadOnly,
+    #[error("neither before_seq nor before_time says which messages to delete")]
+    NoBound,
     #[error("stream \"{0}\" keeps all messages of a key")]
     NotOnePerKey(String),
     #[error("{0} is not supported yet")]

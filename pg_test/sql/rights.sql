@@ -16,7 +16,7 @@ INSERT INTO allowed
 SELECT 'function sequin.' || name, 'checks its caller'
 FROM unnest('{ack,alter_consumer,alter_source,alter_stream,backfill,cancel_backfill,create_consumer,create_source,
     create_stream,delete_key,drop_consumer,drop_source,drop_stream,extend,grant_consume,grant_publish,in_flight,messages,nack,
-    pause_consumer,pause_source,publish,publish_many,receive,redeliver,redrive,reject,repair_stream,resume_consumer,
+    pause_consumer,pause_source,publish,publish_many,purge,receive,redeliver,redrive,reject,repair_stream,resume_consumer,
     resume_source,rewind}'::text[]) name;
 INSERT INTO allowed
 SELECT 'function sequin._' || name, 'behind the statistics, whose reader calls it; shows no more than they do'

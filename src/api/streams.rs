@@ -1,11 +1,11 @@
 //! Streams.
 
-use super::check::{name, not_yet, required};
+use super::check::{self, name, not_yet, required};
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{RegClass, RegRole};
 use crate::pg::exec::{catalog, role};
 use crate::store::streams::{self, Keys, Right};
-use crate::store::{consumers, repair, sources};
+use crate::store::{consumers, messages, repair, sources};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -72,6 +72,21 @@ fn grant(right: Right, stream: Option<&str>, role: Option<RegRole>) -> Result<()
         return Err(Error::NoRole(role.to_u32()));
     }
     streams::grant(right, &stream, &catalog::role_name(role))
+}
+
+#[pg_extern]
+fn purge(
+    stream: Option<&str>,
+    before_seq: default!(Option<i64>, "NULL"),
+    before_time: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<i64, ErrorReport> {
+    let stream = name(stream, "stream", "stream")?;
+    if before_seq.is_none() && before_time.is_none() {
+        return Err(Error::NoBound.into());
+    }
+    streams::table(&stream)?;
+    let count = messages::purge(&stream, before_seq, before_time.map(check::time))?;
+    Ok(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 #[pg_extern]

@@ -6,7 +6,9 @@ use pgrx::PgSqlErrorCode::{self, *};
 impl Error {
     pub(super) fn sqlstate(&self) -> PgSqlErrorCode {
         match self {
-            Error::Null(_) | Error::NullElement(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Null(_) | Error::NullElement(_) | Error::NoBound => {
+                ERRCODE_NULL_VALUE_NOT_ALLOWED
+            }
             Error::Name(..) => ERRCODE_INVALID_NAME,
             Error::Key(_)
             | Error::Filter(_)
