@@ -82,14 +82,14 @@ fn on_upsert(trigger: &pg_sys::TriggerData) -> Result<Option<pg_sys::HeapTuple>>
         Verdict::InsertAs(seq) if seq == incoming.seq => Ok(Some(row)),
         // SAFETY: a copy of the row, whose first column is seq.
         Verdict::InsertAs(seq) => unsafe {
-            let (mut number, mut value) = (1, pg_sys::Datum::from(seq));
+            let (mut number, mut value, mut is_null) = (1, pg_sys::Datum::from(seq), false);
             Ok(Some(pg_sys::heap_modify_tuple_by_cols(
                 row,
                 (*trigger.tg_relation).rd_att,
                 1,
-                &mut number,
-                &mut value,
-                &mut false,
+                &raw mut number,
+                &raw mut value,
+                &raw mut is_null,
             )))
         },
     }
