@@ -31,10 +31,11 @@ fn create_table(client: &mut Client) -> Vec<&'static Column> {
         .iter()
         .map(|column| format!("{} {}", quoted(column.name), column.type_name))
         .collect();
-    // What is expected is noted here: id, action, the record, and what the row was before.
+    // Rows of random size: a value that is stored out of line would not be in the record of an update of another one.
+    // What is expected is noted: id, action, the record, and what the row was before.
     client
         .batch_execute(&format!(
-            "CREATE TABLE every (id int PRIMARY KEY, {});
+            "CREATE TABLE every (id int PRIMARY KEY, {}) WITH (toast_tuple_target = 8160);
              CREATE TABLE expected (ordinal bigserial, id int, action text, record jsonb, old jsonb)",
             definitions.join(", ")
         ))
