@@ -81,32 +81,39 @@ statement!(
      AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'sequin', 'sequin_stream')",
     []
 );
-// Partitions are checked too, as their own identity decides whether they can be updated.
+/// The first of some tables for which a condition holds. Partitions are checked too, as their own identity decides whether
+/// they can be updated.
+macro_rules! first_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT format('%I.%I', n.nspname, c.relname) \
+             FROM (SELECT oid FROM unnest($1) oid \
+                   UNION SELECT p.relid FROM unnest($1) oid, pg_partition_tree(oid) p) t \
+             JOIN pg_class c ON c.oid = t.oid \
+             JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE ",
+            $condition,
+            " ORDER BY n.nspname, c.relname LIMIT 1"
+        )
+    };
+}
 statement!(
     WITHOUT_IDENTITY,
-    "SELECT format('%I.%I', n.nspname, c.relname) \
-     FROM (SELECT oid FROM unnest($1) oid \
-           UNION SELECT p.relid FROM unnest($1) oid, pg_partition_tree(oid) p) t \
-     JOIN pg_class c ON c.oid = t.oid \
-     JOIN pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind IN ('r', 'p') AND c.relreplident <> 'f' AND NOT EXISTS ( \
-        SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
-        AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END) \
-     ORDER BY n.nspname, c.relname LIMIT 1",
+    first_where!(
+        "c.relkind IN ('r', 'p') AND c.relreplident <> 'f' AND NOT EXISTS ( \
+            SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate \
+            AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END)"
+    ),
     [OIDARRAYOID]
 );
-
 // From PostgreSQL 18 on there are such columns.
 statement!(
     NOT_UPDATABLE,
-    "SELECT format('%I.%I', n.nspname, c.relname) \
-     FROM (SELECT oid FROM unnest($1) oid \
-           UNION SELECT p.relid FROM unnest($1) oid, pg_partition_tree(oid) p) t \
-     JOIN pg_class c ON c.oid = t.oid \
-     JOIN pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relreplident = 'f' AND EXISTS ( \
-        SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped) \
-     ORDER BY n.nspname, c.relname LIMIT 1",
+    first_where!(
+        "c.relreplident = 'f' AND EXISTS ( \
+            SELECT FROM pg_attribute a \
+            WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)"
+    ),
     [OIDARRAYOID]
 );
 

@@ -1,6 +1,6 @@
 //! The dispatcher's rules against a simulated server, under random operations: sessions of two databases that share
-//! entries, with transactions, savepoints and acks without asking; locked tables, late commits, deletes, messages that replace others; dispatchers that
-//! end at any point; power cuts that tear the journals; clocks that step.
+//! entries, with transactions, savepoints and acks without asking; locked tables, late commits, deletes, messages that
+//! replace others; dispatchers that end at any point; power cuts that tear the journals; clocks that step.
 //!
 //! `tables` is what commits make of the tables, `client` what a session does, `server` what the worker does around the
 //! rules, `checker` what must hold for whoever can only see what clients see. An operation that fails is shortened by
