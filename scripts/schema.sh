@@ -11,7 +11,7 @@ cargo pgrx --version >/dev/null 2>&1 || die "this needs cargo-pgrx: scripts/deps
 # What pgrx says of where each item is declared changes with every line that is added somewhere.
 generate() {
     cargo pgrx schema --no-default-features --features "$PG_FEATURE" --pg-config "$PG_CONFIG" --out "$1" >&2
-    sed -i -E -e '1,/end connected objects/d' -e '/^-- (src|crates)\//d' -e '/^-- sequin::/d' -e '/^-- requires:$/,/^$/d' \
+    sed -i -E -e '1,/end connected objects/d' -e '/^-- (src|crates)\//d' -e '/^-- sequin::/d' -e '/^-- Skipped due to/d' -e '/^-- requires:$/,/^$/d' \
         -e '/begin connected objects/d' -e 's|^/\* </end connected objects> \*/$|--|' -e 's| */\*[^*]*\*/||g' \
         -e 's/^CREATE  /CREATE /' -e 's/[[:space:]]+$//' "$1"
     sed -i '1i -- Made of the sources by scripts/schema.sh.\n\\echo Use "CREATE EXTENSION sequin" to load this file. \\quit' "$1"

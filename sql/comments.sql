@@ -24,7 +24,7 @@ Example: SELECT sequin.key_matches('order.17.paid', 'order.*.paid');$$;
 
 -- ---- streams ----
 
-COMMENT ON FUNCTION sequin.create_stream(text, boolean, interval, bigint, bigint, boolean) IS
+COMMENT ON FUNCTION sequin.create_stream(text, boolean, interval, bigint, bigint, boolean, boolean, interval) IS
 $$Creates a stream: the table sequin_stream.NAME (seq, key, data, headers, inserted_at). Returns the table.
 
 name                 1 to 48 of A-Z a-z 0-9 _; case is kept. Unique in the database.
@@ -32,10 +32,12 @@ index_keys           true: an index on key, which sequin.messages() uses. Delive
 one_message_per_key  true: a new message replaces the one of its key, in whatever way it is inserted, and takes a new seq. What
                      says the same as the one that is there, data and headers, is not written. Who publishes a key waits until
                      other transactions that have published it end. See sequin.delete_key().
+dedup_window         how long a dedup_id of publish() is remembered after the commit: 1 second to 7 days
 retain_for, retain_messages, retain_bytes
                      only NULL in this version: messages stay until you DELETE them.
+retain_until_acked   only false in this version
 
-NULL: name, index_keys and one_message_per_key may not be NULL.
+NULL: name, index_keys, one_message_per_key, retain_until_acked and dedup_window may not be NULL.
 The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
 as you like; do not change seq, nor name it yourself in INSERT or COPY: a message with a seq that consumers have passed is never
 delivered, and no error says so. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
@@ -43,25 +45,28 @@ messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, a 
 without the sequence) receive fails with 55000, which says what was found: see sequin.repair_stream().
 Takes effect at commit.
 Right: CREATE on schema sequin_stream.
-Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 0A000 not in this version.
+Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 22023 bad dedup_window, 0A000 not in this version.
 
 Example: SELECT sequin.create_stream('orders');$$;
 
-COMMENT ON FUNCTION sequin.alter_stream(text, interval, bigint, bigint) IS
-$$Sets how long a stream keeps its messages. Retention is not in this version: all three must be NULL, and
-nothing is changed.
+COMMENT ON FUNCTION sequin.alter_stream(text, interval, bigint, bigint, boolean, interval, text[]) IS
+$$Changes settings of a stream.
 
-name             the stream
-retain_for       NULL
-retain_messages  NULL
-retain_bytes     NULL
+name           the stream
+dedup_window   how long a dedup_id of publish() is remembered after the commit: 1 second to 7 days. Ids that were published
+               before are remembered for the new time too, unless they are forgotten already.
+reset          names of settings to set to their defaults, such as '{dedup_window}'
+retain_for, retain_messages, retain_bytes, retain_until_acked
+               only NULL in this version: messages stay until you DELETE them
 
-There are no defaults: pass all four arguments.
+NULL: name and reset may not be NULL; a setting that is NULL stays as it is.
+A change of dedup_window waits until open transactions that have published to the stream end, and keeps others from
+publishing until yours does. Takes effect at commit.
 Right: the owner of the stream's table.
-Errors: 42704 no such stream, 42501 not the owner, 22004 name is NULL, 42602 bad name, 0A000 not in this
-version.
+Errors: 42704 no such stream, 42501 not the owner, 22004 name or reset is NULL, 42602 bad name, 22023 bad dedup_window, or reset
+names no setting, 0A000 not in this version.
 
-Example: SELECT sequin.alter_stream('orders', NULL, NULL, NULL);$$;
+Example: SELECT sequin.alter_stream('orders', dedup_window => '1 hour');$$;
 
 COMMENT ON FUNCTION sequin.grant_publish(text, regrole) IS
 $$Lets a role publish to a stream: by sequin.publish(), publish_many() and delete_key(), by INSERT and by COPY.
@@ -148,7 +153,7 @@ key         what filters match, and what order is kept by; see sequin.key_matche
 data        the message, any JSON; the JSON value null is allowed
 headers     more JSON beside it, or NULL
 deliver_at  only NULL in this version
-dedup_id    only NULL in this version
+dedup_id    1 to 255 bytes that stand for this message, or NULL: see below
 
 NULL: stream, key and data may not be NULL.
 It is an INSERT into sequin_stream.NAME in your transaction: a consumer gets the message once that commits,
@@ -156,31 +161,52 @@ and never if it rolls back. An INSERT or COPY of (key, data, headers) does the s
 back is not used again, so seqs have gaps. PREPARE TRANSACTION is refused after this.
 In a stream with one message per key it replaces the message of its key; where data and headers are the same, nothing is written,
 and the seq of the message that is there is returned. It waits until other transactions that have published the key end.
+With a dedup_id, nothing is written if a message with the same one was published to the stream, and committed no longer ago than
+the stream's dedup_window: the seq of that message is returned, whatever key and data are now. While a transaction is open that
+has published the id, others that publish it wait for its end. So a publisher that does not know whether its commit has reached
+the server just publishes again. Ids are no part of the message, nor of a dump. After the server has been restarted, ids are
+remembered for longer, by up to the window.
 Right: INSERT on the stream's table.
-Errors: 42704 no such stream, 22023 bad key, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
+Errors: 42704 no such stream, 22023 bad key or dedup_id, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
 a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version; with
-one message per key 40P01 deadlock with another session, 40001 in REPEATABLE READ.
+one message per key, or dedup_ids, 40P01 deadlock with another session, 40001 in REPEATABLE READ.
 
 Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
 
-COMMENT ON FUNCTION sequin.publish_many(text, text[], jsonb[], jsonb[]) IS
+COMMENT ON FUNCTION sequin.publish_many(text, text[], jsonb[], jsonb[], text[]) IS
 $$Publishes many messages in one statement. Returns their seqs, one row each, in the order given.
 
 stream   the stream
 keys     a key for each message
 data     a JSON value for each message
 headers  one for each message, each of which may be NULL; or NULL for no headers at all
+dedup_ids
+         one for each message, each of which may be NULL; or NULL for none at all: see sequin.publish(). Of messages with the
+         same one in a call, the first is published
 
 All arrays must have the same length. Empty arrays publish nothing and return no rows.
 NULL: stream, keys and data may not be NULL, and keys and data may not contain NULL.
 Effects and rights as for sequin.publish(). Call it in FROM. Batches of 100 or more cost the least per message.
 In a stream with one message per key, the last message of a key in the call is the one that stays; the keys are locked in one
 order, so that calls do not get into deadlocks with each other.
-Errors: 22023 arrays of different length, or a bad key: then none is published; 42704 no such stream,
+Errors: 22023 arrays of different length, or a bad key or dedup_id: then none is published; 42704 no such stream,
 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or a rule on the table keeps messages out,
 25006 read-only transaction or standby.
 
 Example: SELECT * FROM sequin.publish_many('orders', '{order.1.new,order.2.new}', '{1,2}');$$;
+
+COMMENT ON FUNCTION sequin.published_before(text, text) IS
+$$Returns the seq of the message that was published with a dedup_id; NULL if there is none, or if its dedup_window is over.
+
+stream    the stream
+dedup_id  what was passed to sequin.publish()
+
+NULL: neither may be NULL.
+It sees what is committed by now, and what the own transaction has published. It waits for nobody.
+Right: INSERT on the stream's table, or SELECT.
+Errors: 42704 no such stream, 42501 no right, 22004 NULL, 42602 bad name, 22023 bad dedup_id.
+
+Example: SELECT sequin.published_before('orders', 'invoice-4711');$$;
 
 COMMENT ON FUNCTION sequin.delete_key(text, text) IS
 $$Replaces the message of a key by one that says that the key is gone: its data is the JSON value null, its headers are
@@ -610,6 +636,7 @@ COMMENT ON COLUMN sequin.stream_stats.published_total IS 'The same as last_seq: 
 COMMENT ON COLUMN sequin.stream_stats.open_publishers IS 'Open transactions that have published to the stream';
 COMMENT ON COLUMN sequin.stream_stats.oldest_publisher_pid IS 'The process of the one that published first; NULL if there is none';
 COMMENT ON COLUMN sequin.stream_stats.oldest_publisher_since IS 'When it first published in its transaction';
+COMMENT ON COLUMN sequin.stream_stats.duplicates_total IS 'Messages that were not published since their dedup_id had been, since the start of the server';
 
 COMMENT ON VIEW sequin.consumer_stats IS
 'One row for each consumer. Everybody may read it. Numbers come from the dispatcher and are NULL while none runs.';
@@ -650,7 +677,7 @@ COMMENT ON COLUMN sequin.source_stats.last_error IS
 COMMENT ON VIEW sequin.workers IS
 'The background processes: the launcher of the server, a dispatcher for each database, and a capturer for each source.
 Everybody may read it.';
-COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher or capturer';
+COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor or capturer';
 COMMENT ON COLUMN sequin.workers.database IS 'NULL for the launcher';
 COMMENT ON COLUMN sequin.workers.state IS 'running, starting, or stopped';
 COMMENT ON COLUMN sequin.workers.since IS 'When it started, or ended';
@@ -659,6 +686,17 @@ COMMENT ON COLUMN sequin.workers.last_error IS 'What last went wrong, at most 25
 -- ---- tables ----
 
 COMMENT ON TABLE sequin.streams IS 'The streams. Change it by sequin.create_stream() and drop_stream() only.';
+COMMENT ON TABLE sequin.dedup_tables IS 'Which tables have the dedup_ids, and whose turn it is. Written by the janitor.';
+COMMENT ON COLUMN sequin.dedup_tables.turn IS 'current or closing: publishers write it; closed: they read it; free: it is empty';
+COMMENT ON COLUMN sequin.dedup_tables.since IS 'When that turn began';
+COMMENT ON TABLE sequin.dedup_1 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_2 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_3 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_4 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_5 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_6 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_7 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_8 IS 'dedup_ids of messages: see sequin.dedup_tables.';
 COMMENT ON TABLE sequin.key_locks IS 'A row for each key of a stream with one message per key: transactions that publish it wait for its lock.';
 COMMENT ON TABLE sequin.consumers IS 'The consumers and their settings. Change it by the functions only.';
 COMMENT ON COLUMN sequin.consumers.owner IS 'The role whose members may use it';
@@ -718,6 +756,7 @@ COMMENT ON FUNCTION sequin.on_upsert() IS 'Internal: the trigger of streams with
 COMMENT ON FUNCTION sequin.on_config_change() IS 'Internal: tells sessions and workers that streams, consumers or sources have changed';
 COMMENT ON FUNCTION sequin._stream_stats(text) IS 'Internal: behind sequin.stream_stats';
 COMMENT ON FUNCTION sequin._consumer_stats() IS 'Internal: behind sequin.consumer_stats';
+COMMENT ON FUNCTION sequin._duplicates(text) IS 'Internal: behind sequin.stream_stats';
 COMMENT ON FUNCTION sequin._last_seq(text) IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._inserted_at(text, bigint) IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._source_faults() IS 'Internal: behind sequin.source_stats';

@@ -23,7 +23,9 @@ CREATE TABLE sequin.streams (
     created_at timestamptz NOT NULL DEFAULT now(),
     -- Counts calls of repair_stream: what the dispatcher has seen of the sequence before is void.
     repairs integer NOT NULL DEFAULT 0,
-    one_message_per_key boolean NOT NULL DEFAULT false
+    one_message_per_key boolean NOT NULL DEFAULT false,
+    -- How long dedup_ids are remembered.
+    dedup_window interval NOT NULL DEFAULT '2 min'
 );
 
 -- Whoever publishes a key of a stream with one message per key holds its row's lock until his transaction ends. It holds
@@ -34,6 +36,35 @@ CREATE UNLOGGED TABLE sequin.key_locks (
     key bigint NOT NULL,
     PRIMARY KEY (stream, key)
 );
+
+-- The tables that have the dedup_ids of messages, and whose turn it is: those that are current or closing are written by
+-- publishers, and closed ones are only read. 1 to 4 are for streams with a dedup_window of up to 10 minutes, the others for
+-- longer ones. None is in a dump: ids are remembered for a while only. Written by: the janitor.
+CREATE TABLE sequin.dedup_tables (
+    number smallint PRIMARY KEY,
+    turn text NOT NULL CHECK (turn IN ('free', 'current', 'closing', 'closed')),
+    since timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO sequin.dedup_tables (number, turn)
+SELECT n, CASE n WHEN 1 THEN 'current' WHEN 5 THEN 'current' ELSE 'free' END FROM pg_catalog.generate_series(1, 8) n;
+
+-- The janitor empties them by TRUNCATE: there is nothing for autovacuum to do. Written by: publish, publish_many.
+CREATE TABLE sequin.dedup_1 (
+    -- The stream's table.
+    stream oid NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    -- Of the message that was published with it, at that time.
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (stream, id)
+) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_2 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_3 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_4 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_5 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_6 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_7 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_8 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
 
 -- Written by: create_consumer, alter_consumer, drop_consumer, pause_, resume_consumer, rewind.
 CREATE TABLE sequin.consumers (

@@ -41,7 +41,26 @@ CREATE FUNCTION sequin."delete_key"("stream" text, "key" text) RETURNS bigint
 COMMENT ON TABLE sequin.key_locks IS 'A row for each key of a stream with one message per key: transactions that publish it wait for its lock.';
 COMMENT ON FUNCTION sequin.on_upsert() IS 'Internal: the trigger of streams with one message per key; it replaces the message of a new one''s key';
 
-COMMENT ON FUNCTION sequin.create_stream(text, boolean, interval, bigint, bigint, boolean) IS
+DROP FUNCTION sequin.create_stream(text, boolean, interval, bigint, bigint, boolean);
+CREATE FUNCTION sequin."create_stream"("name" text, "one_message_per_key" boolean DEFAULT false, "retain_for" interval DEFAULT NULL,
+    "retain_messages" bigint DEFAULT NULL, "retain_bytes" bigint DEFAULT NULL, "index_keys" boolean DEFAULT true,
+    "retain_until_acked" boolean DEFAULT false, "dedup_window" interval DEFAULT '2 min') RETURNS regclass
+    LANGUAGE c AS 'MODULE_PATHNAME', 'create_stream_v2_wrapper';
+DROP FUNCTION sequin.alter_stream(text, interval, bigint, bigint);
+CREATE FUNCTION sequin."alter_stream"("name" text, "retain_for" interval DEFAULT NULL, "retain_messages" bigint DEFAULT NULL,
+    "retain_bytes" bigint DEFAULT NULL, "retain_until_acked" boolean DEFAULT NULL, "dedup_window" interval DEFAULT NULL,
+    "reset" text[] DEFAULT '{}') RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'alter_stream_v2_wrapper';
+DROP FUNCTION sequin.publish_many(text, text[], jsonb[], jsonb[]);
+CREATE FUNCTION sequin."publish_many"("stream" text, "keys" text[], "data" jsonb[], "headers" jsonb[] DEFAULT NULL,
+    "dedup_ids" text[] DEFAULT NULL) RETURNS SETOF bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'publish_many_v2_wrapper';
+CREATE FUNCTION sequin."published_before"("stream" text, "dedup_id" text) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'published_before_wrapper';
+CREATE FUNCTION sequin."_duplicates"("stream" text) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'duplicates_wrapper';
+
+COMMENT ON FUNCTION sequin.create_stream(text, boolean, interval, bigint, bigint, boolean, boolean, interval) IS
 $$Creates a stream: the table sequin_stream.NAME (seq, key, data, headers, inserted_at). Returns the table.
 
 name                 1 to 48 of A-Z a-z 0-9 _; case is kept. Unique in the database.
@@ -49,10 +68,12 @@ index_keys           true: an index on key, which sequin.messages() uses. Delive
 one_message_per_key  true: a new message replaces the one of its key, in whatever way it is inserted, and takes a new seq. What
                      says the same as the one that is there, data and headers, is not written. Who publishes a key waits until
                      other transactions that have published it end. See sequin.delete_key().
+dedup_window         how long a dedup_id of publish() is remembered after the commit: 1 second to 7 days
 retain_for, retain_messages, retain_bytes
                      only NULL in this version: messages stay until you DELETE them.
+retain_until_acked   only false in this version
 
-NULL: name, index_keys and one_message_per_key may not be NULL.
+NULL: name, index_keys, one_message_per_key, retain_until_acked and dedup_window may not be NULL.
 The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
 as you like; do not change seq, nor name it yourself in INSERT or COPY: a message with a seq that consumers have passed is never
 delivered, and no error says so. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
@@ -60,7 +81,7 @@ messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, a 
 without the sequence) receive fails with 55000, which says what was found: see sequin.repair_stream().
 Takes effect at commit.
 Right: CREATE on schema sequin_stream.
-Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 0A000 not in this version.
+Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 22023 bad dedup_window, 0A000 not in this version.
 
 Example: SELECT sequin.create_stream('orders');$$;
 
@@ -89,7 +110,7 @@ key         what filters match, and what order is kept by; see sequin.key_matche
 data        the message, any JSON; the JSON value null is allowed
 headers     more JSON beside it, or NULL
 deliver_at  only NULL in this version
-dedup_id    only NULL in this version
+dedup_id    1 to 255 bytes that stand for this message, or NULL: see below
 
 NULL: stream, key and data may not be NULL.
 It is an INSERT into sequin_stream.NAME in your transaction: a consumer gets the message once that commits,
@@ -97,27 +118,35 @@ and never if it rolls back. An INSERT or COPY of (key, data, headers) does the s
 back is not used again, so seqs have gaps. PREPARE TRANSACTION is refused after this.
 In a stream with one message per key it replaces the message of its key; where data and headers are the same, nothing is written,
 and the seq of the message that is there is returned. It waits until other transactions that have published the key end.
+With a dedup_id, nothing is written if a message with the same one was published to the stream, and committed no longer ago than
+the stream's dedup_window: the seq of that message is returned, whatever key and data are now. While a transaction is open that
+has published the id, others that publish it wait for its end. So a publisher that does not know whether its commit has reached
+the server just publishes again. Ids are no part of the message, nor of a dump. After the server has been restarted, ids are
+remembered for longer, by up to the window.
 Right: INSERT on the stream's table.
-Errors: 42704 no such stream, 22023 bad key, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
+Errors: 42704 no such stream, 22023 bad key or dedup_id, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
 a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version; with
-one message per key 40P01 deadlock with another session, 40001 in REPEATABLE READ.
+one message per key, or dedup_ids, 40P01 deadlock with another session, 40001 in REPEATABLE READ.
 
 Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
 
-COMMENT ON FUNCTION sequin.publish_many(text, text[], jsonb[], jsonb[]) IS
+COMMENT ON FUNCTION sequin.publish_many(text, text[], jsonb[], jsonb[], text[]) IS
 $$Publishes many messages in one statement. Returns their seqs, one row each, in the order given.
 
 stream   the stream
 keys     a key for each message
 data     a JSON value for each message
 headers  one for each message, each of which may be NULL; or NULL for no headers at all
+dedup_ids
+         one for each message, each of which may be NULL; or NULL for none at all: see sequin.publish(). Of messages with the
+         same one in a call, the first is published
 
 All arrays must have the same length. Empty arrays publish nothing and return no rows.
 NULL: stream, keys and data may not be NULL, and keys and data may not contain NULL.
 Effects and rights as for sequin.publish(). Call it in FROM. Batches of 100 or more cost the least per message.
 In a stream with one message per key, the last message of a key in the call is the one that stays; the keys are locked in one
 order, so that calls do not get into deadlocks with each other.
-Errors: 22023 arrays of different length, or a bad key: then none is published; 42704 no such stream,
+Errors: 22023 arrays of different length, or a bad key or dedup_id: then none is published; 42704 no such stream,
 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or a rule on the table keeps messages out,
 25006 read-only transaction or standby.
 
@@ -176,3 +205,97 @@ Errors: 42704 no such stream, 42501 no right, 42602 bad name, 22004 stream, or b
 25006 read-only transaction or standby.
 
 Example: SELECT sequin.purge('orders', before_time => now() - interval '30 days');$$;
+
+-- Messages that are published once.
+ALTER TABLE sequin.streams ADD COLUMN dedup_window interval;
+UPDATE sequin.streams SET dedup_window = '2 min';
+ALTER TABLE sequin.streams ALTER dedup_window SET DEFAULT '2 min', ALTER dedup_window SET NOT NULL;
+
+-- The tables that have the dedup_ids of messages, and whose turn it is: those that are current or closing are written by
+-- publishers, and closed ones are only read. 1 to 4 are for streams with a dedup_window of up to 10 minutes, the others for
+-- longer ones. None is in a dump: ids are remembered for a while only. Written by: the janitor.
+CREATE TABLE sequin.dedup_tables (
+    number smallint PRIMARY KEY,
+    turn text NOT NULL CHECK (turn IN ('free', 'current', 'closing', 'closed')),
+    since timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO sequin.dedup_tables (number, turn)
+SELECT n, CASE n WHEN 1 THEN 'current' WHEN 5 THEN 'current' ELSE 'free' END FROM pg_catalog.generate_series(1, 8) n;
+
+-- The janitor empties them by TRUNCATE: there is nothing for autovacuum to do. Written by: publish, publish_many.
+CREATE TABLE sequin.dedup_1 (
+    -- The stream's table.
+    stream oid NOT NULL,
+    id text COLLATE "C" NOT NULL,
+    -- Of the message that was published with it, at that time.
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (stream, id)
+) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_2 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_3 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_4 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_5 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_6 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_7 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+CREATE TABLE sequin.dedup_8 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
+
+CREATE OR REPLACE VIEW sequin.stream_stats AS
+SELECT s.name AS stream,
+       t.messages,
+       t.bytes,
+       t.first_seq,
+       t.last_seq,
+       t.last_seq AS published_total,
+       t.open_publishers,
+       t.oldest_publisher_pid,
+       t.oldest_publisher_since,
+       sequin._duplicates(s.name) AS duplicates_total
+FROM sequin.streams s
+LEFT JOIN LATERAL sequin._stream_stats(s.name) t ON true;
+COMMENT ON TABLE sequin.dedup_tables IS 'Which tables have the dedup_ids, and whose turn it is. Written by the janitor.';
+COMMENT ON TABLE sequin.dedup_1 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_2 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_3 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_4 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_5 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_6 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_7 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.dedup_8 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON COLUMN sequin.dedup_tables.turn IS 'current or closing: publishers write it; closed: they read it; free: it is empty';
+COMMENT ON COLUMN sequin.dedup_tables.since IS 'When that turn began';
+COMMENT ON COLUMN sequin.stream_stats.duplicates_total IS 'Messages that were not published since their dedup_id had been, since the start of the server';
+COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor or capturer';
+COMMENT ON FUNCTION sequin._duplicates(text) IS 'Internal: behind sequin.stream_stats';
+
+COMMENT ON FUNCTION sequin.alter_stream(text, interval, bigint, bigint, boolean, interval, text[]) IS
+$$Changes settings of a stream.
+
+name           the stream
+dedup_window   how long a dedup_id of publish() is remembered after the commit: 1 second to 7 days. Ids that were published
+               before are remembered for the new time too, unless they are forgotten already.
+reset          names of settings to set to their defaults, such as '{dedup_window}'
+retain_for, retain_messages, retain_bytes, retain_until_acked
+               only NULL in this version: messages stay until you DELETE them
+
+NULL: name and reset may not be NULL; a setting that is NULL stays as it is.
+A change of dedup_window waits until open transactions that have published to the stream end, and keeps others from
+publishing until yours does. Takes effect at commit.
+Right: the owner of the stream's table.
+Errors: 42704 no such stream, 42501 not the owner, 22004 name or reset is NULL, 42602 bad name, 22023 bad dedup_window, or reset
+names no setting, 0A000 not in this version.
+
+Example: SELECT sequin.alter_stream('orders', dedup_window => '1 hour');$$;
+
+COMMENT ON FUNCTION sequin.published_before(text, text) IS
+$$Returns the seq of the message that was published with a dedup_id; NULL if there is none, or if its dedup_window is over.
+
+stream    the stream
+dedup_id  what was passed to sequin.publish()
+
+NULL: neither may be NULL.
+It sees what is committed by now, and what the own transaction has published. It waits for nobody.
+Right: INSERT on the stream's table, or SELECT.
+Errors: 42704 no such stream, 42501 no right, 22004 NULL, 42602 bad name, 22023 bad dedup_id.
+
+Example: SELECT sequin.published_before('orders', 'invoice-4711');$$;

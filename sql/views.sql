@@ -9,7 +9,8 @@ SELECT s.name AS stream,
        t.last_seq AS published_total,
        t.open_publishers,
        t.oldest_publisher_pid,
-       t.oldest_publisher_since
+       t.oldest_publisher_since,
+       sequin._duplicates(s.name) AS duplicates_total
 FROM sequin.streams s
 LEFT JOIN LATERAL sequin._stream_stats(s.name) t ON true;
 

@@ -48,6 +48,21 @@ extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
     worker::dispatcher::run(database);
 }
 
+/// A janitor's process begins here.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+extern "C-unwind" fn sequin_janitor(arg: pg_sys::Datum) {
+    process::attach_signals(AT_ONCE);
+    let oid = pg_sys::Oid::from(arg.value() as u32);
+    let Some(database) = Database::find(oid) else { return };
+    if !database.janitor.attach() {
+        return;
+    }
+    process::at_exit(detach_janitor, arg);
+    process::connect(oid);
+    worker::janitor::run(database);
+}
+
 /// A capturer's process begins here.
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
@@ -79,6 +94,14 @@ unsafe extern "C-unwind" fn detach_dispatcher(_code: i32, arg: pg_sys::Datum) {
     if let Some(database) = Database::find(pg_sys::Oid::from(arg.value() as u32)) {
         database.end_reign();
         database.dispatcher.detach();
+    }
+    wake_launcher();
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn detach_janitor(_code: i32, arg: pg_sys::Datum) {
+    if let Some(database) = Database::find(pg_sys::Oid::from(arg.value() as u32)) {
+        database.janitor.detach();
     }
     wake_launcher();
 }

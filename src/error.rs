@@ -25,8 +25,8 @@ pub enum Error {
     Name(&'static str, String),
     #[error("{what} must be {range}, not {value}")]
     Range { what: &'static str, range: &'static str, value: String },
-    #[error("arrays \"keys\", \"data\" and \"headers\" must have the same length")]
-    ArrayLengths { keys: usize, data: usize, headers: Option<usize> },
+    #[error("arrays \"keys\", \"data\", \"headers\" and \"dedup_ids\" must have the same length")]
+    ArrayLengths { keys: usize, data: usize, headers: Option<usize>, dedup_ids: Option<usize> },
     #[error("array \"{0}\" must not contain NULL")]
     NullElement(&'static str),
     #[error("a consumer needs at least one filter")]
@@ -129,6 +129,8 @@ pub enum Error {
     NoBound,
     #[error("stream \"{0}\" keeps all messages of a key")]
     NotOnePerKey(String),
+    #[error("there is no setting \"{0}\" to reset")]
+    NoSetting(String),
     #[error("{0} is not supported yet")]
     NotYet(&'static str),
     #[error("cannot redeliver more than {0} messages of a consumer at a time")]
@@ -203,9 +205,11 @@ impl Error {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Error::ArrayLengths { keys, data, headers } => {
-                let headers = headers.map_or("no".into(), |n| n.to_string());
-                Some(format!("There are {keys} keys, {data} data, and {headers} headers."))
+            Error::ArrayLengths { keys, data, headers, dedup_ids } => {
+                let count = |count: &Option<usize>| count.map_or("no".into(), |n| n.to_string());
+                let (headers, ids) = (count(headers), count(dedup_ids));
+                let all = format!("{keys} keys, {data} data, {headers} headers, {ids} dedup_ids");
+                Some(format!("There are {all}."))
             }
             Error::SchemaTaken { fault, .. } => Some(fault.clone()),
             Error::StreamInUse { consumers, .. } => Some(format!("Its consumers: {consumers}.")),

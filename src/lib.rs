@@ -36,6 +36,7 @@ pgrx::extension_sql_file!(
     requires = [
         api::stats::stream_stats,
         api::consumer_stats::consumer_stats,
+        api::stats::duplicates,
         api::stats::last_seq,
         api::stats::inserted_at,
         api::stats::workers,

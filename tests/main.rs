@@ -15,6 +15,7 @@ mod crash;
 mod damaged;
 mod databases;
 mod dead_rows;
+mod dedup;
 mod fast_path;
 mod faults;
 mod fencing;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         faults::tests(),
         foreign_schema::tests(),
         dead_rows::tests(),
+        dedup::tests(),
         upgrade_path::tests(),
         tour::tests(),
         sources::tests(),

@@ -16,11 +16,11 @@ INSERT INTO allowed
 SELECT 'function sequin.' || name, 'checks its caller'
 FROM unnest('{ack,alter_consumer,alter_source,alter_stream,backfill,cancel_backfill,create_consumer,create_source,
     create_stream,delete_key,drop_consumer,drop_source,drop_stream,extend,grant_consume,grant_publish,in_flight,messages,nack,
-    pause_consumer,pause_source,publish,publish_many,purge,receive,redeliver,redrive,reject,repair_stream,resume_consumer,
+    pause_consumer,pause_source,publish,publish_many,published_before,purge,receive,redeliver,redrive,reject,repair_stream,resume_consumer,
     resume_source,rewind}'::text[]) name;
 INSERT INTO allowed
 SELECT 'function sequin._' || name, 'behind the statistics, whose reader calls it; shows no more than they do'
-FROM unnest('{consumer_stats,inserted_at,last_seq,source_faults,source_workers,stream_stats,workers}'::text[]) name;
+FROM unnest('{consumer_stats,duplicates,inserted_at,last_seq,source_faults,source_workers,stream_stats,workers}'::text[]) name;
 INSERT INTO allowed VALUES
     ('function sequin.key_matches', 'reads nothing'),
     ('function sequin.check_key', 'reads nothing; the constraint of streams'' tables'),

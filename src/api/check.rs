@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
+use sequin_engine::dedup::{LONGEST_WINDOW, SHORTEST_WINDOW};
 use sequin_engine::settings::Micros;
 
 /// The longest name of a stream, consumer or source, in bytes: leaves room for what is derived from it, such
@@ -69,6 +70,11 @@ pub fn ack_wait(value: Interval) -> Result<Micros> {
 /// A delay before a redelivery.
 pub fn delay(value: Interval, what: &'static str) -> Result<Micros> {
     interval(value, 0, MAX_WAIT, what, "between 0 and 366 days")
+}
+
+/// How long a stream remembers dedup_ids.
+pub fn dedup_window(value: Interval) -> Result<Micros> {
+    interval(value, SHORTEST_WINDOW, LONGEST_WINDOW, "dedup_window", "between 1 second and 7 days")
 }
 
 /// How long `receive` may wait.

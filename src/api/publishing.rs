@@ -1,8 +1,11 @@
 //! Publishing.
 
 use super::check::{name, not_yet, required};
+use super::rights;
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
+use crate::store::dedup::{self, Ids};
+use crate::store::messages::Batch;
 use crate::store::{messages, streams};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -21,24 +24,60 @@ fn publish(
     let key = required(key, "key")?;
     let data = required(data, "data")?;
     not_yet(deliver_at, "deliver_at")?;
-    not_yet(dedup_id, "dedup_id")?;
-    Ok(messages::insert(&stream, streams::table(&stream)?, key, data, headers)?)
+    let dedup_id = dedup_id.map(self::dedup_id).transpose()?;
+    Ok(messages::insert(&stream, streams::table(&stream)?, key, data, headers, dedup_id)?)
 }
 
-#[pg_extern]
+/// As version 0.1.0 has declared it.
+#[pg_extern(sql = false)]
 fn publish_many(
     stream: Option<&str>,
     keys: Option<TextArray>,
     data: Option<JsonbArray>,
-    headers: default!(Option<JsonbArray>, "NULL"),
+    headers: Option<JsonbArray>,
 ) -> Result<SetOfIterator<'static, i64>, ErrorReport> {
+    Ok(SetOfIterator::new(publish_all(stream, keys, data, headers, None)?))
+}
+
+#[pg_extern(name = "publish_many")]
+fn publish_many_v2(
+    stream: Option<&str>,
+    keys: Option<TextArray>,
+    data: Option<JsonbArray>,
+    headers: default!(Option<JsonbArray>, "NULL"),
+    dedup_ids: default!(Option<TextArray>, "NULL"),
+) -> Result<SetOfIterator<'static, i64>, ErrorReport> {
+    Ok(SetOfIterator::new(publish_all(stream, keys, data, headers, dedup_ids)?))
+}
+
+fn publish_all(
+    stream: Option<&str>,
+    keys: Option<TextArray>,
+    data: Option<JsonbArray>,
+    headers: Option<JsonbArray>,
+    dedup_ids: Option<TextArray>,
+) -> Result<Vec<i64>> {
     let stream = name(stream, "stream", "stream")?;
     let keys = required(keys, "keys")?;
     let data = required(data, "data")?;
-    let count = same_length(keys, data, headers)?;
+    let count = same_length(keys, data, headers, dedup_ids)?;
+    let ids = dedup_ids.map(each_id).transpose()?;
     let table = streams::table(&stream)?;
-    let seqs = messages::insert_many(&stream, table, count, keys, data, headers)?;
-    Ok(SetOfIterator::new(seqs))
+    messages::insert_many(&stream, table, &Batch { count, keys, data, headers }, ids)
+}
+
+#[pg_extern]
+fn published_before(
+    stream: Option<&str>,
+    dedup_id: Option<&str>,
+) -> Result<Option<i64>, ErrorReport> {
+    let stream = name(stream, "stream", "stream")?;
+    let id = self::dedup_id(required(dedup_id, "dedup_id")?)?;
+    let table = streams::table(&stream)?;
+    if !rights::may_publish(table) && !rights::may_see_seqs(table) {
+        return Err(Error::NoInsert(stream).into());
+    }
+    Ok(Ids::open(&stream, table)?.look_up(&id)?)
 }
 
 #[pg_extern]
@@ -48,10 +87,30 @@ fn delete_key(stream: Option<&str>, key: Option<Text>) -> Result<Option<i64>, Er
     Ok(messages::delete_key(&stream, streams::table(&stream)?, key)?)
 }
 
-fn same_length(keys: TextArray, data: JsonbArray, headers: Option<JsonbArray>) -> Result<usize> {
-    let (k, d, h) = (keys.len(), data.len(), headers.map(|headers| headers.len()));
-    if k != d || h.is_some_and(|h| h != k) {
-        return Err(Error::ArrayLengths { keys: k, data: d, headers: h });
+/// A dedup_id of this length.
+fn dedup_id(id: &str) -> Result<String> {
+    if (1..=dedup::MAX_ID).contains(&id.len()) {
+        return Ok(id.into());
+    }
+    let value = format!("{} bytes", id.len());
+    Err(Error::Range { what: "dedup_id", range: "1 to 255 bytes long", value })
+}
+
+fn each_id(ids: TextArray) -> Result<Vec<Option<String>>> {
+    let each = ids.elements().into_iter();
+    each.map(|id| id.map(|id| id.with_str(dedup_id)).transpose()).collect()
+}
+
+fn same_length(
+    keys: TextArray,
+    data: JsonbArray,
+    headers: Option<JsonbArray>,
+    dedup_ids: Option<TextArray>,
+) -> Result<usize> {
+    let (k, d) = (keys.len(), data.len());
+    let (h, i) = (headers.map(|headers| headers.len()), dedup_ids.map(|ids| ids.len()));
+    if k != d || [h, i].into_iter().flatten().any(|n| n != k) {
+        return Err(Error::ArrayLengths { keys: k, data: d, headers: h, dedup_ids: i });
     }
     if keys.has_null() {
         return Err(Error::NullElement("keys"));

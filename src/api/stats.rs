@@ -11,7 +11,7 @@ use crate::pg::session::current;
 use crate::pg::shared::database::Database;
 use crate::pg::shared::shmem::segment;
 use crate::pg::shared::status::Status;
-use crate::pg::shared::{capturers, session_entry};
+use crate::pg::shared::{capturers, session_entry, stream_counts};
 use crate::store::{consumers, messages, streams};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -153,6 +153,12 @@ fn first_from(table: pgrx::pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> 
     }
 }
 
+#[pg_extern(name = "_duplicates")]
+fn duplicates(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
+    let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
+    Ok(i64::try_from(stream_counts::duplicates(table)).ok())
+}
+
 #[pg_extern(name = "_last_seq")]
 fn last_seq(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
     let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
@@ -204,6 +210,11 @@ fn workers() -> Result<
     for entry in segment.databases().iter().filter(|entry| is_shown(entry)) {
         let database = catalog::database_name(entry.oid());
         rows.push(row("dispatcher", database, &entry.dispatcher, entry.is_enabled()));
+    }
+    let has_janitor = |entry: &&Database| entry.wants_janitor() || entry.janitor.pid() != 0;
+    for entry in segment.databases().iter().filter(|entry| is_shown(entry)).filter(has_janitor) {
+        let database = catalog::database_name(entry.oid());
+        rows.push(row("janitor", database, &entry.janitor, entry.wants_janitor()));
     }
     for (_, entry) in capturers::all() {
         let database = catalog::database_name(entry.database());

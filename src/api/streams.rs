@@ -10,25 +10,58 @@ use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_engine::settings::Micros;
 
-#[pg_extern]
+/// As version 0.1.0 has declared it.
+#[pg_extern(sql = false)]
 fn create_stream(
+    name: Option<&str>,
+    one_message_per_key: Option<bool>,
+    retain_for: Option<Interval>,
+    retain_messages: Option<i64>,
+    retain_bytes: Option<i64>,
+    index_keys: Option<bool>,
+) -> Result<RegClass, ErrorReport> {
+    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
+    Ok(create(name, one_message_per_key, index_keys, None)?)
+}
+
+#[pg_extern(name = "create_stream")]
+#[allow(clippy::too_many_arguments)]
+fn create_stream_v2(
     name: Option<&str>,
     one_message_per_key: default!(Option<bool>, "false"),
     retain_for: default!(Option<Interval>, "NULL"),
     retain_messages: default!(Option<i64>, "NULL"),
     retain_bytes: default!(Option<i64>, "NULL"),
     index_keys: default!(Option<bool>, "true"),
+    retain_until_acked: default!(Option<bool>, "false"),
+    dedup_window: default!(Option<Interval>, "'2 min'"),
 ) -> Result<RegClass, ErrorReport> {
+    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
+    not_yet(
+        Some(required(retain_until_acked, "retain_until_acked")?).filter(|&it| it),
+        "retain_until_acked",
+    )?;
+    let dedup_window = required(dedup_window, "dedup_window")?;
+    Ok(create(name, one_message_per_key, index_keys, Some(dedup_window))?)
+}
+
+fn create(
+    name: Option<&str>,
+    one_message_per_key: Option<bool>,
+    index_keys: Option<bool>,
+    dedup_window: Option<Interval>,
+) -> Result<RegClass> {
     let stream = self::name(name, "stream", "name")?;
     let index_keys = required(index_keys, "index_keys")?;
     let one_message_per_key = required(one_message_per_key, "one_message_per_key")?;
-    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
     if one_message_per_key {
         catalog::check_member(c"key_locks")?;
     }
+    let dedup_window = dedup_window.map(check::dedup_window).transpose()?;
     if catalog::stream_table(&stream).is_some() || streams::exists(&stream)? {
-        return Err(Error::StreamExists(stream).into());
+        return Err(Error::StreamExists(stream));
     }
     let keys = match (one_message_per_key, index_keys) {
         (true, _) => Keys::Unique,
@@ -37,10 +70,14 @@ fn create_stream(
     };
     streams::create_table(&stream, keys)?;
     streams::insert(&stream, one_message_per_key)?;
+    if let Some(window) = dedup_window {
+        streams::set_dedup_window(&stream, window)?;
+    }
     Ok(RegClass::from(streams::table(&stream)?))
 }
 
-#[pg_extern]
+/// As version 0.1.0 has declared it.
+#[pg_extern(sql = false)]
 fn alter_stream(
     name: Option<&str>,
     retain_for: Option<Interval>,
@@ -49,9 +86,36 @@ fn alter_stream(
 ) -> Result<(), ErrorReport> {
     let stream = self::name(name, "stream", "name")?;
     must_own(&stream)?;
-    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
-    Ok(())
+    Ok(retention_is_not_yet(retain_for, retain_messages, retain_bytes)?)
 }
+
+#[pg_extern(name = "alter_stream")]
+fn alter_stream_v2(
+    name: Option<&str>,
+    retain_for: default!(Option<Interval>, "NULL"),
+    retain_messages: default!(Option<i64>, "NULL"),
+    retain_bytes: default!(Option<i64>, "NULL"),
+    retain_until_acked: default!(Option<bool>, "NULL"),
+    dedup_window: default!(Option<Interval>, "NULL"),
+    reset: default!(Option<Vec<Option<String>>>, "'{}'"),
+) -> Result<(), ErrorReport> {
+    let stream = self::name(name, "stream", "name")?;
+    must_own(&stream)?;
+    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
+    not_yet(retain_until_acked.filter(|&it| it), "retain_until_acked")?;
+    let mut dedup_window = dedup_window.map(check::dedup_window).transpose()?;
+    for setting in check::elements(required(reset, "reset")?, "reset")? {
+        match setting.as_str() {
+            "retain_for" | "retain_messages" | "retain_bytes" | "retain_until_acked" => {}
+            "dedup_window" => dedup_window = Some(DEFAULT_WINDOW),
+            _ => return Err(Error::NoSetting(setting).into()),
+        }
+    }
+    Ok(dedup_window.map_or(Ok(()), |window| streams::change_dedup_window(&stream, window))?)
+}
+
+/// That of create_stream.
+const DEFAULT_WINDOW: Micros = 120_000_000;
 
 #[pg_extern]
 fn grant_publish(stream: Option<&str>, role: Option<RegRole>) -> Result<(), ErrorReport> {

@@ -24,6 +24,7 @@ impl Error {
             | Error::NotOwnPublication { .. }
             | Error::NotPublished { .. }
             | Error::NotOnePerKey(_)
+            | Error::NoSetting(_)
             | Error::Condition(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NoStream(_)
             | Error::NoConsumer(_)

@@ -9,6 +9,7 @@ pub mod checkpoints;
 pub mod chunks;
 pub mod consumers;
 pub mod dead_letters;
+pub mod dedup;
 pub mod epoch;
 pub mod journal;
 pub mod messages;

@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use sequin_engine::dispatcher::StreamConfig;
 use sequin_engine::fault::{Fault, Known};
 use sequin_engine::ids::StreamId;
+use sequin_engine::settings::Micros;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -28,6 +29,12 @@ statement!(
     ONE_PER_KEY,
     "SELECT true FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1 AND one_message_per_key",
     [TEXTOID]
+);
+statement!(
+    SET_DEDUP_WINDOW,
+    "UPDATE sequin.streams SET dedup_window = $2 OPERATOR(pg_catalog.*) '1 microsecond'::pg_catalog.interval \
+     WHERE name OPERATOR(pg_catalog.=) $1",
+    [TEXTOID, INT8OID]
 );
 statement!(DELETE, "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
 statement!(
@@ -112,6 +119,19 @@ pub fn keep(stream: &str) -> Result<()> {
 pub fn insert(stream: &str, one_message_per_key: bool) -> Result<()> {
     let statement = if one_message_per_key { &INSERT_ONE_PER_KEY } else { &INSERT };
     role::as_owner(|| statement.with(|s| s.execute(&[arg(stream)]))).map(drop)
+}
+
+/// Sets how long a stream remembers dedup_ids, for messages that are published from now on.
+pub fn set_dedup_window(stream: &str, window: Micros) -> Result<()> {
+    catalog::check_member(c"dedup_tables")?;
+    role::as_owner(|| SET_DEDUP_WINDOW.with(|s| s.execute(&[arg(stream), arg(window)]))).map(drop)
+}
+
+/// The same, while nobody publishes: waits until open transactions that have published have ended, and keeps others out
+/// until this one ends. Otherwise two of them could look for an id in different tables.
+pub fn change_dedup_window(stream: &str, window: Micros) -> Result<()> {
+    run(&format!("LOCK TABLE sequin_stream.\"{stream}\" IN SHARE ROW EXCLUSIVE MODE"))?;
+    set_dedup_window(stream, window)
 }
 
 /// Deletes a stream's row; false if it was not listed.

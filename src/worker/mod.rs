@@ -3,4 +3,5 @@
 
 pub mod capturer;
 pub mod dispatcher;
+pub mod janitor;
 pub mod launcher;

@@ -15,6 +15,7 @@ mod ack_rows;
 pub mod changes;
 mod consumer;
 pub mod consumer_state;
+pub mod dedup;
 pub mod dispatcher;
 pub mod entry;
 pub mod event;

@@ -261,6 +261,23 @@ pub fn try_lock_for_reading(table: pg_sys::Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) }
 }
 
+/// The size of a table's main fork, in bytes.
+pub fn main_bytes(table: pg_sys::Oid) -> i64 {
+    // SAFETY: the arguments are those of pg_relation_size(regclass, text).
+    let bytes = unsafe {
+        let fork = pgrx::datum::IntoDatum::into_datum("main");
+        let args = [Some(pg_sys::Datum::from(table)), fork];
+        pgrx::direct_function_call_as_datum(pg_sys::pg_relation_size, &args)
+    };
+    bytes.map_or(0, |datum| datum.value() as i64)
+}
+
+/// Locks a table against everybody else, unless somebody uses it. The transaction's end unlocks it.
+pub fn try_lock_exclusively(table: pg_sys::Oid) -> bool {
+    // SAFETY: takes a lock without waiting.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessExclusiveLock.cast_signed()) }
+}
+
 /// Takes the lock on a sequence that pg_sequence_last_value() takes, unless that conflicts with another session's lock.
 /// The transaction's end unlocks it.
 pub fn try_lock_for_writing(sequence: pg_sys::Oid) -> bool {

@@ -116,7 +116,7 @@ impl Text {
     }
 
     /// Calls `f` with the text. The database is in UTF-8, as CREATE EXTENSION has checked.
-    pub(in crate::pg) fn with_str<R>(self, f: impl FnOnce(&str) -> R) -> R {
+    pub fn with_str<R>(self, f: impl FnOnce(&str) -> R) -> R {
         // SAFETY: a text; if it is compressed or TOASTed, its plain copy is in the current memory context. The server
         // has checked its encoding.
         unsafe {

@@ -30,6 +30,11 @@ pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBack
     start("dispatcher", name, pg_sys::Datum::from(database))
 }
 
+/// The same for a janitor.
+pub fn start_janitor(database: pg_sys::Oid, name: &str) -> Option<DynamicBackgroundWorker> {
+    start("janitor", name, pg_sys::Datum::from(database))
+}
+
 /// The same for the capturer of an entry.
 pub fn start_capturer(entry: usize, name: &str) -> Option<DynamicBackgroundWorker> {
     start("capturer", name, pg_sys::Datum::from(entry))

@@ -15,6 +15,7 @@ use sequin_engine::changes::Changes;
 use sequin_engine::dispatcher::{Answer, Request};
 use sequin_engine::ids::RequestId;
 use sequin_engine::key::Seq;
+use sequin_engine::settings::Micros;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ struct Transaction {
     /// It has made a replication slot, which a rollback doesn't remove.
     made_slot: bool,
     suspends: bool,
+    /// When it claimed its first dedup_id.
+    claimed: Option<Micros>,
 }
 
 thread_local! {
@@ -126,6 +129,15 @@ pub fn note_slot_made() -> Result<()> {
     Ok(())
 }
 
+/// Notes that this transaction claims dedup_ids, of which the janitor must get rid some time.
+pub fn note_claim(now: Micros) -> Result<()> {
+    database()?.want_janitor();
+    with(|t| {
+        t.claimed.get_or_insert(now);
+    });
+    Ok(())
+}
+
 /// True if the open transaction has a transaction id, which it takes when it first writes.
 pub fn has_written() -> bool {
     // SAFETY: reads the current transaction's state.
@@ -220,7 +232,8 @@ fn refuse_prepare() {
 /// The transaction is over, and a commit is visible to others (CallXactCallbacks comes after ProcArrayEndTransaction).
 /// Only now may the entry's bounds be cleared.
 fn end(committed: bool) {
-    let Transaction { asked, published, changed, made_slot, suspends } = with(std::mem::take);
+    let Transaction { asked, published, changed, made_slot, suspends, claimed } =
+        with(std::mem::take);
     if asked.is_empty() && published.is_empty() && changed.is_none() && !suspends {
         return;
     }
@@ -230,6 +243,9 @@ fn end(committed: bool) {
         if let Some(segment) = segment() {
             segment.launcher.wake();
         }
+    }
+    if let Some((claimed, database)) = claimed.filter(|_| committed).zip(Database::here()) {
+        database.note_claims(claimed);
     }
     if !published.is_empty() {
         entry.end_publishing();

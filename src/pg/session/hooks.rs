@@ -202,10 +202,8 @@ fn evict_workers(name: &CStr) {
     }
     let until = Instant::now() + DETACHING;
     capturers::terminate(oid);
-    while database.oid() == oid
-        && (database.dispatcher.pid() != 0 || capturers::are_running(oid))
-        && Instant::now() < until
-    {
+    crate::pg::process::terminate(database.janitor.pid());
+    while database.oid() == oid && database.has_workers() && Instant::now() < until {
         database.dispatcher.wake();
         crate::pg::process::sleep(Duration::from_millis(10));
         pgrx::check_for_interrupts!();

@@ -6,7 +6,9 @@ use super::shmem::{Segment, segment};
 use super::status::Status;
 use pgrx::pg_sys;
 use sequin_engine::changes::Changes;
+use sequin_engine::dedup::{self, Late};
 use sequin_engine::entry::Reigns;
+use sequin_engine::settings::Micros;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -38,7 +40,12 @@ pub struct Database {
     published: StreamMap,
     /// Streams whose publishers wake the dispatcher when they end.
     listening: StreamMap,
+    /// Transactions that have claimed dedup_ids and taken long to commit.
+    late: Lock<Late>,
+    /// The launcher should keep a janitor running.
+    wants_janitor: AtomicBool,
     pub dispatcher: Status,
+    pub janitor: Status,
 }
 
 /// The streams that transactions have published to. A stream that shares a bit with one of them seems to be among them.
@@ -78,7 +85,9 @@ const PUBLISHERS: usize = 1;
 impl Database {
     pub(in crate::pg) fn initialise(&self, tranche: i32) {
         self.changes.initialise(tranche);
+        self.late.initialise(tranche);
         self.dispatcher.initialise(tranche);
+        self.janitor.initialise(tranche);
     }
 
     /// The entry of a database, if it has one. No database, which is what free entries have, has none.
@@ -135,11 +144,17 @@ impl Database {
     /// there.
     fn is_unused(&self) -> bool {
         !self.is_enabled()
-            && self.dispatcher.pid() == 0
+            && !self.has_workers()
             && self.changing.load(Ordering::SeqCst) == 0
             && !self.has_config_changed()
             && self.publishing().next().is_none()
-            && !super::capturers::are_running(self.oid())
+    }
+
+    /// True while some worker of the database runs.
+    pub fn has_workers(&self) -> bool {
+        self.dispatcher.pid() != 0
+            || self.janitor.pid() != 0
+            || super::capturers::are_running(self.oid())
     }
 
     /// True while its dispatcher is to find out whether the database has the extension: the entry may be free soon.
@@ -161,7 +176,10 @@ impl Database {
         for word in self.published.iter().chain(&self.listening) {
             word.store(0, Ordering::Relaxed);
         }
+        *self.late.lock() = Late::unknown_before(crate::pg::now());
+        self.wants_janitor.store(false, Ordering::Relaxed);
         self.dispatcher.set_error("");
+        self.janitor.set_error("");
         self.oid.store(oid.to_u32(), Ordering::Release);
     }
 
@@ -206,6 +224,37 @@ impl Database {
     /// Asks for a dispatcher, or to have none.
     pub fn set_enabled(&self, enabled: bool) {
         self.enabled.store(enabled, Ordering::Release);
+    }
+
+    /// Whether the launcher should run a janitor here.
+    pub fn wants_janitor(&self) -> bool {
+        self.wants_janitor.load(Ordering::SeqCst)
+    }
+
+    /// There is work for a janitor.
+    pub fn want_janitor(&self) {
+        if !self.wants_janitor.swap(true, Ordering::SeqCst)
+            && let Some(segment) = segment()
+        {
+            segment.launcher.wake();
+        }
+    }
+
+    /// There is none. Work that comes up at this moment is found by the next who asks for a janitor.
+    pub fn dismiss_janitor(&self) {
+        self.wants_janitor.store(false, Ordering::SeqCst);
+    }
+
+    /// A transaction that had claimed its first dedup_id at `claimed` has committed.
+    pub(in crate::pg) fn note_claims(&self, claimed: Micros) {
+        self.late.lock().add(claimed, crate::pg::now());
+    }
+
+    /// Which dedup_ids may be used anew: those that were claimed before this time.
+    pub fn expired_before(&self, now: Micros, window: Micros) -> Micros {
+        // In this order: a transaction is noted as late before it ceases to be open.
+        let open = super::session_entry::oldest_publisher(self);
+        dedup::expired_before(now, window, open, &self.late.lock())
     }
 
     /// Ends what [`Self::find_or_add_for_change`] began: `committed` is what the transaction has changed, `None` if it

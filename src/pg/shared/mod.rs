@@ -7,3 +7,4 @@ pub mod lwlock;
 pub mod session_entry;
 pub mod shmem;
 pub mod status;
+pub mod stream_counts;

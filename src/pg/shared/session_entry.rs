@@ -285,6 +285,16 @@ pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPubl
     })
 }
 
+/// Since when the oldest open transaction of a database publishes, if there is one that has published.
+pub(super) fn oldest_publisher(database: &Database) -> Option<Micros> {
+    let since = |(_, entry): (usize, &SessionEntry)| {
+        let inner = entry.inner.lock();
+        let is_open = inner.entry.is_of(database.oid().to_u32()) && !inner.publishing.is_empty();
+        is_open.then_some(inner.publishing.since)
+    };
+    database.publishing().filter_map(since).min()
+}
+
 /// Calls `of` for each entry whose transaction has published to a stream. An entry that is flagged in the database's
 /// map may belong to another database by now, whose tables may have the same OIDs: hence the check.
 fn publishing_to<T>(

@@ -1,5 +1,5 @@
-//! The segment of shared memory: a header, an entry for each database, each process and each source, and what they
-//! refer to.
+//! The segment of shared memory: a header, an entry for each database, each process and each source, what they refer to,
+//! and streams' counters.
 //!
 //! Allocated when the server starts, never grown. Zeroed memory is a valid start for all of it, so only the
 //! locks are initialised. See storage/ipc/ipci.c for when the two hooks run.
@@ -9,6 +9,7 @@ use super::capturers::Capturer;
 use super::database::Database;
 use super::lwlock::Lock;
 use super::session_entry::SessionEntry;
+use super::stream_counts::{COUNTERS, Counter};
 use crate::guc;
 use pgrx::pg_sys;
 use std::mem::{align_of, size_of};
@@ -62,6 +63,7 @@ struct Layout {
     sessions: usize,
     capturers: usize,
     chunks: usize,
+    counters: usize,
     bitmaps: usize,
     end: usize,
 }
@@ -83,9 +85,10 @@ impl Sizes {
         let sessions = round_up(databases + self.databases * size_of::<Database>(), 64);
         let capturers = round_up(sessions + self.sessions * size_of::<SessionEntry>(), 64);
         let chunks = round_up(capturers + self.capturers * size_of::<Capturer>(), 64);
-        let bitmaps = round_up(chunks + self.chunks * size_of::<Chunk>(), 64);
+        let counters = round_up(chunks + self.chunks * size_of::<Chunk>(), 64);
+        let bitmaps = round_up(counters + COUNTERS * size_of::<Counter>(), 64);
         let end = bitmaps + 2 * self.databases * words(self.sessions) * size_of::<AtomicU64>();
-        Layout { databases, sessions, capturers, chunks, bitmaps, end }
+        Layout { databases, sessions, capturers, chunks, counters, bitmaps, end }
     }
 }
 
@@ -116,6 +119,11 @@ impl Segment {
     /// The chunks of bounds, used and free.
     pub(in crate::pg) fn chunks(&'static self) -> &'static [Chunk] {
         self.part(self.sizes.layout().chunks, self.sizes.chunks)
+    }
+
+    /// The counters of streams, used and free.
+    pub(in crate::pg) fn counters(&'static self) -> &'static [Counter] {
+        self.part(self.sizes.layout().counters, COUNTERS)
     }
 
     /// One of the two bitmaps (`which` is 0 or 1) of a database, with a bit for each session's entry.

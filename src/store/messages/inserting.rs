@@ -1,5 +1,6 @@
 //! Inserting messages as the caller: without the executor where the table allows it, and by SQL otherwise.
 
+use super::once::Taken;
 use super::superseding::{self, Decision};
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
@@ -49,7 +50,7 @@ impl Form {
             ),
             Form::Many => (
                 "seq, key, data, headers",
-                "SELECT * FROM unnest($1, $2, $3, $4)",
+                "SELECT * FROM unnest($1, $2, $3, $4) u(s) WHERE s IS NOT NULL",
                 &[INT8ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID],
             ),
             Form::Texts => (
@@ -125,7 +126,7 @@ fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
     plan
 }
 
-fn may_publish(stream: &str, table: pg_sys::Oid) -> Result<()> {
+pub(super) fn may_publish(stream: &str, table: pg_sys::Oid) -> Result<()> {
     if !role::may_use_schema_of(role::current(), table) {
         return Err(Error::NoSchemaUsage);
     }
@@ -138,7 +139,7 @@ fn may_publish(stream: &str, table: pg_sys::Oid) -> Result<()> {
 /// Takes `n` seqs of a stream, ascending. Checks the right to publish first, before anything that other sessions could
 /// notice. Locks the table before its sequence, as ALTER TABLE and DROP TABLE do: otherwise there would be deadlocks
 /// with them.
-fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+pub(super) fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
     may_publish(stream, table)?;
     if n == 0 {
         return Ok(Vec::new());
@@ -150,16 +151,37 @@ fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
     Ok(sequence::take(sequence::of_stream(table)?, n))
 }
 
-/// Inserts one message and returns its seq. The seq is taken before the insert: RETURNING would require the right to
-/// read the table.
+/// Inserts one message and returns its seq; or the seq of the message that its dedup_id has published before.
 pub fn insert(
     stream: &str,
     table: pg_sys::Oid,
     key: Text,
     data: Jsonb,
     headers: Option<Jsonb>,
+    dedup_id: Option<String>,
 ) -> Result<Seq> {
-    let seq = take_seqs(stream, table, 1)?[0];
+    if dedup_id.is_none() {
+        let seq = take_seqs(stream, table, 1)?[0];
+        return insert_as(seq, stream, table, key, data, headers);
+    }
+    let mut taken = Taken::take(stream, table, vec![dedup_id])?;
+    if let Some(seq) = taken.seqs[0] {
+        let published = insert_as(seq, stream, table, key, data, headers)?;
+        taken.published(&[published])?;
+    }
+    Ok(taken.all()[0])
+}
+
+/// Inserts a message with a seq and returns the seq that it has then. The seq is taken before the insert: RETURNING would
+/// require the right to read the table.
+fn insert_as(
+    seq: Seq,
+    stream: &str,
+    table: pg_sys::Oid,
+    key: Text,
+    data: Jsonb,
+    headers: Option<Jsonb>,
+) -> Result<Seq> {
     if stream_rows::insert(table, || Ok(vec![New { seq, key, data, headers }]))? {
         return Ok(seq);
     }
@@ -177,44 +199,76 @@ pub fn delete_key(stream: &str, table: pg_sys::Oid, key: Text) -> Result<Option<
     let headers = Some(Jsonb::parse(&mut TOMBSTONE.into()));
     superseding::lock(table, &[key.id()])?;
     match superseding::find(table, &Incoming { seq: 0, key, data, headers })? {
-        Some(_) => insert(stream, table, key, data, headers).map(Some),
+        Some(_) => insert(stream, table, key, data, headers, None).map(Some),
         None => Ok(None),
     }
 }
 
-/// Inserts `count` messages in one statement and returns their seqs, in the order given.
+/// Messages for one statement.
+pub struct Batch {
+    pub count: usize,
+    pub keys: TextArray,
+    pub data: JsonbArray,
+    pub headers: Option<JsonbArray>,
+}
+
+/// Inserts messages in one statement and returns their seqs, in the order given; with `dedup_ids`, one for each of them,
+/// the seqs of the messages that these have published before.
 pub fn insert_many(
     stream: &str,
     table: pg_sys::Oid,
-    count: usize,
-    keys: TextArray,
-    data: JsonbArray,
-    headers: Option<JsonbArray>,
+    batch: &Batch,
+    dedup_ids: Option<Vec<Option<String>>>,
 ) -> Result<Vec<Seq>> {
-    let seqs = take_seqs(stream, table, count)?;
-    if seqs.is_empty() {
-        return Ok(seqs);
+    match dedup_ids {
+        None => {
+            let seqs = take_seqs(stream, table, batch.count)?;
+            let all: Vec<Option<Seq>> = seqs.iter().copied().map(Some).collect();
+            insert_batch(stream, table, batch, &all, seqs)
+        }
+        Some(ids) => {
+            let mut taken = Taken::take(stream, table, ids)?;
+            let new = taken.seqs.iter().copied().flatten().collect();
+            let published = insert_batch(stream, table, batch, &taken.seqs, new)?;
+            taken.published(&published)?;
+            Ok(taken.all())
+        }
+    }
+}
+
+/// Inserts those messages of a batch that have a seq, and returns the seqs that these have then. `new` are these seqs.
+fn insert_batch(
+    stream: &str,
+    table: pg_sys::Oid,
+    batch: &Batch,
+    seqs: &[Option<Seq>],
+    new: Vec<Seq>,
+) -> Result<Vec<Seq>> {
+    let Batch { keys, data, headers, .. } = batch;
+    if new.is_empty() {
+        return Ok(new);
     }
     let messages = || {
         let headers = headers.map(|headers| headers.elements());
-        let mut messages = Vec::with_capacity(count);
+        let mut messages = Vec::with_capacity(new.len());
         for (n, (key, data)) in keys.elements().into_iter().zip(data.elements()).enumerate() {
+            let Some(seq) = seqs[n] else { continue };
             let key = key.ok_or(Error::NullElement("keys"))?;
             let data = data.ok_or(Error::NullElement("data"))?;
             let headers = headers.as_ref().and_then(|headers| headers[n]);
-            messages.push(New { seq: seqs[n], key, data, headers });
+            messages.push(New { seq, key, data, headers });
         }
         Ok(messages)
     };
     if stream_rows::insert(table, messages)? {
-        return Ok(seqs);
+        return Ok(new);
     }
     if stream_table::keeps_one_per_key(table) {
         let ids: Vec<KeyId> = keys.elements().into_iter().flatten().map(Text::id).collect();
         superseding::lock(table, &ids)?;
     }
-    let args = [arg(seqs.clone()), arg(keys), arg(data), headers.and_then(arg)];
-    insert_by(Form::Many, stream, table, seqs, &args)
+    let args = [arg(seqs.to_vec()), arg(*keys), arg(*data), headers.and_then(arg)];
+    insert_by(Form::Many, stream, table, new, &args)
 }
 
 /// Inserts messages without headers, with data as JSON text, in the order given.
