@@ -17,6 +17,7 @@ mod partitions;
 mod pgbench;
 mod processes;
 mod publications;
+mod rewritten;
 mod schema_changes;
 mod start;
 mod status;
@@ -45,6 +46,7 @@ pub fn tests() -> Vec<Trial> {
         streaming::tests(),
         toast::tests(),
         changes::tests(),
+        rewritten::tests(),
         schema_changes::tests(),
         partitions::tests(),
         publications::tests(),

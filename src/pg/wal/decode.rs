@@ -5,12 +5,14 @@
 
 #![allow(non_snake_case)] // the server's own names
 
+use super::caches::Caches;
 use super::moment;
 use super::output::{self, Output};
 use super::position::{flush, flushed};
 use super::spool::Spool;
 use crate::error::{Error, Result};
 use crate::pg::exec::memory;
+use crate::pg::process;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
@@ -23,6 +25,7 @@ pub struct Decoder {
     /// The callbacks of the output plugin have the same pointer. So this is not a Box, which would have to be the only
     /// pointer to it.
     output: NonNull<Output>,
+    caches: Caches,
 }
 
 unsafe extern "C-unwind" {
@@ -109,15 +112,39 @@ impl Decoder {
             output::install(context, output);
             pg_sys::XLogBeginRead((*context).reader, restart_lsn((*context).slot));
             moment::watch();
-            // What is cached from before shows the catalogs of another time.
-            pg_sys::InvalidateSystemCaches();
-            Ok(Decoder { context, memory, output })
+            Ok(Decoder { context, memory, output, caches: Caches::new() })
         }
     }
 
     /// Reads WAL up to `until`, or until there are `enough` bytes of messages. The messages are those of whole
     /// transactions. True if `until` has been reached.
     pub fn read(&mut self, until: u64, enough: u64) -> Result<bool> {
+        self.change_time()?;
+        self.decode(until, enough)?;
+        self.change_time()?;
+        Ok(self.position() >= until)
+    }
+
+    /// From the present to the past, or back.
+    fn change_time(&mut self) -> Result<()> {
+        let (position, oldest) = (self.position(), self.oldest());
+        process::transaction(|| {
+            self.caches.change_time(position, oldest);
+            Ok(())
+        })
+        .map_err(Error::Internal)
+    }
+
+    /// Where the first change begins of those that wait for the end of their transactions.
+    fn oldest(&self) -> Option<u64> {
+        // SAFETY: the context and its reorder buffer are valid while this value lives; so is a transaction in there.
+        unsafe {
+            let oldest = pg_sys::ReorderBufferGetOldestTXN((*self.context).reorder);
+            oldest.as_ref().map(|transaction| transaction.first_lsn)
+        }
+    }
+
+    fn decode(&mut self, until: u64, enough: u64) -> Result<()> {
         // SAFETY: the context is valid while this value lives, and no transaction is open. The reader keeps what it
         // allocates, so the current memory context must be one that is not reset.
         unsafe {
@@ -138,7 +165,7 @@ impl Decoder {
             }
             pg_sys::CurrentMemoryContext = old;
         }
-        Ok(self.position() >= until)
+        Ok(())
     }
 
     fn output(&mut self) -> &mut Output {

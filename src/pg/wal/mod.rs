@@ -1,5 +1,6 @@
 //! Logical decoding: reading changes from WAL, with what the catalogs said at the moment of the change.
 
+mod caches;
 pub mod decode;
 pub mod generated;
 pub mod moment;
