@@ -156,6 +156,18 @@ pub trait Calls: GenericClient + Sized {
         self.query_one(query, &[]).unwrap().get(0)
     }
 
+    /// Of the only consumer. While no dispatcher runs, it is not known.
+    #[track_caller]
+    fn acked_total(&mut self) -> i64 {
+        let mut total = None;
+        wait_until("the dispatcher tells", seconds(60), || {
+            let query = "SELECT acked_total FROM sequin.consumer_stats";
+            total = self.query_one(query, &[]).unwrap().get(0);
+            total.is_some()
+        });
+        total.unwrap_or_default()
+    }
+
     #[track_caller]
     fn backend_pid(&mut self) -> i32 {
         self.query_one("SELECT pg_backend_pid()", &[]).unwrap().get(0)

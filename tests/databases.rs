@@ -98,7 +98,7 @@ fn a_database_in_use_can_be_renamed_copied_and_dropped() {
         wait_until("the rest comes, in both", seconds(60), || {
             let held = client.receive("c", 100, seconds(1));
             client.ack("c", &ack_ids(&held));
-            client.number("SELECT acked_total FROM sequin.consumer_stats") >= 5
+            client.acked_total() >= 5
         });
         drop(client);
         wait_until("the client is gone", seconds(30), || {

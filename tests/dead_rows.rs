@@ -161,14 +161,14 @@ fn acks_that_were_open_at_the_last_checkpoint_outlive_a_crash() {
     cluster.boot();
 
     let mut client = cluster.connect("postgres");
-    assert_eq!(client.number("SELECT acked_total FROM sequin.consumer_stats"), 6);
+    assert_eq!(client.acked_total(), 6);
     assert_eq!(client.drain("c", millis(300)).len(), 4);
     wait_until("the row is part of a checkpoint", seconds(90), || {
         client.number("SELECT count(*) FROM sequin.acks") == 0
     });
     // Which is all that the next dispatcher goes by.
     client.restart_dispatcher();
-    assert_eq!(client.number("SELECT acked_total FROM sequin.consumer_stats"), 10);
+    assert_eq!(client.acked_total(), 10);
     assert!(client.receive("c", 10, millis(0)).is_empty());
     cluster.stop(Stop::Fast);
 }

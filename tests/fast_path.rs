@@ -32,7 +32,7 @@ fn what_another_session_has_acked_counts_there_only() {
     let held = ack_ids(&client.receive("c", 3, seconds(10)));
     assert_eq!(other.ack("c", &held[1..2]), 1);
     assert_eq!(client.ack("c", &held), 2);
-    assert_eq!(client.number("SELECT acked_total FROM sequin.consumer_stats"), 3);
+    assert_eq!(client.acked_total(), 3);
 }
 
 fn what_another_session_is_acking_is_not_acked_twice() {
@@ -113,7 +113,7 @@ fn a_batch_can_be_acked_one_by_one_and_repeated_ids_count_once() {
     let held = ack_ids(&client.receive("c", 5, seconds(10)));
     assert_eq!(client.ack("c", &[held[4], held[0], held[4]]), 2);
     assert_eq!(client.ack("c", &[&held[..], &[1, i64::MAX]].concat()), 3);
-    assert_eq!(client.number("SELECT acked_total FROM sequin.consumer_stats"), 10);
+    assert_eq!(client.acked_total(), 10);
 }
 
 fn a_shorter_lease_ends_when_it_says() {
@@ -147,7 +147,7 @@ fn an_ack_whose_row_is_older_than_a_checkpoint_outlives_a_crash() {
     cluster.boot();
 
     let mut client = cluster.connect("postgres");
-    assert_eq!(client.number("SELECT acked_total FROM sequin.consumer_stats"), 6);
+    assert_eq!(client.acked_total(), 6);
     assert_eq!(client.drain("c", millis(300)).len(), 4);
     cluster.stop(Stop::Fast);
 }
@@ -174,7 +174,7 @@ fn a_slot_that_another_database_has_by_now_is_left_alone() {
         let held = ack_ids(&next.receive("c", 1, seconds(10)));
         assert_eq!(next.ack("c", &held), 1);
         assert_eq!(one.ack("c", &left), 1);
-        assert_eq!(two.number("SELECT acked_total FROM sequin.consumer_stats"), acked);
+        assert_eq!(two.acked_total(), acked);
     }
     cluster.stop(Stop::Fast);
 }

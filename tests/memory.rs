@@ -184,6 +184,8 @@ const CACHES: &[&str] = &[
     "CacheMemoryContext",
     "index info",
     "more child contexts",
+    // Of decoding: the transactions that have changed catalogs since the server last wrote which ones are running.
+    "snapshot builder context",
     "MdSmgr",
     "PgStat Pending",
     "PgStat Shared Ref",
