@@ -146,13 +146,13 @@ Example: SELECT sequin.drop_stream('orders', force => true);$$;
 -- ---- publishing ----
 
 COMMENT ON FUNCTION sequin.publish(text, text, jsonb, jsonb, timestamptz, text) IS
-$$Publishes one message. Returns its seq, its number in the stream.
+$$Publishes one message. Returns its seq, its number in the stream; NULL if it is to be published later.
 
 stream      the stream
 key         what filters match, and what order is kept by; see sequin.key_matches()
 data        the message, any JSON; the JSON value null is allowed
 headers     more JSON beside it, or NULL
-deliver_at  only NULL in this version
+deliver_at  when to publish it, or NULL for now; a time that is past is now. See sequin.schedule()
 dedup_id    1 to 255 bytes that stand for this message, or NULL: see below
 
 NULL: stream, key and data may not be NULL.
@@ -167,8 +167,8 @@ has published the id, others that publish it wait for its end. So a publisher th
 the server just publishes again. Ids are no part of the message, nor of a dump. After the server has been restarted, ids are
 remembered for longer, by up to the window.
 Right: INSERT on the stream's table.
-Errors: 42704 no such stream, 22023 bad key or dedup_id, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
-a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version; with
+Errors: 42704 no such stream, 22023 bad key, dedup_id or deliver_at, or both of these, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
+a rule on the table keeps the message out, 25006 read-only transaction or standby; with
 one message per key, or dedup_ids, 40P01 deadlock with another session, 40001 in REPEATABLE READ.
 
 Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
@@ -194,6 +194,39 @@ Errors: 22023 arrays of different length, or a bad key or dedup_id: then none is
 25006 read-only transaction or standby.
 
 Example: SELECT * FROM sequin.publish_many('orders', '{order.1.new,order.2.new}', '{1,2}');$$;
+
+COMMENT ON FUNCTION sequin.schedule(text, text, jsonb, timestamptz, jsonb) IS
+$$Has a message published later. Returns the schedule's id, for sequin.unschedule().
+
+stream      the stream
+key         the message's key
+data        the message, any JSON
+deliver_at  when to publish it; what is past is published at once
+headers     more JSON beside it, or NULL
+
+NULL: only headers may be NULL.
+Takes effect at commit. When it is due, a background worker publishes the message as the role that has called this: with the seq,
+the age and the order of that moment. If it is refused then (the role or the stream is gone, a right is missing, a trigger
+raises an error), it stays in sequin.scheduled, with the reason, and is not tried again. Triggers on the stream's table run with
+search_path pg_catalog then: they have to name what they use in full. The wall clock counts. Schedules are in
+a dump; sequin.drop_stream() deletes those of the stream. PREPARE TRANSACTION is refused after this.
+Right: INSERT on the stream's table, now and then.
+Errors: 42704 no such stream, 22023 bad key or deliver_at, 42501 no right, 22004 NULL, 42602 bad name, 25006 read-only
+transaction or standby.
+
+Example: SELECT sequin.schedule('orders', 'order.17.reminder', '{"mail": 1}', now() + interval '3 days');$$;
+
+COMMENT ON FUNCTION sequin.unschedule(bigint) IS
+$$Deletes a schedule. Returns true, or false if there is none of that id: the message may have been published.
+
+id  what sequin.schedule() has returned; see sequin.scheduled
+
+NULL: id may not be NULL.
+Takes effect at commit. If the message is being published at this moment, it waits for that, and returns false.
+Right: members of the role that has scheduled it.
+Errors: 42501 another role's, 22004 NULL, 25006 read-only transaction or standby.
+
+Example: SELECT sequin.unschedule(17);$$;
 
 COMMENT ON FUNCTION sequin.published_before(text, text) IS
 $$Returns the seq of the message that was published with a dedup_id; NULL if there is none, or if its dedup_window is over.
@@ -677,7 +710,7 @@ COMMENT ON COLUMN sequin.source_stats.last_error IS
 COMMENT ON VIEW sequin.workers IS
 'The background processes: the launcher of the server, a dispatcher for each database, and a capturer for each source.
 Everybody may read it.';
-COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor or capturer';
+COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor, scheduler or capturer';
 COMMENT ON COLUMN sequin.workers.database IS 'NULL for the launcher';
 COMMENT ON COLUMN sequin.workers.state IS 'running, starting, or stopped';
 COMMENT ON COLUMN sequin.workers.since IS 'When it started, or ended';
@@ -697,6 +730,7 @@ COMMENT ON TABLE sequin.dedup_5 IS 'dedup_ids of messages: see sequin.dedup_tabl
 COMMENT ON TABLE sequin.dedup_6 IS 'dedup_ids of messages: see sequin.dedup_tables.';
 COMMENT ON TABLE sequin.dedup_7 IS 'dedup_ids of messages: see sequin.dedup_tables.';
 COMMENT ON TABLE sequin.dedup_8 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.schedules IS 'Messages that are to be published later: see the view sequin.scheduled';
 COMMENT ON TABLE sequin.key_locks IS 'A row for each key of a stream with one message per key: transactions that publish it wait for its lock.';
 COMMENT ON TABLE sequin.consumers IS 'The consumers and their settings. Change it by the functions only.';
 COMMENT ON COLUMN sequin.consumers.owner IS 'The role whose members may use it';
@@ -737,6 +771,13 @@ the consumer is dropped.$$;
 COMMENT ON COLUMN sequin.dead_letters.deliver_count IS 'How often it had been delivered';
 COMMENT ON COLUMN sequin.dead_letters.reason IS 'From sequin.reject(), or "max_deliver reached"';
 
+COMMENT ON VIEW sequin.scheduled IS
+$$Messages that are to be published later, of roles that you are a member of. Who may SELECT from sequin.schedules sees all.$$;
+COMMENT ON COLUMN sequin.scheduled.id IS 'For sequin.unschedule()';
+COMMENT ON COLUMN sequin.scheduled.deliver_at IS 'When it is to be published';
+COMMENT ON COLUMN sequin.scheduled.owner IS 'The role that has scheduled it, and that it is published as';
+COMMENT ON COLUMN sequin.scheduled.reason IS 'Why it was refused when it was due: it is not tried again; NULL before';
+
 COMMENT ON TABLE sequin.outbox IS 'Journal of deliveries since the last checkpoint. Written by the dispatcher.';
 COMMENT ON COLUMN sequin.outbox.kind IS 'd delivered, r returned, e extended, f finished, x dead';
 COMMENT ON TABLE sequin.acks IS 'A row, or some, for each call of ack, reject, redeliver or redrive that is in no checkpoint yet.';
@@ -752,6 +793,7 @@ COMMENT ON SEQUENCE sequin.epoch IS 'Each start of a dispatcher takes one; it ma
 
 COMMENT ON FUNCTION sequin.check_key(text) IS 'Internal: the CHECK constraint of streams'' tables';
 COMMENT ON FUNCTION sequin.on_publish() IS 'Internal: the trigger of streams'' tables; without it messages get lost';
+COMMENT ON FUNCTION sequin.on_schedule() IS 'Internal: the trigger of sequin.schedules; it has the scheduler learn of what is scheduled';
 COMMENT ON FUNCTION sequin.on_upsert() IS 'Internal: the trigger of streams with one message per key; it replaces the message of a new one''s key';
 COMMENT ON FUNCTION sequin.on_config_change() IS 'Internal: tells sessions and workers that streams, consumers or sources have changed';
 COMMENT ON FUNCTION sequin._stream_stats(text) IS 'Internal: behind sequin.stream_stats';

@@ -66,6 +66,23 @@ CREATE TABLE sequin.dedup_6 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum
 CREATE TABLE sequin.dedup_7 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
 CREATE TABLE sequin.dedup_8 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
 
+-- Messages that are to be published later, each as the role that has scheduled it. Written by: publish, schedule, unschedule,
+-- drop_stream; the scheduler deletes what is published.
+CREATE TABLE sequin.schedules (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL,
+    headers jsonb,
+    deliver_at timestamptz NOT NULL,
+    owner regrole NOT NULL,
+    scheduled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Why it was refused when it was due: then it is not tried again.
+    reason text
+);
+CREATE INDEX schedules_due ON sequin.schedules (deliver_at, id) WHERE reason IS NULL;
+CREATE INDEX schedules_stream ON sequin.schedules (stream);
+
 -- Written by: create_consumer, alter_consumer, drop_consumer, pause_, resume_consumer, rewind.
 CREATE TABLE sequin.consumers (
     name text COLLATE "C" PRIMARY KEY,
@@ -229,10 +246,18 @@ CREATE FUNCTION sequin.on_publish() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_publish';
 CREATE FUNCTION sequin.on_upsert() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_upsert';
+CREATE FUNCTION sequin.on_schedule() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_schedule';
 CREATE FUNCTION sequin.on_config_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_config_change';
 
 REVOKE EXECUTE ON FUNCTION sequin.on_config_change() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION sequin.on_schedule() FROM PUBLIC;
+
+-- The scheduler wakes up for it.
+CREATE TRIGGER on_schedule AFTER INSERT OR UPDATE OF deliver_at, reason ON sequin.schedules
+    FOR EACH ROW WHEN (NEW.reason IS NULL) EXECUTE FUNCTION sequin.on_schedule();
+ALTER TABLE sequin.schedules ENABLE ALWAYS TRIGGER on_schedule;
 
 -- Which rows have changed, for the dispatcher.
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE ON sequin.streams
@@ -254,6 +279,8 @@ SELECT pg_catalog.pg_extension_config_dump('sequin.streams', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.sources', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.schedules', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.schedules_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.epoch', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.acks', '');

@@ -103,13 +103,13 @@ deadlock with another session, 40001 in REPEATABLE READ, 25006 read-only transac
 Example: SELECT sequin.delete_key('prices', 'product.17');$$;
 
 COMMENT ON FUNCTION sequin.publish(text, text, jsonb, jsonb, timestamptz, text) IS
-$$Publishes one message. Returns its seq, its number in the stream.
+$$Publishes one message. Returns its seq, its number in the stream; NULL if it is to be published later.
 
 stream      the stream
 key         what filters match, and what order is kept by; see sequin.key_matches()
 data        the message, any JSON; the JSON value null is allowed
 headers     more JSON beside it, or NULL
-deliver_at  only NULL in this version
+deliver_at  when to publish it, or NULL for now; a time that is past is now. See sequin.schedule()
 dedup_id    1 to 255 bytes that stand for this message, or NULL: see below
 
 NULL: stream, key and data may not be NULL.
@@ -124,8 +124,8 @@ has published the id, others that publish it wait for its end. So a publisher th
 the server just publishes again. Ids are no part of the message, nor of a dump. After the server has been restarted, ids are
 remembered for longer, by up to the window.
 Right: INSERT on the stream's table.
-Errors: 42704 no such stream, 22023 bad key or dedup_id, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
-a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version; with
+Errors: 42704 no such stream, 22023 bad key, dedup_id or deliver_at, or both of these, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
+a rule on the table keeps the message out, 25006 read-only transaction or standby; with
 one message per key, or dedup_ids, 40P01 deadlock with another session, 40001 in REPEATABLE READ.
 
 Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
@@ -265,7 +265,7 @@ COMMENT ON TABLE sequin.dedup_8 IS 'dedup_ids of messages: see sequin.dedup_tabl
 COMMENT ON COLUMN sequin.dedup_tables.turn IS 'current or closing: publishers write it; closed: they read it; free: it is empty';
 COMMENT ON COLUMN sequin.dedup_tables.since IS 'When that turn began';
 COMMENT ON COLUMN sequin.stream_stats.duplicates_total IS 'Messages that were not published since their dedup_id had been, since the start of the server';
-COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor or capturer';
+COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor, scheduler or capturer';
 COMMENT ON FUNCTION sequin._duplicates(text) IS 'Internal: behind sequin.stream_stats';
 
 COMMENT ON FUNCTION sequin.alter_stream(text, interval, bigint, bigint, boolean, interval, text[]) IS
@@ -299,3 +299,81 @@ Right: INSERT on the stream's table, or SELECT.
 Errors: 42704 no such stream, 42501 no right, 22004 NULL, 42602 bad name, 22023 bad dedup_id.
 
 Example: SELECT sequin.published_before('orders', 'invoice-4711');$$;
+
+-- Scheduled messages.
+-- Messages that are to be published later, each as the role that has scheduled it. Written by: publish, schedule, unschedule,
+-- drop_stream; the scheduler deletes what is published.
+CREATE TABLE sequin.schedules (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL,
+    headers jsonb,
+    deliver_at timestamptz NOT NULL,
+    owner regrole NOT NULL,
+    scheduled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Why it was refused when it was due: then it is not tried again.
+    reason text
+);
+CREATE INDEX schedules_due ON sequin.schedules (deliver_at, id) WHERE reason IS NULL;
+CREATE INDEX schedules_stream ON sequin.schedules (stream);
+
+CREATE FUNCTION sequin.on_schedule() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_schedule';
+REVOKE EXECUTE ON FUNCTION sequin.on_schedule() FROM PUBLIC;
+CREATE TRIGGER on_schedule AFTER INSERT OR UPDATE OF deliver_at, reason ON sequin.schedules
+    FOR EACH ROW WHEN (NEW.reason IS NULL) EXECUTE FUNCTION sequin.on_schedule();
+ALTER TABLE sequin.schedules ENABLE ALWAYS TRIGGER on_schedule;
+SELECT pg_catalog.pg_extension_config_dump('sequin.schedules', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.schedules_id_seq', '');
+CREATE FUNCTION sequin."schedule"("stream" text, "key" text, "data" jsonb, "deliver_at" timestamp with time zone, "headers" jsonb DEFAULT NULL)
+    RETURNS bigint LANGUAGE c AS 'MODULE_PATHNAME', 'schedule_wrapper';
+CREATE FUNCTION sequin."unschedule"("id" bigint) RETURNS boolean
+    LANGUAGE c AS 'MODULE_PATHNAME', 'unschedule_wrapper';
+CREATE VIEW sequin.scheduled WITH (security_barrier) AS
+SELECT s.id, s.stream, s.key, s.data, s.headers, s.deliver_at, s.owner, s.scheduled_at, s.reason
+FROM sequin.schedules s
+WHERE pg_catalog.has_table_privilege('sequin.schedules'::pg_catalog.regclass, 'SELECT')
+   OR pg_catalog.pg_has_role(s.owner, 'USAGE');
+GRANT SELECT ON sequin.scheduled TO PUBLIC;
+COMMENT ON TABLE sequin.schedules IS 'Messages that are to be published later: see the view sequin.scheduled';
+COMMENT ON FUNCTION sequin.on_schedule() IS 'Internal: the trigger of sequin.schedules; it has the scheduler learn of what is scheduled';
+COMMENT ON VIEW sequin.scheduled IS
+$$Messages that are to be published later, of roles that you are a member of. Who may SELECT from sequin.schedules sees all.$$;
+COMMENT ON COLUMN sequin.scheduled.id IS 'For sequin.unschedule()';
+COMMENT ON COLUMN sequin.scheduled.deliver_at IS 'When it is to be published';
+COMMENT ON COLUMN sequin.scheduled.owner IS 'The role that has scheduled it, and that it is published as';
+COMMENT ON COLUMN sequin.scheduled.reason IS 'Why it was refused when it was due: it is not tried again; NULL before';
+
+COMMENT ON FUNCTION sequin.schedule(text, text, jsonb, timestamptz, jsonb) IS
+$$Has a message published later. Returns the schedule's id, for sequin.unschedule().
+
+stream      the stream
+key         the message's key
+data        the message, any JSON
+deliver_at  when to publish it; what is past is published at once
+headers     more JSON beside it, or NULL
+
+NULL: only headers may be NULL.
+Takes effect at commit. When it is due, a background worker publishes the message as the role that has called this: with the seq,
+the age and the order of that moment. If it is refused then (the role or the stream is gone, a right is missing, a trigger
+raises an error), it stays in sequin.scheduled, with the reason, and is not tried again. Triggers on the stream's table run with
+search_path pg_catalog then: they have to name what they use in full. The wall clock counts. Schedules are in
+a dump; sequin.drop_stream() deletes those of the stream. PREPARE TRANSACTION is refused after this.
+Right: INSERT on the stream's table, now and then.
+Errors: 42704 no such stream, 22023 bad key or deliver_at, 42501 no right, 22004 NULL, 42602 bad name, 25006 read-only
+transaction or standby.
+
+Example: SELECT sequin.schedule('orders', 'order.17.reminder', '{"mail": 1}', now() + interval '3 days');$$;
+
+COMMENT ON FUNCTION sequin.unschedule(bigint) IS
+$$Deletes a schedule. Returns true, or false if there is none of that id: the message may have been published.
+
+id  what sequin.schedule() has returned; see sequin.scheduled
+
+NULL: id may not be NULL.
+Takes effect at commit. If the message is being published at this moment, it waits for that, and returns false.
+Right: members of the role that has scheduled it.
+Errors: 42501 another role's, 22004 NULL, 25006 read-only transaction or standby.
+
+Example: SELECT sequin.unschedule(17);$$;

@@ -70,6 +70,23 @@ CREATE TABLE sequin.dedup_6 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum
 CREATE TABLE sequin.dedup_7 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
 CREATE TABLE sequin.dedup_8 (LIKE sequin.dedup_1 INCLUDING ALL) WITH (autovacuum_enabled = false);
 
+-- Messages that are to be published later, each as the role that has scheduled it. Written by: publish, schedule, unschedule,
+-- drop_stream; the scheduler deletes what is published.
+CREATE TABLE sequin.schedules (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    stream text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    data jsonb NOT NULL,
+    headers jsonb,
+    deliver_at timestamptz NOT NULL,
+    owner regrole NOT NULL,
+    scheduled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Why it was refused when it was due: then it is not tried again.
+    reason text
+);
+CREATE INDEX schedules_due ON sequin.schedules (deliver_at, id) WHERE reason IS NULL;
+CREATE INDEX schedules_stream ON sequin.schedules (stream);
+
 -- Written by: create_consumer, alter_consumer, drop_consumer, pause_, resume_consumer, rewind.
 CREATE TABLE sequin.consumers (
     name text COLLATE "C" PRIMARY KEY,
@@ -233,10 +250,18 @@ CREATE FUNCTION sequin.on_publish() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_publish';
 CREATE FUNCTION sequin.on_upsert() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_upsert';
+CREATE FUNCTION sequin.on_schedule() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_schedule';
 CREATE FUNCTION sequin.on_config_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sequin_on_config_change';
 
 REVOKE EXECUTE ON FUNCTION sequin.on_config_change() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION sequin.on_schedule() FROM PUBLIC;
+
+-- The scheduler wakes up for it.
+CREATE TRIGGER on_schedule AFTER INSERT OR UPDATE OF deliver_at, reason ON sequin.schedules
+    FOR EACH ROW WHEN (NEW.reason IS NULL) EXECUTE FUNCTION sequin.on_schedule();
+ALTER TABLE sequin.schedules ENABLE ALWAYS TRIGGER on_schedule;
 
 -- Which rows have changed, for the dispatcher.
 CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OR DELETE ON sequin.streams
@@ -258,6 +283,8 @@ SELECT pg_catalog.pg_extension_config_dump('sequin.streams', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.sources', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.schedules', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.schedules_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.epoch', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.acks', '');
@@ -484,6 +511,13 @@ WHERE pg_catalog.has_table_privilege('sequin.all_dead_letters'::pg_catalog.regcl
         SELECT FROM sequin.consumers c
         WHERE c.name = d.consumer AND pg_catalog.pg_has_role(c.owner, 'USAGE'));
 
+-- The same for what is scheduled: for members of the role that has scheduled it.
+CREATE VIEW sequin.scheduled WITH (security_barrier) AS
+SELECT s.id, s.stream, s.key, s.data, s.headers, s.deliver_at, s.owner, s.scheduled_at, s.reason
+FROM sequin.schedules s
+WHERE pg_catalog.has_table_privilege('sequin.schedules'::pg_catalog.regclass, 'SELECT')
+   OR pg_catalog.pg_has_role(s.owner, 'USAGE');
+
 CREATE VIEW sequin.workers AS
 SELECT w.process, w.database, w.pid, w.state, w.since, w.last_error
 FROM sequin._workers() w;
@@ -495,7 +529,7 @@ TRUNCATE sequin.streams;
 -- Settings and statistics are for everybody, dead letters for members of the consumer's owner, backfills for those of
 -- the source's owner, journals for nobody. Functions check their caller themselves.
 
-GRANT SELECT ON sequin.streams, sequin.consumers, sequin.dead_letters, sequin.sources, sequin.backfills TO PUBLIC;
+GRANT SELECT ON sequin.streams, sequin.consumers, sequin.dead_letters, sequin.scheduled, sequin.sources, sequin.backfills TO PUBLIC;
 GRANT SELECT ON sequin.stream_stats, sequin.consumer_stats, sequin.source_stats, sequin.workers TO PUBLIC;
 
 -- No policy may be on a table that is dumped: it would keep a role without BYPASSRLS from dumping it.
@@ -864,6 +898,24 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'rewind_wrapper';
 --
 
+CREATE FUNCTION "schedule"(
+	"stream" TEXT,
+	"key" text,
+	"data" jsonb,
+	"deliver_at" timestamp with time zone,
+	"headers" jsonb DEFAULT NULL
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'schedule_wrapper';
+--
+
+CREATE FUNCTION "unschedule"(
+	"id" bigint
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'unschedule_wrapper';
+--
+
 -- finalize
 -- What users read with \df+, \d+ and \dn+. For each function: arguments with units and ranges, NULLs, result,
 -- effects, rights, errors with SQLSTATE, an example. Run after all functions and views exist.
@@ -1013,13 +1065,13 @@ Example: SELECT sequin.drop_stream('orders', force => true);$$;
 -- ---- publishing ----
 
 COMMENT ON FUNCTION sequin.publish(text, text, jsonb, jsonb, timestamptz, text) IS
-$$Publishes one message. Returns its seq, its number in the stream.
+$$Publishes one message. Returns its seq, its number in the stream; NULL if it is to be published later.
 
 stream      the stream
 key         what filters match, and what order is kept by; see sequin.key_matches()
 data        the message, any JSON; the JSON value null is allowed
 headers     more JSON beside it, or NULL
-deliver_at  only NULL in this version
+deliver_at  when to publish it, or NULL for now; a time that is past is now. See sequin.schedule()
 dedup_id    1 to 255 bytes that stand for this message, or NULL: see below
 
 NULL: stream, key and data may not be NULL.
@@ -1034,8 +1086,8 @@ has published the id, others that publish it wait for its end. So a publisher th
 the server just publishes again. Ids are no part of the message, nor of a dump. After the server has been restarted, ids are
 remembered for longer, by up to the window.
 Right: INSERT on the stream's table.
-Errors: 42704 no such stream, 22023 bad key or dedup_id, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
-a rule on the table keeps the message out, 25006 read-only transaction or standby, 0A000 not in this version; with
+Errors: 42704 no such stream, 22023 bad key, dedup_id or deliver_at, or both of these, 42501 no right, 22004 NULL, 42602 bad name, 09000 a trigger or
+a rule on the table keeps the message out, 25006 read-only transaction or standby; with
 one message per key, or dedup_ids, 40P01 deadlock with another session, 40001 in REPEATABLE READ.
 
 Example: SELECT sequin.publish('orders', 'order.17.paid', '{"amount": 20}');$$;
@@ -1061,6 +1113,39 @@ Errors: 22023 arrays of different length, or a bad key or dedup_id: then none is
 25006 read-only transaction or standby.
 
 Example: SELECT * FROM sequin.publish_many('orders', '{order.1.new,order.2.new}', '{1,2}');$$;
+
+COMMENT ON FUNCTION sequin.schedule(text, text, jsonb, timestamptz, jsonb) IS
+$$Has a message published later. Returns the schedule's id, for sequin.unschedule().
+
+stream      the stream
+key         the message's key
+data        the message, any JSON
+deliver_at  when to publish it; what is past is published at once
+headers     more JSON beside it, or NULL
+
+NULL: only headers may be NULL.
+Takes effect at commit. When it is due, a background worker publishes the message as the role that has called this: with the seq,
+the age and the order of that moment. If it is refused then (the role or the stream is gone, a right is missing, a trigger
+raises an error), it stays in sequin.scheduled, with the reason, and is not tried again. Triggers on the stream's table run with
+search_path pg_catalog then: they have to name what they use in full. The wall clock counts. Schedules are in
+a dump; sequin.drop_stream() deletes those of the stream. PREPARE TRANSACTION is refused after this.
+Right: INSERT on the stream's table, now and then.
+Errors: 42704 no such stream, 22023 bad key or deliver_at, 42501 no right, 22004 NULL, 42602 bad name, 25006 read-only
+transaction or standby.
+
+Example: SELECT sequin.schedule('orders', 'order.17.reminder', '{"mail": 1}', now() + interval '3 days');$$;
+
+COMMENT ON FUNCTION sequin.unschedule(bigint) IS
+$$Deletes a schedule. Returns true, or false if there is none of that id: the message may have been published.
+
+id  what sequin.schedule() has returned; see sequin.scheduled
+
+NULL: id may not be NULL.
+Takes effect at commit. If the message is being published at this moment, it waits for that, and returns false.
+Right: members of the role that has scheduled it.
+Errors: 42501 another role's, 22004 NULL, 25006 read-only transaction or standby.
+
+Example: SELECT sequin.unschedule(17);$$;
 
 COMMENT ON FUNCTION sequin.published_before(text, text) IS
 $$Returns the seq of the message that was published with a dedup_id; NULL if there is none, or if its dedup_window is over.
@@ -1544,7 +1629,7 @@ COMMENT ON COLUMN sequin.source_stats.last_error IS
 COMMENT ON VIEW sequin.workers IS
 'The background processes: the launcher of the server, a dispatcher for each database, and a capturer for each source.
 Everybody may read it.';
-COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor or capturer';
+COMMENT ON COLUMN sequin.workers.process IS 'launcher, dispatcher, janitor, scheduler or capturer';
 COMMENT ON COLUMN sequin.workers.database IS 'NULL for the launcher';
 COMMENT ON COLUMN sequin.workers.state IS 'running, starting, or stopped';
 COMMENT ON COLUMN sequin.workers.since IS 'When it started, or ended';
@@ -1564,6 +1649,7 @@ COMMENT ON TABLE sequin.dedup_5 IS 'dedup_ids of messages: see sequin.dedup_tabl
 COMMENT ON TABLE sequin.dedup_6 IS 'dedup_ids of messages: see sequin.dedup_tables.';
 COMMENT ON TABLE sequin.dedup_7 IS 'dedup_ids of messages: see sequin.dedup_tables.';
 COMMENT ON TABLE sequin.dedup_8 IS 'dedup_ids of messages: see sequin.dedup_tables.';
+COMMENT ON TABLE sequin.schedules IS 'Messages that are to be published later: see the view sequin.scheduled';
 COMMENT ON TABLE sequin.key_locks IS 'A row for each key of a stream with one message per key: transactions that publish it wait for its lock.';
 COMMENT ON TABLE sequin.consumers IS 'The consumers and their settings. Change it by the functions only.';
 COMMENT ON COLUMN sequin.consumers.owner IS 'The role whose members may use it';
@@ -1604,6 +1690,13 @@ the consumer is dropped.$$;
 COMMENT ON COLUMN sequin.dead_letters.deliver_count IS 'How often it had been delivered';
 COMMENT ON COLUMN sequin.dead_letters.reason IS 'From sequin.reject(), or "max_deliver reached"';
 
+COMMENT ON VIEW sequin.scheduled IS
+$$Messages that are to be published later, of roles that you are a member of. Who may SELECT from sequin.schedules sees all.$$;
+COMMENT ON COLUMN sequin.scheduled.id IS 'For sequin.unschedule()';
+COMMENT ON COLUMN sequin.scheduled.deliver_at IS 'When it is to be published';
+COMMENT ON COLUMN sequin.scheduled.owner IS 'The role that has scheduled it, and that it is published as';
+COMMENT ON COLUMN sequin.scheduled.reason IS 'Why it was refused when it was due: it is not tried again; NULL before';
+
 COMMENT ON TABLE sequin.outbox IS 'Journal of deliveries since the last checkpoint. Written by the dispatcher.';
 COMMENT ON COLUMN sequin.outbox.kind IS 'd delivered, r returned, e extended, f finished, x dead';
 COMMENT ON TABLE sequin.acks IS 'A row, or some, for each call of ack, reject, redeliver or redrive that is in no checkpoint yet.';
@@ -1619,6 +1712,7 @@ COMMENT ON SEQUENCE sequin.epoch IS 'Each start of a dispatcher takes one; it ma
 
 COMMENT ON FUNCTION sequin.check_key(text) IS 'Internal: the CHECK constraint of streams'' tables';
 COMMENT ON FUNCTION sequin.on_publish() IS 'Internal: the trigger of streams'' tables; without it messages get lost';
+COMMENT ON FUNCTION sequin.on_schedule() IS 'Internal: the trigger of sequin.schedules; it has the scheduler learn of what is scheduled';
 COMMENT ON FUNCTION sequin.on_upsert() IS 'Internal: the trigger of streams with one message per key; it replaces the message of a new one''s key';
 COMMENT ON FUNCTION sequin.on_config_change() IS 'Internal: tells sessions and workers that streams, consumers or sources have changed';
 COMMENT ON FUNCTION sequin._stream_stats(text) IS 'Internal: behind sequin.stream_stats';

@@ -123,6 +123,13 @@ WHERE pg_catalog.has_table_privilege('sequin.all_dead_letters'::pg_catalog.regcl
         SELECT FROM sequin.consumers c
         WHERE c.name = d.consumer AND pg_catalog.pg_has_role(c.owner, 'USAGE'));
 
+-- The same for what is scheduled: for members of the role that has scheduled it.
+CREATE VIEW sequin.scheduled WITH (security_barrier) AS
+SELECT s.id, s.stream, s.key, s.data, s.headers, s.deliver_at, s.owner, s.scheduled_at, s.reason
+FROM sequin.schedules s
+WHERE pg_catalog.has_table_privilege('sequin.schedules'::pg_catalog.regclass, 'SELECT')
+   OR pg_catalog.pg_has_role(s.owner, 'USAGE');
+
 CREATE VIEW sequin.workers AS
 SELECT w.process, w.database, w.pid, w.state, w.since, w.last_error
 FROM sequin._workers() w;

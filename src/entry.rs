@@ -6,6 +6,7 @@ use crate::pg::session::hooks::{self, OfOwners};
 use crate::pg::session::upsert;
 use crate::pg::shared::capturers;
 use crate::pg::shared::database::Database;
+use crate::pg::shared::helper::Helper;
 use crate::pg::shared::shmem::segment;
 use crate::{pg, store, worker};
 use pgrx::pg_sys;
@@ -52,15 +53,30 @@ extern "C-unwind" fn sequin_dispatcher(arg: pg_sys::Datum) {
 #[pgrx::pg_guard]
 #[unsafe(no_mangle)]
 extern "C-unwind" fn sequin_janitor(arg: pg_sys::Datum) {
+    run_helper(arg, |database| &database.janitor, detach_janitor, worker::janitor::run);
+}
+
+/// A scheduler's process begins here.
+#[pgrx::pg_guard]
+#[unsafe(no_mangle)]
+extern "C-unwind" fn sequin_scheduler(arg: pg_sys::Datum) {
+    run_helper(arg, |database| &database.scheduler, detach_scheduler, worker::scheduler::run);
+}
+
+fn run_helper(
+    arg: pg_sys::Datum,
+    of: fn(&'static Database) -> &'static Helper,
+    detach: unsafe extern "C-unwind" fn(i32, pg_sys::Datum),
+    run: fn(&'static Database),
+) {
     process::attach_signals(AT_ONCE);
     let oid = pg_sys::Oid::from(arg.value() as u32);
     let Some(database) = Database::find(oid) else { return };
-    if !database.janitor.attach() {
-        return;
+    if of(database).status.attach() {
+        process::at_exit(detach, arg);
+        process::connect(oid);
+        run(database);
     }
-    process::at_exit(detach_janitor, arg);
-    process::connect(oid);
-    worker::janitor::run(database);
 }
 
 /// A capturer's process begins here.
@@ -100,8 +116,17 @@ unsafe extern "C-unwind" fn detach_dispatcher(_code: i32, arg: pg_sys::Datum) {
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn detach_janitor(_code: i32, arg: pg_sys::Datum) {
+    detach_helper(arg, |database| &database.janitor);
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn detach_scheduler(_code: i32, arg: pg_sys::Datum) {
+    detach_helper(arg, |database| &database.scheduler);
+}
+
+fn detach_helper(arg: pg_sys::Datum, of: fn(&'static Database) -> &'static Helper) {
     if let Some(database) = Database::find(pg_sys::Oid::from(arg.value() as u32)) {
-        database.janitor.detach();
+        of(database).status.detach();
     }
     wake_launcher();
 }

@@ -129,6 +129,10 @@ pub enum Error {
     NoBound,
     #[error("stream \"{0}\" keeps all messages of a key")]
     NotOnePerKey(String),
+    #[error("a message with a dedup_id cannot be scheduled")]
+    ScheduledOnce,
+    #[error("permission denied for schedule {id}")]
+    NotScheduler { id: i64, owner: String },
     #[error("there is no setting \"{0}\" to reset")]
     NoSetting(String),
     #[error("{0} is not supported yet")]

@@ -32,6 +32,7 @@ mod per_key;
 mod promotion;
 mod rewind;
 mod savepoints;
+mod scheduled;
 mod session_role;
 mod settings;
 mod short_sessions;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         one_per_key::tests(),
         in_the_way::tests(),
         promotion::tests(),
+        scheduled::tests(),
         session_role::tests(),
         settings::tests(),
         config::tests(),

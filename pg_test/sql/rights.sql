@@ -8,6 +8,7 @@ INSERT INTO allowed VALUES
     ('table sequin.sources', 'settings'),
     ('table sequin.backfills', 'a policy shows the rows of the source''s owner'),
     ('table sequin.dead_letters', 'shows those of the consumer''s owner'),
+    ('table sequin.scheduled', 'shows those of the caller''s roles'),
     ('table sequin.stream_stats', 'statistics; seqs and keys are shown to who may read them'),
     ('table sequin.consumer_stats', 'statistics; times are shown to who may read them'),
     ('table sequin.source_stats', 'statistics'),
@@ -17,7 +18,7 @@ SELECT 'function sequin.' || name, 'checks its caller'
 FROM unnest('{ack,alter_consumer,alter_source,alter_stream,backfill,cancel_backfill,create_consumer,create_source,
     create_stream,delete_key,drop_consumer,drop_source,drop_stream,extend,grant_consume,grant_publish,in_flight,messages,nack,
     pause_consumer,pause_source,publish,publish_many,published_before,purge,receive,redeliver,redrive,reject,repair_stream,resume_consumer,
-    resume_source,rewind}'::text[]) name;
+    resume_source,rewind,schedule,unschedule}'::text[]) name;
 INSERT INTO allowed
 SELECT 'function sequin._' || name, 'behind the statistics, whose reader calls it; shows no more than they do'
 FROM unnest('{consumer_stats,duplicates,inserted_at,last_seq,source_faults,source_workers,stream_stats,workers}'::text[]) name;

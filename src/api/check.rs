@@ -87,6 +87,19 @@ pub fn time(value: TimestampWithTimeZone) -> Micros {
     value.into_inner()
 }
 
+/// A point in time for which a message is scheduled: a finite one.
+pub fn schedule(value: TimestampWithTimeZone) -> Result<Micros> {
+    let time = value.into_inner();
+    match time {
+        Micros::MIN | Micros::MAX => Err(Error::Range {
+            what: "deliver_at",
+            range: "finite",
+            value: if time > 0 { "infinity" } else { "-infinity" }.into(),
+        }),
+        finite => Ok(finite),
+    }
+}
+
 /// An argument that this version does not support: it must be NULL.
 pub fn not_yet<T>(value: Option<T>, what: &'static str) -> Result<()> {
     if value.is_some() { Err(Error::NotYet(what)) } else { Ok(()) }

@@ -1,12 +1,13 @@
 //! Publishing.
 
-use super::check::{name, not_yet, required};
+use super::check::{self, name, required};
 use super::rights;
 use crate::error::{Error, Result};
+use crate::pg;
 use crate::pg::exec::datum::{Jsonb, JsonbArray, Text, TextArray};
 use crate::store::dedup::{self, Ids};
 use crate::store::messages::Batch;
-use crate::store::{messages, streams};
+use crate::store::{messages, schedules, streams};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -19,13 +20,42 @@ fn publish(
     headers: default!(Option<Jsonb>, "NULL"),
     deliver_at: default!(Option<TimestampWithTimeZone>, "NULL"),
     dedup_id: default!(Option<&str>, "NULL"),
+) -> Result<Option<i64>, ErrorReport> {
+    let stream = name(stream, "stream", "stream")?;
+    let key = required(key, "key")?;
+    let data = required(data, "data")?;
+    let dedup_id = dedup_id.map(self::dedup_id).transpose()?;
+    let table = streams::table(&stream)?;
+    if let Some(at) = deliver_at.map(check::schedule).transpose()? {
+        if dedup_id.is_some() {
+            return Err(Error::ScheduledOnce.into());
+        }
+        if at > pg::now() {
+            schedules::insert(&stream, table, key, data, headers, at)?;
+            return Ok(None);
+        }
+    }
+    Ok(Some(messages::insert(&stream, table, key, data, headers, dedup_id)?))
+}
+
+#[pg_extern]
+fn schedule(
+    stream: Option<&str>,
+    key: Option<Text>,
+    data: Option<Jsonb>,
+    deliver_at: Option<TimestampWithTimeZone>,
+    headers: default!(Option<Jsonb>, "NULL"),
 ) -> Result<i64, ErrorReport> {
     let stream = name(stream, "stream", "stream")?;
     let key = required(key, "key")?;
     let data = required(data, "data")?;
-    not_yet(deliver_at, "deliver_at")?;
-    let dedup_id = dedup_id.map(self::dedup_id).transpose()?;
-    Ok(messages::insert(&stream, streams::table(&stream)?, key, data, headers, dedup_id)?)
+    let at = check::schedule(required(deliver_at, "deliver_at")?)?;
+    Ok(schedules::insert(&stream, streams::table(&stream)?, key, data, headers, at)?)
+}
+
+#[pg_extern]
+fn unschedule(id: Option<i64>) -> Result<bool, ErrorReport> {
+    Ok(schedules::delete(required(id, "id")?)?)
 }
 
 /// As version 0.1.0 has declared it.

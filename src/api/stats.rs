@@ -211,10 +211,13 @@ fn workers() -> Result<
         let database = catalog::database_name(entry.oid());
         rows.push(row("dispatcher", database, &entry.dispatcher, entry.is_enabled()));
     }
-    let has_janitor = |entry: &&Database| entry.wants_janitor() || entry.janitor.pid() != 0;
-    for entry in segment.databases().iter().filter(|entry| is_shown(entry)).filter(has_janitor) {
-        let database = catalog::database_name(entry.oid());
-        rows.push(row("janitor", database, &entry.janitor, entry.wants_janitor()));
+    for entry in segment.databases().iter().filter(|entry| is_shown(entry)) {
+        for (kind, helper) in entry.helpers() {
+            if helper.is_wanted() || helper.status.pid() != 0 {
+                let database = catalog::database_name(entry.oid());
+                rows.push(row(kind, database, &helper.status, helper.is_wanted()));
+            }
+        }
     }
     for (_, entry) in capturers::all() {
         let database = catalog::database_name(entry.database());

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::pg::exec::datum::{RegClass, RegRole};
 use crate::pg::exec::{catalog, role};
 use crate::store::streams::{self, Keys, Right};
-use crate::store::{consumers, messages, repair, sources};
+use crate::store::{consumers, messages, repair, schedules, sources};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -187,6 +187,7 @@ fn drop_stream(
     for consumer in &used_by {
         consumers::delete(consumer)?;
     }
+    schedules::delete_of(&stream)?;
     streams::drop_table(&stream)?;
     Ok(())
 }

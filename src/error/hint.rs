@@ -47,6 +47,8 @@ impl Error {
             Error::LeftOut { stream, .. } => {
                 format!("A trigger or a rule on sequin_stream.\"{stream}\" keeps rows out or changes their seq. Drop it, or INSERT into the table, which says how many rows were inserted.")
             }
+            Error::ScheduledOnce => "Leave out dedup_id or deliver_at.".into(),
+            Error::NotScheduler { owner, .. } => format!("It is for members of role \"{owner}\"."),
             Error::NoSetting(_) => "Name settings that have a default, such as dedup_window.".into(),
             Error::NoBound => "Pass one of them; before_time => 'infinity' deletes all.".into(),
             Error::NotOnePerKey(_) => {

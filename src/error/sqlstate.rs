@@ -25,6 +25,7 @@ impl Error {
             | Error::NotPublished { .. }
             | Error::NotOnePerKey(_)
             | Error::NoSetting(_)
+            | Error::ScheduledOnce
             | Error::Condition(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::NoStream(_)
             | Error::NoConsumer(_)
@@ -54,6 +55,7 @@ impl Error {
             | Error::NoSchemaUsage
             | Error::OwnerGone { .. }
             | Error::NotNewOwner(_)
+            | Error::NotScheduler { .. }
             | Error::NoInsert(_)
             | Error::NoTableSelect(_)
             | Error::TableRowSecurity(_)

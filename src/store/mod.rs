@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod owners;
 pub mod publications;
 pub mod repair;
+pub mod schedules;
 pub mod slots;
 pub mod source_faults;
 pub mod source_progress;

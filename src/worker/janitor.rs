@@ -27,17 +27,17 @@ pub fn run(database: &'static Database) {
     process::set_defaults();
     process::set("lock_timeout", "1s");
     // From here on an end, such as one by a signal, is no failure.
-    database.janitor.exited_cleanly();
-    let mut janitor = Janitor { database, awaited: Vec::new(), busy_at: Instant::now() };
+    database.janitor.status.exited_cleanly();
+    let mut janitor = Janitor { database, awaited: Vec::new(), busy_at: None };
     while !session_entry::is_suspended(database.oid()) {
         let pause = match janitor.round() {
             Ok(Some(pause)) => {
-                database.janitor.set_error("");
+                database.janitor.status.set_error("");
                 pause
             }
             Ok(None) => return,
             Err(error) => {
-                database.janitor.set_error(&error);
+                database.janitor.status.set_error(&error);
                 pgrx::warning!("sequin janitor: {error}");
                 AFTER_ERROR
             }
@@ -50,15 +50,15 @@ struct Janitor {
     database: &'static Database,
     /// For each group, the transactions that were open when the turn of its closing table had begun.
     awaited: Vec<Option<OpenTransactions>>,
-    /// When there was something to do.
-    busy_at: Instant,
+    /// When there was something to do; `None` if there has been nothing.
+    busy_at: Option<Instant>,
 }
 
 impl Janitor {
     /// Does what is due, and returns after which time to look again; `None` when the process should end.
     fn round(&mut self) -> Result<Option<Duration>, String> {
         let Some(groups) = process::transaction(|| self.look())? else {
-            self.database.dismiss_janitor();
+            self.database.janitor.dismiss();
             return Ok(None);
         };
         let mut pause = LONGEST_PAUSE;
@@ -72,12 +72,12 @@ impl Janitor {
                 }
             }
             if is_in_use(group) {
-                self.busy_at = Instant::now();
+                self.busy_at = Some(Instant::now());
                 pause = pause.min(group.window / 8);
             }
         }
-        if self.busy_at.elapsed() > IDLE {
-            self.database.dismiss_janitor();
+        if self.busy_at.is_none_or(|at| at.elapsed() > IDLE) {
+            self.database.janitor.dismiss();
             return Ok(None);
         }
         let pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);

@@ -1,5 +1,5 @@
 //! The launcher: keeps a dispatcher running in each database that has the extension, and in no other; a capturer for
-//! each source that the dispatchers have entered in shared memory; and a janitor where there is work for one.
+//! each source that the dispatchers have entered in shared memory; and a janitor and a scheduler where there is work for them.
 //!
 //! It learns of a database from the commit of CREATE EXTENSION and from the first call in it. It also starts a
 //! dispatcher in every database when it starts itself, and in each new one (CREATE DATABASE .. TEMPLATE copies the
@@ -35,7 +35,8 @@ const STARTING: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Job {
     Dispatcher(Oid),
-    Janitor(Oid),
+    /// Of this kind.
+    Helper(Oid, &'static str),
     /// Of a source in a database.
     Capturer(Oid, i32),
 }
@@ -60,7 +61,7 @@ pub fn run(segment: &'static Segment) {
         }
         let again = [
             start_dispatchers(segment, &mut attempts),
-            start_janitors(segment, &mut attempts),
+            start_helpers(segment, &mut attempts),
             start_capturers(&mut attempts),
             Some(look_at.saturating_duration_since(Instant::now())),
         ];
@@ -125,25 +126,26 @@ fn start_dispatchers(segment: &'static Segment, attempts: &mut Attempts) -> Opti
     again
 }
 
-/// Starts the janitors that are wanted and not running. Returns when to try again, if anything failed.
-fn start_janitors(segment: &'static Segment, attempts: &mut Attempts) -> Option<Duration> {
+/// Starts the janitors and schedulers that are wanted and not running. Returns when to try again, if anything failed.
+fn start_helpers(segment: &'static Segment, attempts: &mut Attempts) -> Option<Duration> {
     let mut again: Option<Duration> = None;
     for entry in segment.databases() {
         let oid = entry.oid();
         // Where there is no dispatcher yet, it is not known whether the database has the extension.
-        if oid == Oid::INVALID
-            || !entry.has_settled()
-            || !entry.wants_janitor()
-            || entry.janitor.pid() != 0
-        {
+        if oid == Oid::INVALID || !entry.has_settled() {
             continue;
         }
-        let start = |name: &str| match process::start_janitor(oid, name) {
-            Some(_) => Ok(()),
-            None => Err(format!("a janitor for {name}")),
-        };
-        let gone = || entry.dismiss_janitor();
-        again = shorter(again, attempts.start(Job::Janitor(oid), &entry.janitor, oid, start, gone));
+        for (kind, helper) in entry.helpers() {
+            if !helper.is_wanted() || helper.status.pid() != 0 {
+                continue;
+            }
+            let start = |name: &str| match process::start_helper(kind, oid, name) {
+                Some(_) => Ok(()),
+                None => Err(format!("a {kind} for {name}")),
+            };
+            let (job, gone) = (Job::Helper(oid, kind), || helper.dismiss());
+            again = shorter(again, attempts.start(job, &helper.status, oid, start, gone));
+        }
     }
     again
 }

@@ -5,3 +5,4 @@ pub mod capturer;
 pub mod dispatcher;
 pub mod janitor;
 pub mod launcher;
+pub mod scheduler;

@@ -30,9 +30,13 @@ pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBack
     start("dispatcher", name, pg_sys::Datum::from(database))
 }
 
-/// The same for a janitor.
-pub fn start_janitor(database: pg_sys::Oid, name: &str) -> Option<DynamicBackgroundWorker> {
-    start("janitor", name, pg_sys::Datum::from(database))
+/// The same for a helper of this kind: janitor or scheduler.
+pub fn start_helper(
+    kind: &str,
+    database: pg_sys::Oid,
+    name: &str,
+) -> Option<DynamicBackgroundWorker> {
+    start(kind, name, pg_sys::Datum::from(database))
 }
 
 /// The same for the capturer of an entry.

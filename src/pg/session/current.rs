@@ -32,6 +32,8 @@ struct Transaction {
     suspends: bool,
     /// When it claimed its first dedup_id.
     claimed: Option<Micros>,
+    /// The earliest time that it has scheduled a message for.
+    scheduled: Option<Micros>,
 }
 
 thread_local! {
@@ -131,10 +133,18 @@ pub fn note_slot_made() -> Result<()> {
 
 /// Notes that this transaction claims dedup_ids, of which the janitor must get rid some time.
 pub fn note_claim(now: Micros) -> Result<()> {
-    database()?.want_janitor();
+    database()?.janitor.want();
     with(|t| {
         t.claimed.get_or_insert(now);
     });
+    Ok(())
+}
+
+/// Notes that this transaction schedules a message for this time.
+pub(in crate::pg) fn note_scheduled(at: Micros) -> Result<()> {
+    entry()?;
+    database()?;
+    with(|t| t.scheduled = Some(t.scheduled.map_or(at, |first| first.min(at))));
     Ok(())
 }
 
@@ -222,7 +232,11 @@ fn before_commit() {
 fn refuse_prepare() {
     // COMMIT PREPARED may run in another process, which could not report the end.
     let is_involved = with(|t| {
-        !t.asked.is_empty() || !t.published.is_empty() || t.changed.is_some() || t.suspends
+        !t.asked.is_empty()
+            || !t.published.is_empty()
+            || t.changed.is_some()
+            || t.suspends
+            || t.scheduled.is_some()
     });
     if is_involved {
         Error::CannotPrepare.raise();
@@ -232,8 +246,11 @@ fn refuse_prepare() {
 /// The transaction is over, and a commit is visible to others (CallXactCallbacks comes after ProcArrayEndTransaction).
 /// Only now may the entry's bounds be cleared.
 fn end(committed: bool) {
-    let Transaction { asked, published, changed, made_slot, suspends, claimed } =
+    let Transaction { asked, published, changed, made_slot, suspends, claimed, scheduled } =
         with(std::mem::take);
+    if let Some((first, database)) = scheduled.filter(|_| committed).zip(Database::here()) {
+        database.note_scheduled(first);
+    }
     if asked.is_empty() && published.is_empty() && changed.is_none() && !suspends {
         return;
     }

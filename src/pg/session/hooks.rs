@@ -202,7 +202,9 @@ fn evict_workers(name: &CStr) {
     }
     let until = Instant::now() + DETACHING;
     capturers::terminate(oid);
-    crate::pg::process::terminate(database.janitor.pid());
+    for (_, helper) in database.helpers() {
+        crate::pg::process::terminate(helper.status.pid());
+    }
     while database.oid() == oid && database.has_workers() && Instant::now() < until {
         database.dispatcher.wake();
         crate::pg::process::sleep(Duration::from_millis(10));

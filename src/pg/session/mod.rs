@@ -7,5 +7,6 @@ pub mod hooks;
 pub mod installation;
 pub mod publish;
 pub mod received;
+mod schedules;
 pub mod stream_commands;
 pub mod upsert;

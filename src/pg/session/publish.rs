@@ -88,7 +88,7 @@ fn change_of(trigger: &pg_sys::TriggerData, row: pg_sys::HeapTuple) -> Changes {
 }
 
 /// A column of a row, if the table has it.
-fn column<T: FromDatum>(
+pub(super) fn column<T: FromDatum>(
     trigger: &pg_sys::TriggerData,
     row: pg_sys::HeapTuple,
     name: &CStr,
@@ -107,7 +107,7 @@ fn column<T: FromDatum>(
     }
 }
 
-fn raise(result: Result<()>) {
+pub(super) fn raise(result: Result<()>) {
     if let Err(error) = result {
         error.raise();
     }

@@ -1,5 +1,6 @@
 //! A database that has the extension: its dispatcher, and the signals from its sessions to it.
 
+use super::helper::Helper;
 use super::lwlock::Lock;
 use super::session_entry::SessionEntry;
 use super::shmem::{Segment, segment};
@@ -10,7 +11,7 @@ use sequin_engine::dedup::{self, Late};
 use sequin_engine::entry::Reigns;
 use sequin_engine::settings::Micros;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// Bits in the maps of streams. Where two streams share a bit, publishing to one makes the dispatcher look at the other
 /// too, and find nothing.
@@ -42,10 +43,13 @@ pub struct Database {
     listening: StreamMap,
     /// Transactions that have claimed dedup_ids and taken long to commit.
     late: Lock<Late>,
-    /// The launcher should keep a janitor running.
-    wants_janitor: AtomicBool,
+    /// The earliest time that a committed transaction has scheduled a message for, since the scheduler last took it.
+    scheduled: AtomicI64,
+    /// When the scheduler wakes up by itself.
+    scheduler_wakes_at: AtomicI64,
     pub dispatcher: Status,
-    pub janitor: Status,
+    pub janitor: Helper,
+    pub scheduler: Helper,
 }
 
 /// The streams that transactions have published to. A stream that shares a bit with one of them seems to be among them.
@@ -88,6 +92,7 @@ impl Database {
         self.late.initialise(tranche);
         self.dispatcher.initialise(tranche);
         self.janitor.initialise(tranche);
+        self.scheduler.initialise(tranche);
     }
 
     /// The entry of a database, if it has one. No database, which is what free entries have, has none.
@@ -153,7 +158,7 @@ impl Database {
     /// True while some worker of the database runs.
     pub fn has_workers(&self) -> bool {
         self.dispatcher.pid() != 0
-            || self.janitor.pid() != 0
+            || self.helpers().iter().any(|(_, helper)| helper.status.pid() != 0)
             || super::capturers::are_running(self.oid())
     }
 
@@ -177,9 +182,10 @@ impl Database {
             word.store(0, Ordering::Relaxed);
         }
         *self.late.lock() = Late::unknown_before(crate::pg::now());
-        self.wants_janitor.store(false, Ordering::Relaxed);
         self.dispatcher.set_error("");
-        self.janitor.set_error("");
+        self.helpers().iter().for_each(|(_, helper)| helper.reset());
+        self.scheduled.store(Micros::MAX, Ordering::Relaxed);
+        self.scheduler_wakes_at.store(Micros::MAX, Ordering::Relaxed);
         self.oid.store(oid.to_u32(), Ordering::Release);
     }
 
@@ -226,23 +232,29 @@ impl Database {
         self.enabled.store(enabled, Ordering::Release);
     }
 
-    /// Whether the launcher should run a janitor here.
-    pub fn wants_janitor(&self) -> bool {
-        self.wants_janitor.load(Ordering::SeqCst)
+    /// The workers that run only while there is work for them, with their names.
+    pub fn helpers(&self) -> [(&'static str, &Helper); 2] {
+        [("janitor", &self.janitor), ("scheduler", &self.scheduler)]
     }
 
-    /// There is work for a janitor.
-    pub fn want_janitor(&self) {
-        if !self.wants_janitor.swap(true, Ordering::SeqCst)
-            && let Some(segment) = segment()
-        {
-            segment.launcher.wake();
+    /// A transaction has committed, visibly, that has scheduled messages, the first of them for this time.
+    pub(in crate::pg) fn note_scheduled(&self, first: Micros) {
+        self.scheduled.fetch_min(first, Ordering::SeqCst);
+        self.scheduler.want();
+        if first < self.scheduler_wakes_at.load(Ordering::SeqCst) {
+            self.scheduler.status.wake();
         }
     }
 
-    /// There is none. Work that comes up at this moment is found by the next who asks for a janitor.
-    pub fn dismiss_janitor(&self) {
-        self.wants_janitor.store(false, Ordering::SeqCst);
+    /// The earliest time that was noted since the last call.
+    pub fn take_scheduled(&self) -> Micros {
+        self.scheduled.swap(Micros::MAX, Ordering::SeqCst)
+    }
+
+    /// The scheduler sleeps until then. False if something was scheduled for an earlier time meanwhile.
+    pub fn sleep_scheduler(&self, until: Micros) -> bool {
+        self.scheduler_wakes_at.store(until, Ordering::SeqCst);
+        self.scheduled.load(Ordering::SeqCst) >= until
     }
 
     /// A transaction that had claimed its first dedup_id at `claimed` has committed.

@@ -3,6 +3,7 @@
 pub mod bounds;
 pub mod capturers;
 pub mod database;
+pub mod helper;
 pub mod lwlock;
 pub mod session_entry;
 pub mod shmem;

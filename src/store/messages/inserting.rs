@@ -126,7 +126,8 @@ fn keep(form: Form, stream: &str, plan: Plan) -> Rc<Plan> {
     plan
 }
 
-pub(super) fn may_publish(stream: &str, table: pg_sys::Oid) -> Result<()> {
+/// Checks that the current role may publish to a stream.
+pub fn may_publish(stream: &str, table: pg_sys::Oid) -> Result<()> {
     if !role::may_use_schema_of(role::current(), table) {
         return Err(Error::NoSchemaUsage);
     }

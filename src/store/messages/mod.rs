@@ -6,6 +6,6 @@ mod purging;
 mod reading;
 pub mod superseding;
 
-pub use inserting::{Batch, delete_key, insert, insert_many, insert_texts};
+pub use inserting::{Batch, delete_key, insert, insert_many, insert_texts, may_publish};
 pub use purging::purge;
 pub use reading::*;
