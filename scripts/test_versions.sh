@@ -5,8 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What depends most on the server: its start and end, WAL, replication slots, dumps; and the README's tour.
-smoke=(tour:: crash:: leases:: transactions:: promotion:: dump_and_restore sources::backfill::each_row sources::failover)
+# What depends most on the server: its start and end, WAL, decoding and its caches, replication slots, open transactions,
+# workers, dumps; and the README's tour.
+smoke=(tour:: crash:: leases:: transactions:: promotion:: dump_and_restore sources::backfill::each_row sources::failover
+    sources::rewritten dedup::tables scheduled::a_)
 
 black_box() { scripts/cargo.sh test --features pg_test --test black_box -- "$1"; }
 

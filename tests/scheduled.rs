@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Trial> {
         it_is_published_as_the_role_that_scheduled_it,
         what_is_refused_says_why_and_holds_nobody_up,
         a_locked_stream_and_a_locked_schedule_hold_nobody_up,
+        what_waits_for_a_lock_is_put_off_and_not_refused,
         schedules_are_in_a_dump_and_go_with_their_stream,
         schedules_outlive_a_crash_and_come_once,
         the_scheduler_ends_when_there_is_nothing_to_do,
@@ -233,6 +234,26 @@ fn a_locked_stream_and_a_locked_schedule_hold_nobody_up() {
     await_keys(&mut client, &["a", "b", "kept"]);
     let error = "SELECT count(last_error) FROM sequin.workers WHERE process = 'scheduler' AND database = current_database()";
     assert_eq!(client.number(error), 0);
+}
+
+fn what_waits_for_a_lock_is_put_off_and_not_refused() {
+    let database = database("scheduled_put_off");
+    let mut client = database.connect();
+    client.batch_execute("SELECT sequin.create_stream('s', one_message_per_key => true)").unwrap();
+    let mut holder = database.connect();
+    holder.batch_execute("BEGIN").unwrap();
+    holder.publish("s", "held", "1");
+    for _ in 0..20 {
+        schedule(&mut client, "held", "0 s");
+    }
+    schedule(&mut client, "a", "1 ms");
+    await_keys(&mut client, &["a"]);
+    schedule(&mut client, "b", "1 ms");
+    await_keys(&mut client, &["a", "b"]);
+    holder.batch_execute("COMMIT").unwrap();
+    let open = "SELECT count(*) FROM sequin.scheduled";
+    wait_until("all are published", seconds(60), || client.number(open) == 0);
+    assert_eq!(keys(&mut client).len(), 3);
 }
 
 fn schedules_are_in_a_dump_and_go_with_their_stream() {

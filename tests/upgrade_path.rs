@@ -2,9 +2,9 @@
 
 use libtest_mimic::Trial;
 
-use crate::calls::{Calls, ack_ids, seconds, seqs};
+use crate::calls::{Calls, ack_ids, seconds, seqs, sqlstate};
 use crate::harness::{shared_cluster, trials};
-use sequin_testkit::cluster::Database;
+use sequin_testkit::cluster::{Database, wait_until};
 use sequin_testkit::process::succeed;
 
 pub fn tests() -> Vec<Trial> {
@@ -27,7 +27,20 @@ fn an_updated_extension_is_as_a_fresh_one_and_keeps_its_messages() {
         let held = client.receive("c", 10, seconds(10));
         assert_eq!(client.ack("c", &ack_ids(&held)[..5]), 5);
 
+        // Its schema lacks what these need.
+        let helpers = "SELECT count(*) FROM sequin.workers WHERE process IN ('janitor', 'scheduler') AND database = current_database()";
+        assert_eq!(client.number(helpers), 0, "from {version}");
+        let once = "SELECT sequin.publish('s', 'k', '1', dedup_id => 'x')";
+        assert_eq!(sqlstate(client.query_one(once, &[])), "55000", "from {version}");
+
         client.batch_execute("ALTER EXTENSION sequin UPDATE").unwrap();
+        let once = "SELECT sequin.publish('unused', 'k', '1', dedup_id => 'x')";
+        client.batch_execute("SELECT sequin.create_stream('unused')").unwrap();
+        assert_eq!((client.number(once), client.number(once)), (1, 1));
+        client.batch_execute("SELECT sequin.schedule('unused', 'k', '2', now())").unwrap();
+        let scheduled = "SELECT count(*) FROM sequin_stream.unused WHERE data = '2'";
+        wait_until("it is published", seconds(60), || client.number(scheduled) == 1);
+        client.batch_execute("SELECT sequin.drop_stream('unused')").unwrap();
         client.publish_numbers("s", 10, 10);
         let mut other = old.connect();
         assert_eq!(other.ack("c", &ack_ids(&held)[5..]), 5, "leased before, from {version}");

@@ -380,6 +380,15 @@ pub fn groups() -> Result<Vec<Group>> {
     TABLES.iter().zip(windows).map(group).collect()
 }
 
+/// Whether there are ids that have to be forgotten some time.
+pub fn has_ids() -> Result<bool> {
+    if catalog::own_table(c"dedup_tables").is_none() {
+        return Ok(false);
+    }
+    let mut numbers = TABLES.into_iter().flatten();
+    numbers.try_fold(false, |has, number| Ok(has || catalog::main_bytes(oid(number)?) > 0))
+}
+
 /// Changes the turn of a table when the transaction commits.
 pub fn set_turn(number: i16, turn: Turn, now: Micros) -> Result<()> {
     let args: [Arg; 3] = [arg(number), arg(text(turn)), timestamp(now)];

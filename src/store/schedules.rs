@@ -83,6 +83,11 @@ pub fn delete_of(stream: &str) -> Result<()> {
 /// A place in the order in which messages are published.
 pub type Place = (Micros, i64);
 
+/// Whether there may be something to be published some time: the table is not empty, or was not before it was vacuumed.
+pub fn has_any() -> bool {
+    catalog::own_table(c"schedules").is_some_and(|table| catalog::main_bytes(table) > 0)
+}
+
 // By index, from a place on: what was published before, and is not vacuumed yet, is not read again.
 statement!(
     DUE,
@@ -120,7 +125,7 @@ struct Due {
 pub struct Round {
     /// The last one, if there were as many as were asked for: there may be others after it.
     pub upto: Option<Place>,
-    /// The time of the first one that somebody has locked, or whose stream is locked.
+    /// The time of the first one that can't be published now: somebody has locked it, its stream or its key, say.
     pub held_up: Option<Micros>,
 }
 
@@ -146,14 +151,24 @@ pub fn publish_due(after: Place, now: Micros, max: usize) -> Result<Round> {
             rows.iter().map(|row| Due::read(row, context)).collect()
         })
     })?;
-    let mut published = Vec::new();
+    let mut ends = Ends::default();
     for of_one in due.chunk_by(|a, b| (&a.stream, a.owner) == (&b.stream, b.owner)) {
-        published.extend(publish(of_one)?);
+        publish(of_one, &mut ends)?;
     }
-    DELETE_ALL.with(|s| s.execute(&[arg(published)]))?;
-    let dealt_with: HashSet<i64> = due.iter().map(|due| due.id).collect();
+    let dealt_with: HashSet<i64> = ends.published.iter().chain(&ends.refused).copied().collect();
+    DELETE_ALL.with(|s| s.execute(&[arg(ends.published)]))?;
     let mut others = found.iter().filter(|((_, id), _)| !dealt_with.contains(id));
     Ok(Round { upto, held_up: others.next().map(|&((at, _), _)| at) })
+}
+
+/// What became of messages, by the ids of their schedules.
+#[derive(Default)]
+struct Ends {
+    published: Vec<i64>,
+    refused: Vec<i64>,
+    /// Streams and keys of messages that could not be published now, each of which took its time. Later ones of the same key
+    /// wait for them.
+    put_off: HashSet<(String, String)>,
 }
 
 /// Locks a stream's table for publishing, unless that would have to wait. One that isn't there is refused later.
@@ -175,9 +190,12 @@ impl Due {
     }
 }
 
-/// Publishes messages of one role to one stream, and returns the ids of those that were not refused.
-fn publish(all: &[Due]) -> Result<Vec<i64>> {
-    let Some(Due { stream, owner, .. }) = all.first() else { return Ok(Vec::new()) };
+/// After so many waits for locks in a transaction, what has to be published one by one is left for later.
+const MOST_PUT_OFF: usize = 25;
+
+/// Publishes messages of one role to one stream.
+fn publish(all: &[Due], ends: &mut Ends) -> Result<()> {
+    let Some(Due { stream, owner, .. }) = all.first() else { return Ok(()) };
     let insert = |some: &[Due]| {
         if !role::exists(*owner) {
             return Err(Error::NoRole(owner.to_u32()));
@@ -190,17 +208,28 @@ fn publish(all: &[Due]) -> Result<Vec<i64>> {
         })
     };
     if in_savepoint(|| insert(all)).is_ok() {
-        return Ok(all.iter().map(|due| due.id).collect());
+        ends.published.extend(all.iter().map(|due| due.id));
+        return Ok(());
     }
     // Each by itself: what is wrong with one is that one's affair.
-    let mut published = Vec::new();
     for due in all {
+        if ends.put_off.len() >= MOST_PUT_OFF {
+            break;
+        }
+        let key = (stream.clone(), due.key.with_str(str::to_owned));
+        if ends.put_off.contains(&key) {
+            continue;
+        }
         match in_savepoint(|| insert(std::slice::from_ref(due))) {
-            Ok(()) => published.push(due.id),
-            Err(reason) => drop(FAIL.with(|s| s.execute(&[arg(due.id), arg(reason)]))?),
+            Ok(()) => ends.published.push(due.id),
+            Err(failure) if failure.is_passing => drop(ends.put_off.insert(key)),
+            Err(failure) => {
+                FAIL.with(|s| s.execute(&[arg(due.id), arg(failure.text)]))?;
+                ends.refused.push(due.id);
+            }
         }
     }
-    Ok(published)
+    Ok(())
 }
 
 /// When the next message after `now` is due; `None` if none is.

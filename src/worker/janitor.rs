@@ -86,7 +86,8 @@ impl Janitor {
 
     /// The tables as they are; `None` without the extension.
     fn look(&mut self) -> crate::error::Result<Option<Vec<Group>>> {
-        if catalog::extension().is_none() {
+        // A schema of version 0.1.0 has no such tables.
+        if catalog::extension().is_none() || catalog::own_table(c"dedup_tables").is_none() {
             return Ok(None);
         }
         catalog::check_member(c"dedup_tables")?;

@@ -23,7 +23,8 @@ const LONGEST_PAUSE: Micros = 5_000_000;
 /// At least this time passes between two rounds, so that messages that are due one after the other share a transaction.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// After which time a message is tried again that somebody has locked, or whose stream is locked.
+/// After which time a message is tried again that can't be published now: first; later twice as long each time, up to the
+/// longest sleep.
 const HELD_UP: Micros = 100_000;
 
 /// Before all times that can be scheduled: -infinity.
@@ -35,7 +36,8 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Runs until there is nothing to do, or the extension or the server goes away.
 pub fn run(database: &'static Database) {
     process::set_defaults();
-    process::set("lock_timeout", "1s");
+    // Others wait meanwhile.
+    process::set("lock_timeout", "20ms");
     // Statements read by index: see the statements in `store::schedules`.
     for (way, on) in
         [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexscan", "on")]
@@ -44,7 +46,7 @@ pub fn run(database: &'static Database) {
     }
     // From here on an end, such as one by a signal, is no failure.
     database.scheduler.status.exited_cleanly();
-    let mut scheduler = Scheduler { database, position: 0, place: (0, 0), held_up: None };
+    let mut scheduler = Scheduler { database, position: 0, place: (0, 0), held_up: None, pause: 0 };
     scheduler.begin(EARLIEST);
     while !session_entry::is_suspended(database.oid()) {
         match scheduler.round() {
@@ -76,6 +78,8 @@ struct Scheduler {
     place: Place,
     /// The time of the first message that the pass had to leave where it is.
     held_up: Option<Micros>,
+    /// How long that waits for the next pass.
+    pause: Micros,
 }
 
 impl Scheduler {
@@ -88,10 +92,13 @@ impl Scheduler {
 
     /// Goes on with the pass by one transaction.
     fn round(&mut self) -> Result<Next, String> {
-        if !process::transaction(|| Ok(catalog::extension().is_some()))? {
+        let noted = self.database.take_scheduled();
+        // A schema of version 0.1.0 has no such table.
+        let is_there =
+            || catalog::extension().is_some() && catalog::own_table(c"schedules").is_some();
+        if !process::transaction(|| Ok(is_there()))? {
             return Ok(Next::Never);
         }
-        let noted = self.database.take_scheduled();
         if noted <= self.place.0 {
             self.begin(self.position.min(noted));
         }
@@ -110,8 +117,12 @@ impl Scheduler {
         let held_up = self.held_up;
         self.begin(held_up.unwrap_or(now));
         let next = process::transaction(|| schedules::next_after(now))?;
+        self.pause = match held_up {
+            Some(_) => (self.pause * 2).clamp(HELD_UP, LONGEST_PAUSE),
+            None => 0,
+        };
         Ok(match held_up {
-            Some(_) => Next::At(now + HELD_UP),
+            Some(_) => Next::At(next.unwrap_or(Micros::MAX).min(now + self.pause)),
             None => next.map_or(Next::Never, Next::At),
         })
     }
@@ -127,6 +138,10 @@ impl Scheduler {
     /// Whether the process may end: nothing has been scheduled meanwhile.
     fn ends(&self) -> bool {
         self.database.scheduler.dismiss();
-        self.database.sleep_scheduler(Micros::MAX)
+        if self.database.sleep_scheduler(Micros::MAX) {
+            return true;
+        }
+        self.database.scheduler.want();
+        false
     }
 }

@@ -1,6 +1,7 @@
 //! Running functions in savepoints: to release locks, or to survive an ERROR.
 
 use crate::error::Result;
+use crate::pg::process::TxError;
 use pgrx::pg_sys;
 use std::panic::AssertUnwindSafe;
 
@@ -36,8 +37,8 @@ pub fn without_locks<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs `f` in a savepoint: an ERROR inside rolls it back and is returned as text, and the transaction goes on.
-pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
+/// Runs `f` in a savepoint: an ERROR inside rolls it back and is returned, and the transaction goes on.
+pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, TxError> {
     // SAFETY: as in `without_locks`, but for the end of what went well.
     let (context, owner) = unsafe { (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner) };
     // SAFETY: begins what is ended below in every case.
@@ -45,11 +46,10 @@ pub fn in_savepoint<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::CurrentMemoryContext = context;
     }
-    let result =
-        pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(|error| error.describe())))
-            .catch_others(|caught| Err(crate::pg::process::describe(caught)))
-            .catch_rust_panic(|caught| Err(crate::pg::process::describe(caught)))
-            .execute();
+    let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| f().map_err(TxError::from)))
+        .catch_others(|caught| Err(crate::pg::process::failure(caught)))
+        .catch_rust_panic(|caught| Err(crate::pg::process::failure(caught)))
+        .execute();
     // SAFETY: ends the subtransaction, and goes back to the caller's memory context and resource owner.
     unsafe {
         match result {

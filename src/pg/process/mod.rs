@@ -7,7 +7,7 @@ mod worker;
 
 pub use latch::{sleep, spin_for_latch, spin_wait, wait};
 pub use settings::{set, set_defaults};
-pub(in crate::pg) use transaction::describe;
+pub(in crate::pg) use transaction::failure;
 pub use transaction::{TxError, attempt, transaction, try_transaction};
 pub use worker::*;
 

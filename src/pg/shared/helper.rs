@@ -17,9 +17,9 @@ impl Helper {
         self.status.initialise(tranche);
     }
 
-    /// The entry is another database's now. Whether there is work for the helper is for the helper to find out.
+    /// The entry is another database's now. Whether there is work in that is for its dispatcher to find out.
     pub(in crate::pg) fn reset(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
+        self.wanted.store(false, Ordering::Relaxed);
         self.status.set_error("");
     }
 

@@ -14,7 +14,7 @@ use crate::pg::exec::owners::{self, Owned};
 use crate::pg::process::{self, TxError};
 use crate::pg::shared::database::Database;
 use crate::pg::shared::session_entry;
-use crate::store::{acks, checkpoints};
+use crate::store::{acks, checkpoints, dedup, schedules};
 use crate::{guc, pg, store};
 use entries::Entries;
 use pgrx::pg_sys::Oid;
@@ -102,6 +102,17 @@ fn start(database: &'static Database) -> Result<Option<Worker>, String> {
     let note_owners = || Owned::ALL.into_iter().try_for_each(owners::sync);
     if let Err(error) = process::transaction(note_owners) {
         pgrx::warning!("sequin dispatcher: cannot note who owns consumers and sources: {error}");
+    }
+    // Shared memory doesn't know what there was to do before the server's start.
+    let helpers = || Ok((dedup::has_ids()?, schedules::has_any()));
+    match process::transaction(helpers) {
+        Ok((has_ids, has_schedules)) => {
+            let wanted = [(has_ids, &database.janitor), (has_schedules, &database.scheduler)];
+            wanted.into_iter().filter(|(has, _)| *has).for_each(|(_, helper)| helper.want());
+        }
+        Err(error) => {
+            pgrx::warning!("sequin dispatcher: cannot ask for janitor and scheduler: {error}")
+        }
     }
     Ok(Some(Worker { database, rules, effects: VecDeque::new(), next_sweep: 0 }))
 }
@@ -269,7 +280,7 @@ fn table_of(stream: StreamId) -> Oid {
 }
 
 impl From<TxError> for Failure {
-    fn from(TxError { text, is_lock }: TxError) -> Failure {
+    fn from(TxError { text, is_lock, .. }: TxError) -> Failure {
         Failure::Error { text, is_lock }
     }
 }
