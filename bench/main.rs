@@ -13,6 +13,7 @@ mod flat;
 mod horizons;
 mod idle;
 mod latency;
+mod life;
 mod load;
 mod machine;
 mod memory;
@@ -42,10 +43,11 @@ autovacuum_naptime = '1min'
 
 type Section = fn(&Cluster, &Options) -> Vec<report::Row>;
 
-const SECTIONS: [(&str, &str, Section); 18] = [
+const SECTIONS: [(&str, &str, Section); 19] = [
     ("latency", "Waiting receivers: latency", latency::rows),
     ("idle", "Waiting receivers: idle", idle::rows),
     ("throughput", "Throughput, 4 clients, payloads of 170 bytes", throughput::rows),
+    ("life", "Publishing once, and one message per key, 4 clients", life::rows),
     ("flat", "Flat: receive of 10, against 1,000 waiting, 10 in flight, no holes", flat::rows),
     ("horizons", "Held horizons: publish + receive + ack of 10, 4 clients", horizons::rows),
     (

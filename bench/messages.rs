@@ -60,14 +60,29 @@ pub fn insert_script(batch: usize) -> String {
 
 /// pgbench: publishes so many messages.
 pub fn publish_script(stream: &str, batch: usize) -> String {
+    publish_script_with(stream, batch, "")
+}
+
+/// pgbench: the same, each with a dedup_id that is new.
+pub fn publish_once_script(stream: &str, batch: usize) -> String {
+    let ids = match batch {
+        1 => ", dedup_id => gen_random_uuid()::text".to_owned(),
+        _ => format!(
+            ", dedup_ids => ARRAY(SELECT gen_random_uuid()::text FROM generate_series(1, {batch}))"
+        ),
+    };
+    publish_script_with(stream, batch, &ids)
+}
+
+fn publish_script_with(stream: &str, batch: usize, more: &str) -> String {
     if batch == 1 {
         let key = keys(1).next().unwrap();
-        return format!("{DRAW_KEY}SELECT sequin.publish('{stream}', {key}, '{PAYLOAD}');\n");
+        return format!("{DRAW_KEY}SELECT sequin.publish('{stream}', {key}, '{PAYLOAD}'{more});\n");
     }
     let keys = keys(batch).collect::<Vec<_>>().join(", ");
     let data = vec![format!("'{PAYLOAD}'"); batch].join(", ");
     format!(
-        "{DRAW_KEY}SELECT * FROM sequin.publish_many('{stream}', ARRAY[{keys}], ARRAY[{data}]::jsonb[]);\n"
+        "{DRAW_KEY}SELECT * FROM sequin.publish_many('{stream}', ARRAY[{keys}], ARRAY[{data}]::jsonb[]{more});\n"
     )
 }
 
