@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Trial> {
 }
 
 /// More than is decoded in several rounds.
-const TRANSACTIONS: usize = 12;
+const TRANSACTIONS: usize = 24;
 
 const TABLES: &str = "
     CREATE TABLE t (id integer PRIMARY KEY, x text);

@@ -26,6 +26,11 @@ impl Caches {
         }
     }
 
+    /// Whether decoding sees the catalogs as they are now.
+    pub fn are_good_for_both(&self) -> bool {
+        self.ahead == 0
+    }
+
     /// To be called before and after decoding, in a transaction. Decoding is at `position`, and has changes of transactions
     /// that are decoded later from `oldest` on.
     pub fn change_time(&mut self, position: u64, oldest: Option<u64>) {

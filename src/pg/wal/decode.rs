@@ -125,6 +125,11 @@ impl Decoder {
         Ok(self.position() >= until)
     }
 
+    /// Whether the catalogs have changed since what is decoded next: then each call of [`Self::read`] has to empty caches.
+    pub fn is_in_the_past(&self) -> bool {
+        !self.caches.are_good_for_both()
+    }
+
     /// From the present to the past, or back.
     fn change_time(&mut self) -> Result<()> {
         let (position, oldest) = (self.position(), self.oldest());

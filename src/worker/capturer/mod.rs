@@ -33,6 +33,10 @@ use writing::Writer;
 /// transaction doesn't show, and one round is short.
 const ROUND: u64 = 1 << 20;
 
+/// The same, where the catalogs have changed since what is decoded: each round empties and fills the caches of the catalogs
+/// twice, which took 7% of the time of capturing a backlog in rounds of [`ROUND`].
+const ROUND_IN_THE_PAST: u64 = 4 << 20;
+
 /// The longest sleep. The slot has to advance past WAL of other databases, and some commits don't wake the capturer
 /// (COMMIT PREPARED).
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -178,7 +182,8 @@ impl Capturer {
 
     /// Decodes, writes, confirms; sleeps when there is nothing to do.
     fn round(&mut self, target: u64) -> Result<(), String> {
-        let caught_up = process::attempt(|| self.decoder.read(target, ROUND))?;
+        let enough = if self.decoder.is_in_the_past() { ROUND_IN_THE_PAST } else { ROUND };
+        let caught_up = process::attempt(|| self.decoder.read(target, enough))?;
         if self.decoder.has_lost_changes() {
             check_publication(&self.source)?;
             return Err(source_faults::was_gone(&self.source.publication, &self.source.name));
