@@ -93,14 +93,14 @@ impl Scheduler {
     /// Goes on with the pass by one transaction.
     fn round(&mut self) -> Result<Next, String> {
         let noted = self.database.take_scheduled();
+        if noted <= self.place.0 {
+            self.begin(self.position.min(noted));
+        }
         // A schema of version 0.1.0 has no such table.
         let is_there =
             || catalog::extension().is_some() && catalog::own_table(c"schedules").is_some();
         if !process::transaction(|| Ok(is_there()))? {
             return Ok(Next::Never);
-        }
-        if noted <= self.place.0 {
-            self.begin(self.position.min(noted));
         }
         let now = pg::now();
         let round = process::transaction(|| {
