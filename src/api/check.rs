@@ -1,6 +1,7 @@
 //! Checks of arguments, each in one place.
 
 use crate::error::{Error, Result};
+use crate::pg::exec::datum::micros;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use sequin_engine::dedup::{LONGEST_WINDOW, SHORTEST_WINDOW};
 use sequin_engine::settings::Micros;
@@ -40,10 +41,6 @@ pub fn within<T: PartialOrd + ToString>(
         return Ok(value);
     }
     Err(Error::Range { what, range, value: value.to_string() })
-}
-
-fn micros(interval: Interval) -> Micros {
-    Micros::try_from(interval.as_micros()).unwrap_or(Micros::MAX)
 }
 
 fn interval(

@@ -104,7 +104,7 @@ fn published_before(
     let stream = name(stream, "stream", "stream")?;
     let id = self::dedup_id(required(dedup_id, "dedup_id")?)?;
     let table = streams::table(&stream)?;
-    if !rights::may_publish(table) && !rights::may_see_seqs(table) {
+    if messages::may_publish(&stream, table).is_err() && !rights::may_see_seqs(table) {
         return Err(Error::NoInsert(stream).into());
     }
     Ok(Ids::open(&stream, table)?.look_up(&id)?)

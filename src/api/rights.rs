@@ -41,12 +41,6 @@ pub fn new_owner(owner: RegRole) -> Result<pg_sys::Oid> {
     }
 }
 
-/// True if the caller may publish messages.
-pub fn may_publish(table: pg_sys::Oid) -> bool {
-    role::may_use_schema_of(role::current(), table)
-        && role::may_insert_columns(table, &scan::PUBLISHED)
-}
-
 /// True if the caller may see seqs and keys of all messages.
 pub fn may_see_keys(table: pg_sys::Oid) -> bool {
     may_see(table, &scan::SEQ_AND_KEY)

@@ -2,6 +2,7 @@
 //! is in `sequin_engine::dedup`.
 
 use crate::error::{Error, Result};
+use crate::pg::exec::datum::micros;
 use crate::pg::exec::dedup_rows::{self, Claim};
 use crate::pg::exec::spi::{Access, Arg, Plan, Row, Statement, arg, connected, timestamp};
 use crate::pg::exec::{catalog, relcache, role};
@@ -127,11 +128,7 @@ impl Ids {
         ids.sort_unstable();
         current::note_claim(self.now)?;
         let mut lost = HashMap::new();
-        let mut claimed = Vec::new();
-        for turn in [Turn::Closing, Turn::Current] {
-            let range = &TABLES[usize::from(self.window > BRIEF)];
-            let is_it = |&&(number, of): &&(i16, Turn)| of == turn && range.contains(&number);
-            let Some(&(number, _)) = self.tables.iter().find(is_it) else { continue };
+        for number in self.written() {
             let conflicts = self.insert(number, &ids)?;
             for id in conflicts {
                 let Some((_, seq)) = ids.iter().find(|(it, _)| *it == id) else { continue };
@@ -140,24 +137,28 @@ impl Ids {
                 }
             }
             ids.retain(|(id, _)| !lost.contains_key(id));
-            claimed.push(number);
         }
         // A transaction that doesn't know the closing table any more may have been faster in the current one.
-        for (id, &seq) in &lost {
-            for &number in &claimed {
-                self.correct_in(number, id, seq)?;
-            }
-        }
+        lost.iter().try_for_each(|(id, &seq)| self.correct(id, seq))?;
         self.count(lost.len());
         Ok(lost)
     }
 
     /// The message of an id that this transaction has claimed has got another seq.
     pub fn correct(&self, id: &str, seq: Seq) -> Result<()> {
-        let is_written = |turn| matches!(turn, Turn::Closing | Turn::Current);
+        let args = [arg(self.stream), arg(id), arg(seq)];
+        self.written().try_for_each(|number| {
+            with_plans(number, |plans| plans.correct.execute(Access::WriteLatest, &args).map(drop))
+        })
+    }
+
+    /// The tables that ids of this stream are written into: the closing one first, if there is one.
+    fn written(&self) -> impl Iterator<Item = i16> {
         let range = &TABLES[usize::from(self.window > BRIEF)];
-        let tables = self.tables.iter().filter(|(n, turn)| is_written(*turn) && range.contains(n));
-        tables.into_iter().try_for_each(|&(number, _)| self.correct_in(number, id, seq))
+        [Turn::Closing, Turn::Current].into_iter().filter_map(|turn| {
+            let is_it = |&&(number, of): &&(i16, Turn)| of == turn && range.contains(&number);
+            self.tables.iter().find(is_it).map(|&(number, _)| number)
+        })
     }
 
     /// Inserts what is new to the table; returns the ids that are not.
@@ -193,11 +194,6 @@ impl Ids {
                 return Ok(None);
             }
         }
-    }
-
-    fn correct_in(&self, number: i16, id: &str, seq: Seq) -> Result<()> {
-        let args = [arg(self.stream), arg(id), arg(seq)];
-        with_plans(number, |plans| plans.correct.execute(Access::WriteLatest, &args).map(drop))
     }
 
     fn has_expired(&self, claim: Claim) -> bool {
@@ -257,10 +253,6 @@ fn read_window(stream: &str, table: pg_sys::Oid) -> Result<Micros> {
     let window = micros(window.ok_or_else(|| Error::NoStream(stream.into()))?);
     known(|known| known.windows.insert(table, window));
     Ok(window)
-}
-
-fn micros(interval: Interval) -> Micros {
-    Micros::try_from(interval.as_micros()).unwrap_or(Micros::MAX)
 }
 
 fn turn(text: &str) -> Result<Turn> {

@@ -63,7 +63,7 @@ impl Janitor {
         };
         let mut pause = LONGEST_PAUSE;
         for (n, group) in groups.iter().enumerate() {
-            for step in self.steps(n, group)? {
+            for step in self.steps(n, group) {
                 carry_out(step)?;
                 if matches!(step, Step::Open { .. }) {
                     // Those that are awaited are looked for in a transaction after the one that has opened the table.
@@ -94,22 +94,19 @@ impl Janitor {
         let groups = dedup::groups()?;
         self.awaited.resize_with(groups.len(), || None);
         for (group, awaited) in groups.iter().zip(&mut self.awaited) {
-            match group.tables.iter().any(|table| table.turn == Turn::Closing) {
-                true if awaited.is_none() => *awaited = Some(OpenTransactions::now()),
-                true => {}
-                false => *awaited = None,
+            if group.tables.iter().any(|table| table.turn == Turn::Closing) {
+                awaited.get_or_insert_with(OpenTransactions::now).look();
+            } else {
+                *awaited = None;
             }
         }
         Ok(Some(groups))
     }
 
-    fn steps(&mut self, n: usize, group: &Group) -> Result<Vec<Step>, String> {
-        let have_all_ended = match &mut self.awaited[n] {
-            Some(awaited) => process::transaction(|| Ok(awaited.have_all_ended()))?,
-            None => false,
-        };
+    fn steps(&self, n: usize, group: &Group) -> Vec<Step> {
+        let have_all_ended = self.awaited[n].as_ref().is_some_and(OpenTransactions::have_all_ended);
         let (window, has_ids) = (group.window, group.has_ids);
-        Ok(steps(&group.tables, &Facts { now: pg::now(), window, has_ids, have_all_ended }))
+        steps(&group.tables, &Facts { now: pg::now(), window, has_ids, have_all_ended })
     }
 }
 

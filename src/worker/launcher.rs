@@ -115,7 +115,7 @@ fn start_dispatchers(segment: &'static Segment, attempts: &mut Attempts) -> Opti
         if oid == Oid::INVALID || !entry.is_enabled() || entry.dispatcher.pid() != 0 {
             continue;
         }
-        let start = |name: &str| match process::start_dispatcher(oid, name) {
+        let start = |name: &str| match process::start_in_database("dispatcher", oid, name) {
             Some(_) => Ok(()),
             None => Err(format!("a dispatcher for {name}")),
         };
@@ -139,7 +139,7 @@ fn start_helpers(segment: &'static Segment, attempts: &mut Attempts) -> Option<D
             if !helper.is_wanted() || helper.status.pid() != 0 {
                 continue;
             }
-            let start = |name: &str| match process::start_helper(kind, oid, name) {
+            let start = |name: &str| match process::start_in_database(kind, oid, name) {
                 Some(_) => Ok(()),
                 None => Err(format!("a {kind} for {name}")),
             };

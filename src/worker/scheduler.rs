@@ -38,12 +38,8 @@ pub fn run(database: &'static Database) {
     process::set_defaults();
     // Others wait meanwhile.
     process::set("lock_timeout", "20ms");
-    // Statements read by index: see the statements in `store::schedules`.
-    for (way, on) in
-        [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexscan", "on")]
-    {
-        process::set(way, on);
-    }
+    // See the statements in `store::schedules`.
+    process::set_by_index();
     // From here on an end, such as one by a signal, is no failure.
     database.scheduler.status.exited_cleanly();
     let mut scheduler = Scheduler { database, position: 0, place: (0, 0), held_up: None, pause: 0 };

@@ -9,6 +9,11 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 use sequin_engine::key::{self, KeyId};
 
+/// The length of an interval, in which a month has 30 days.
+pub fn micros(interval: pgrx::datum::Interval) -> sequin_engine::settings::Micros {
+    i64::try_from(interval.as_micros()).unwrap_or(i64::MAX)
+}
+
 macro_rules! opaque {
     ($(#[$doc:meta])* $name:ident, $sql:literal, $oid:expr) => {
         $(#[$doc])*

@@ -25,10 +25,14 @@ impl OpenTransactions {
         }
     }
 
-    /// Whether they have all ended. In a transaction.
-    pub fn have_all_ended(&mut self) -> bool {
+    /// Looks which of them have ended. In a transaction.
+    pub fn look(&mut self) {
         // SAFETY: looks at shared memory, and doesn't wait.
         self.0.retain(|&it| unsafe { !pg_sys::VirtualXactLock(it, false) });
+    }
+
+    /// Whether they had all ended when that was last looked at.
+    pub fn have_all_ended(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -1,7 +1,8 @@
 //! Settings that hold while a function runs.
 
+use crate::pg::process::BY_INDEX;
 use pgrx::pg_sys;
-use std::ffi::CStr;
+use std::ffi::CString;
 
 /// A nest level of settings. It ends when the value is dropped.
 struct Settings {
@@ -36,7 +37,7 @@ pub fn with_settings_restored<R>(f: impl FnOnce() -> R) -> R {
 /// Runs `f` with the search_path pg_catalog, in which only superusers can create objects.
 pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
     let _settings = Settings::new(false);
-    set_for_level(c"search_path", c"pg_catalog, pg_temp");
+    set_for_level("search_path", "pg_catalog, pg_temp");
     f()
 }
 
@@ -44,15 +45,13 @@ pub fn in_pg_catalog<R>(f: impl FnOnce() -> R) -> R {
 /// planner doesn't know how many dead rows a table has, and might scan through all of them.
 pub fn by_index<R>(f: impl FnOnce() -> R) -> R {
     let _settings = Settings::new(false);
-    for way in [c"enable_seqscan", c"enable_bitmapscan"] {
-        set_for_level(way, c"off");
-    }
-    set_for_level(c"enable_indexscan", c"on");
+    BY_INDEX.into_iter().for_each(|(name, value)| set_for_level(name, value));
     f()
 }
 
 /// Sets a setting that every role may set, for the level of [`Settings`] that was just begun.
-fn set_for_level(name: &CStr, value: &CStr) {
+fn set_for_level(name: &str, value: &str) {
+    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return };
     // SAFETY: as fmgr_security_definer does it.
     unsafe {
         pg_sys::set_config_option(

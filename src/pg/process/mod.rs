@@ -6,7 +6,8 @@ mod transaction;
 mod worker;
 
 pub use latch::{sleep, spin_for_latch, spin_wait, wait};
-pub use settings::{set, set_defaults};
+pub(in crate::pg) use settings::BY_INDEX;
+pub use settings::{set, set_by_index, set_defaults};
 pub(in crate::pg) use transaction::failure;
 pub use transaction::{TxError, attempt, transaction, try_transaction};
 pub use worker::*;

@@ -17,6 +17,15 @@ pub fn set(name: &str, value: &str) {
     }
 }
 
+/// Disables sequential and bitmap scans, so that statements use an index wherever there is one.
+pub(in crate::pg) const BY_INDEX: [(&str, &str); 3] =
+    [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexscan", "on")];
+
+/// Sets [`BY_INDEX`].
+pub fn set_by_index() {
+    BY_INDEX.iter().for_each(|(name, value)| set(name, value));
+}
+
 /// Settings that sequin's own statements in a worker rely on. They override those of ALTER DATABASE. Time zone and
 /// locale stay the database's own: they decide what its values look like as text.
 const DEFAULTS: &[(&str, &str)] = &[

@@ -25,13 +25,9 @@ pub fn register_launcher() {
         .load();
 }
 
-/// Starts a dispatcher; its end wakes the caller. `None` when the server has no worker process left.
-pub fn start_dispatcher(database: pg_sys::Oid, name: &str) -> Option<DynamicBackgroundWorker> {
-    start("dispatcher", name, pg_sys::Datum::from(database))
-}
-
-/// The same for a helper of this kind: janitor or scheduler.
-pub fn start_helper(
+/// Starts a worker of a database, of this kind: dispatcher, janitor or scheduler. Its end wakes the caller. `None` when the
+/// server has no worker process left.
+pub fn start_in_database(
     kind: &str,
     database: pg_sys::Oid,
     name: &str,

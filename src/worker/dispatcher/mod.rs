@@ -42,11 +42,7 @@ pub fn run(database: &'static Database) {
     process::set("lock_timeout", LOCK_TIMEOUT);
     // The journals are read by index, from the last checkpoint on, so that the dead rows before that are never read
     // (I9). To the planner a table of dead rows is empty, and all plans cost the same.
-    for (way, on) in
-        [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_indexscan", "on")]
-    {
-        process::set(way, on);
-    }
+    process::set_by_index();
     match start(database) {
         Ok(Some(mut worker)) => {
             database.dispatcher.set_error("");
