@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install packages private run psql stop test test-versions test-packages torture fuzz mutants miri asan fmt lint bench clean
+.PHONY: help deps build install packages private run psql stop test test-versions test-packages test-metrics torture fuzz mutants miri asan fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test-versions: ## SQL, isolation and some black-box tests on PostgreSQL 14, 16, 
 
 test-packages: ## what users do with the packages, in bare systems made by mmdebstrap, as root
 	@scripts/test_packages.sh
+
+test-metrics: private ## scrape a server with Debian's exporters by the files of contrib/, and have promtool check the rules
+	@scripts/test_metrics.sh
 
 torture: private ## clients' histories under faults, judged; SECONDS_TO_RUN=600 SEED=n
 	@scripts/torture.sh

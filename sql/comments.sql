@@ -33,21 +33,28 @@ one_message_per_key  true: a new message replaces the one of its key, in whateve
                      says the same as the one that is there, data and headers, is not written. Who publishes a key waits until
                      other transactions that have published it end. See sequin.delete_key().
 dedup_window         how long a dedup_id of publish() is remembered after the commit: 1 second to 7 days
-retain_for, retain_messages, retain_bytes
-                     only NULL in this version: messages stay until you DELETE them.
-retain_until_acked   only false in this version
+retain_for           for how long a message is kept at least: 1 second to 100 years
+retain_messages      how many of the newest messages are kept at least: 1 or more
+retain_bytes         how many bytes of the newest messages are kept at least, with indexes and TOAST: 1 or more
+retain_until_acked   true: no message goes before all consumers of the stream have finished it. Without a consumer, none goes.
+
+What a limit doesn't keep goes, some time after: by whole partitions, which last for a tenth of retain_for, retain_messages or
+retain_bytes (at least a second, 100 messages), and when no transaction is open that reads or has published them. One limit is enough. NULL:
+no such limit; without any, messages stay until you DELETE them. With retain_until_acked alone, a message goes when all have finished it. A
+message that goes is not delivered any more, whether or not a consumer has had it.
 
 NULL: name, index_keys, one_message_per_key, retain_until_acked and dedup_window may not be NULL.
-The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
+With any retain_ setting the table is partitioned by seq: see schema sequin_partition. The table is the caller's own: GRANT INSERT on it to publishers, SELECT to consumers. DELETE old messages
 as you like; do not change seq, nor name it yourself in INSERT or COPY: a message with a seq that consumers have passed is never
 delivered, and no error says so. Its sequence only goes forward: commands that RESTART it are refused with 0A000. After what else would have
 messages lost (setval() to a lower seq, CACHE, a dropped or disabled trigger, a crash after SET UNLOGGED, dropped columns, a restore
 without the sequence) receive fails with 55000, which says what was found: see sequin.repair_stream().
 Takes effect at commit.
 Right: CREATE on schema sequin_stream.
-Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 22023 bad dedup_window, 0A000 not in this version.
+Errors: 42602 bad name, 42710 exists, 42501 no right, 22004 NULL, 22023 bad dedup_window or limit, 0A000 retention with one_message_per_key, 55000 the schema is
+older than the library.
 
-Example: SELECT sequin.create_stream('orders');$$;
+Example: SELECT sequin.create_stream('orders', retain_for => '7 days');$$;
 
 COMMENT ON FUNCTION sequin.alter_stream(text, interval, bigint, bigint, boolean, interval, text[]) IS
 $$Changes settings of a stream.
@@ -55,16 +62,18 @@ $$Changes settings of a stream.
 name           the stream
 dedup_window   how long a dedup_id of publish() is remembered after the commit: 1 second to 7 days. Ids that were published
                before are remembered for the new time too, unless they are forgotten already.
-reset          names of settings to set to their defaults, such as '{dedup_window}'
 retain_for, retain_messages, retain_bytes, retain_until_acked
-               only NULL in this version: messages stay until you DELETE them
+               what is kept: see sequin.create_stream()
+reset          names of settings to set to their defaults, such as '{retain_for, dedup_window}'
 
 NULL: name and reset may not be NULL; a setting that is NULL stays as it is.
 A change of dedup_window waits until open transactions that have published to the stream end, and keeps others from
-publishing until yours does. Takes effect at commit.
+publishing until yours does. The first limit makes the table a partitioned one, whose first partition it becomes: that reads all of it
+and keeps everybody out meanwhile; 55000 says what would be lost and is therefore in the way, such as views, foreign keys,
+triggers and policies. Takes effect at commit.
 Right: the owner of the stream's table.
-Errors: 42704 no such stream, 42501 not the owner, 22004 name or reset is NULL, 42602 bad name, 22023 bad dedup_window, or reset
-names no setting, 0A000 not in this version.
+Errors: 42704 no such stream, 42501 not the owner, 22004 name or reset is NULL, 42602 bad name, 22023 bad dedup_window or limit, or
+reset names no setting, 0A000 retention with one_message_per_key, 55000 something is in the way, or the schema is older than the library.
 
 Example: SELECT sequin.alter_stream('orders', dedup_window => '1 hour');$$;
 
@@ -670,6 +679,8 @@ COMMENT ON COLUMN sequin.stream_stats.open_publishers IS 'Open transactions that
 COMMENT ON COLUMN sequin.stream_stats.oldest_publisher_pid IS 'The process of the one that published first; NULL if there is none';
 COMMENT ON COLUMN sequin.stream_stats.oldest_publisher_since IS 'When it first published in its transaction';
 COMMENT ON COLUMN sequin.stream_stats.duplicates_total IS 'Messages that were not published since their dedup_id had been, since the start of the server';
+COMMENT ON COLUMN sequin.stream_stats.partitions IS 'Partitions of the table, with those for messages to come; NULL if it has none, as without retention';
+COMMENT ON COLUMN sequin.stream_stats.retention_blocked IS 'What has been in the way of giving messages back, for some seconds; NULL if nothing is';
 
 COMMENT ON VIEW sequin.consumer_stats IS
 'One row for each consumer. Everybody may read it. Numbers come from the dispatcher and are NULL while none runs.';
@@ -787,6 +798,7 @@ COMMENT ON COLUMN sequin.checkpoints.done IS 'Finished above floor, as pairs of 
 COMMENT ON COLUMN sequin.checkpoints.ack_ids IS '0: not in flight, may be delivered again from due on';
 COMMENT ON COLUMN sequin.checkpoints.open_acks IS 'Rows of sequin.acks with a lower id whose transactions were open';
 COMMENT ON COLUMN sequin.checkpoints.due IS 'Deadlines, in microseconds since 2000-01-01 UTC';
+COMMENT ON SEQUENCE sequin.partition_id IS 'For names of partitions: each is used once.';
 COMMENT ON SEQUENCE sequin.epoch IS 'Each start of a dispatcher takes one; it makes ack_ids unique for ever.';
 
 -- ---- internal ----
@@ -799,6 +811,7 @@ COMMENT ON FUNCTION sequin.on_config_change() IS 'Internal: tells sessions and w
 COMMENT ON FUNCTION sequin._stream_stats(text) IS 'Internal: behind sequin.stream_stats';
 COMMENT ON FUNCTION sequin._consumer_stats() IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._duplicates(text) IS 'Internal: behind sequin.stream_stats';
+COMMENT ON FUNCTION sequin._partitions(text) IS 'Internal: behind sequin.stream_stats';
 COMMENT ON FUNCTION sequin._last_seq(text) IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._inserted_at(text, bigint) IS 'Internal: behind sequin.consumer_stats';
 COMMENT ON FUNCTION sequin._source_faults() IS 'Internal: behind sequin.source_stats';

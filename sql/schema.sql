@@ -14,9 +14,12 @@ DROP FUNCTION sequin._check_installation();
 -- user's own.
 CREATE SCHEMA sequin_stream;
 COMMENT ON SCHEMA sequin_stream IS 'One table for each stream of sequin, made by sequin.create_stream()';
-GRANT USAGE ON SCHEMA sequin, sequin_stream TO PUBLIC;
+-- The partitions of streams with retention: no members either.
+CREATE SCHEMA sequin_partition;
+COMMENT ON SCHEMA sequin_partition IS 'Partitions of the streams of sequin that have retention, made and dropped by sequin';
+GRANT USAGE ON SCHEMA sequin, sequin_stream, sequin_partition TO PUBLIC;
 
--- Written by: create_stream, repair_stream, drop_stream; and by what finds the table of a stream that isn't in it, as after
+-- Written by: create_stream, alter_stream, repair_stream, drop_stream, the janitor; and by what finds the table of a stream that isn't in it, as after
 -- a dump of schemas only.
 CREATE TABLE sequin.streams (
     name text COLLATE "C" PRIMARY KEY,
@@ -25,8 +28,18 @@ CREATE TABLE sequin.streams (
     repairs integer NOT NULL DEFAULT 0,
     one_message_per_key boolean NOT NULL DEFAULT false,
     -- How long dedup_ids are remembered.
-    dedup_window interval NOT NULL DEFAULT '2 min'
+    dedup_window interval NOT NULL DEFAULT '2 min',
+    -- What is kept: NULL is everything.
+    retain_for interval,
+    retain_messages bigint,
+    retain_bytes bigint,
+    retain_until_acked boolean NOT NULL DEFAULT false,
+    -- What is in the way of that. Written by: the janitor.
+    retention_blocked text
 );
+
+-- For names of partitions: each is used once.
+CREATE SEQUENCE sequin.partition_id AS bigint;
 
 -- Whoever publishes a key of a stream with one message per key holds its row's lock until his transaction ends. It holds
 -- nothing else: a crash may empty it. Written by: the streams' trigger on_upsert.
@@ -276,6 +289,7 @@ CREATE TRIGGER on_config_change AFTER INSERT OR UPDATE OF status OR DELETE OR TR
     FOR EACH STATEMENT EXECUTE FUNCTION sequin.on_config_change();
 
 SELECT pg_catalog.pg_extension_config_dump('sequin.streams', '');
+SELECT pg_catalog.pg_extension_config_dump('sequin.partition_id', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.consumers_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sequin.sources', '');

@@ -10,7 +10,9 @@ SELECT s.name AS stream,
        t.open_publishers,
        t.oldest_publisher_pid,
        t.oldest_publisher_since,
-       sequin._duplicates(s.name) AS duplicates_total
+       sequin._duplicates(s.name) AS duplicates_total,
+       sequin._partitions(s.name) AS partitions,
+       s.retention_blocked
 FROM sequin.streams s
 LEFT JOIN LATERAL sequin._stream_stats(s.name) t ON true;
 

@@ -43,6 +43,12 @@ pub enum Error {
     NotAStream(String),
     #[error("sequin.{function}() cannot be a trigger of table \"{table}\"")]
     ForeignTrigger { table: String, function: &'static str },
+    #[error("partition {0} is locked")]
+    PartitionLocked(String),
+    #[error("stream \"{stream}\" cannot be given retention as its table is now")]
+    NotPartitionable { stream: String, reasons: Vec<String> },
+    #[error("retention of a stream with one message per key is not supported")]
+    RetentionPerKey(String),
     #[error("stream \"{0}\" is damaged")]
     Damaged(String, String),
     #[error("stream \"{0}\" cannot be repaired")]
@@ -216,6 +222,9 @@ impl Error {
                 Some(format!("There are {all}."))
             }
             Error::SchemaTaken { fault, .. } => Some(fault.clone()),
+            Error::NotPartitionable { reasons, .. } => {
+                Some(format!("In the way: {}.", reasons.join(", ")))
+            }
             Error::StreamInUse { consumers, .. } => Some(format!("Its consumers: {consumers}.")),
             Error::StreamFed { sources, .. } => Some(format!("Its sources: {sources}.")),
             Error::NotCapturable { fault, .. } => Some(fault.clone()),

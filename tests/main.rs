@@ -30,6 +30,7 @@ mod order_across_restarts;
 mod order_and_loss;
 mod per_key;
 mod promotion;
+mod retention;
 mod rewind;
 mod savepoints;
 mod scheduled;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         transactions::tests(),
         order_across_restarts::tests(),
         savepoints::tests(),
+        retention::tests(),
         rewind::tests(),
         sparse_filter::tests(),
         neighbours::tests(),

@@ -17,10 +17,10 @@ SELECT attempt(format('SELECT sequin.create_stream(%L)', name)) FROM (VALUES
     (''), ('with-dash'), ('with space'), ('with.dot'), ('ünicode'), (repeat('x', 49)), ('good'), (NULL)) bad (name);
 SELECT attempt($$SELECT sequin.create_stream('x', one_message_per_key => NULL)$$);
 SELECT attempt($$SELECT sequin.create_stream('x', index_keys => NULL)$$);
-SELECT attempt($$SELECT sequin.create_stream('x', retain_for => '1 day')$$);
-SELECT attempt($$SELECT sequin.create_stream('x', retain_messages => 10)$$);
-SELECT attempt($$SELECT sequin.create_stream('x', retain_bytes => 10)$$);
-SELECT attempt($$SELECT sequin.alter_stream('good', '1 day', NULL, NULL)$$);
+SELECT attempt($$SELECT sequin.create_stream('x', retain_for => '1 ms')$$);
+SELECT attempt($$SELECT sequin.create_stream('x', retain_messages => 0)$$);
+SELECT attempt($$SELECT sequin.create_stream('x', retain_bytes => -1)$$);
+SELECT attempt($$SELECT sequin.alter_stream('good', '1 ms', NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream('missing', NULL, NULL, NULL)$$);
 SELECT attempt($$SELECT sequin.alter_stream(NULL, NULL, NULL, NULL)$$);
 SELECT attempt(format('SELECT sequin.%s(%L, %L)', function, stream, role)) FROM

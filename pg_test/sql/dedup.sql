@@ -23,7 +23,6 @@ SELECT sequin.published_before('nowhere', 'x');
 SELECT sequin.create_stream('bad', dedup_window => '999 ms');
 SELECT sequin.create_stream('bad', dedup_window => '7 days 1 s');
 SELECT sequin.create_stream('bad', dedup_window => NULL);
-SELECT sequin.create_stream('bad', retain_until_acked => true);
 SELECT sequin.alter_stream('once', dedup_window => '0 s');
 SELECT sequin.alter_stream('once', reset => '{dedup_windows}');
 SELECT sequin.alter_stream('once', reset => NULL);

@@ -3,6 +3,7 @@ CREATE TEMPORARY TABLE allowed (name text PRIMARY KEY, why text NOT NULL);
 INSERT INTO allowed VALUES
     ('schema sequin', 'its functions and views are named by it'),
     ('schema sequin_stream', 'the tables in it have rights of their own'),
+    ('schema sequin_partition', 'so do these; their owners'' commands name them'),
     ('table sequin.streams', 'settings'),
     ('table sequin.consumers', 'settings'),
     ('table sequin.sources', 'settings'),
@@ -21,7 +22,7 @@ FROM unnest('{ack,alter_consumer,alter_source,alter_stream,backfill,cancel_backf
     resume_source,rewind,schedule,unschedule}'::text[]) name;
 INSERT INTO allowed
 SELECT 'function sequin._' || name, 'behind the statistics, whose reader calls it; shows no more than they do'
-FROM unnest('{consumer_stats,duplicates,inserted_at,last_seq,source_faults,source_workers,stream_stats,workers}'::text[]) name;
+FROM unnest('{consumer_stats,duplicates,inserted_at,last_seq,partitions,source_faults,source_workers,stream_stats,workers}'::text[]) name;
 INSERT INTO allowed VALUES
     ('function sequin.key_matches', 'reads nothing'),
     ('function sequin.check_key', 'reads nothing; the constraint of streams'' tables'),
@@ -30,7 +31,7 @@ INSERT INTO allowed VALUES
 
 CREATE TEMPORARY TABLE found AS
 SELECT 'schema ' || nspname AS name FROM pg_namespace
-WHERE nspname IN ('sequin', 'sequin_stream')
+WHERE nspname IN ('sequin', 'sequin_stream', 'sequin_partition')
     AND (has_schema_privilege('public', oid, 'USAGE') OR has_schema_privilege('public', oid, 'CREATE'))
 UNION ALL
 SELECT 'table ' || oid::regclass FROM pg_class
@@ -50,6 +51,6 @@ SELECT oid::regclass AS writable FROM pg_class
 WHERE relnamespace = 'sequin'::regnamespace AND relkind IN ('r', 'v')
     AND has_table_privilege('public', oid, 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER');
 SELECT nspname AS creatable FROM pg_namespace
-WHERE nspname IN ('sequin', 'sequin_stream') AND has_schema_privilege('public', oid, 'CREATE');
+WHERE nspname IN ('sequin', 'sequin_stream', 'sequin_partition') AND has_schema_privilege('public', oid, 'CREATE');
 -- No function runs with its owner's rights.
 SELECT oid::regprocedure AS as_its_owner FROM pg_proc WHERE pronamespace = 'sequin'::regnamespace AND prosecdef;

@@ -6,4 +6,4 @@ CREATE TABLE sequin_stream."%stream%" (
     inserted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CONSTRAINT "%stream%_pkey" PRIMARY KEY (seq),
     CONSTRAINT "%stream%_key_check" CHECK (sequin.check_key(key))
-);
+)%partitioning%;

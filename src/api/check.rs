@@ -13,6 +13,9 @@ const MAX_NAME: usize = 48;
 /// The longest of all waits that a consumer's settings have: 366 days.
 const MAX_WAIT: Micros = 366 * 86_400_000_000;
 
+/// The longest time for which messages are kept: 36,525 days.
+const MAX_RETENTION: Micros = 36_525 * 86_400_000_000;
+
 /// The longest long poll.
 const MAX_LONG_POLL: Micros = 3_600_000_000;
 
@@ -72,6 +75,11 @@ pub fn delay(value: Interval, what: &'static str) -> Result<Micros> {
 /// How long a stream remembers dedup_ids.
 pub fn dedup_window(value: Interval) -> Result<Micros> {
     interval(value, SHORTEST_WINDOW, LONGEST_WINDOW, "dedup_window", "between 1 second and 7 days")
+}
+
+/// How long messages are kept.
+pub fn retain_for(value: Interval) -> Result<Micros> {
+    interval(value, 1_000_000, MAX_RETENTION, "retain_for", "between 1 second and 100 years")
 }
 
 /// How long `receive` may wait.

@@ -5,7 +5,7 @@ use super::consumers::{mine, unexpected};
 use super::rights;
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{Jsonb, Text, Timestamptz};
-use crate::pg::exec::{catalog, role, sequence};
+use crate::pg::exec::{catalog, partitions, role, sequence};
 use crate::pg::session::call::call;
 use crate::pg::session::current;
 use crate::pg::shared::database::Database;
@@ -157,6 +157,14 @@ fn first_from(table: pgrx::pg_sys::Oid, seq: Seq) -> Result<Option<(Seq, i64)>> 
 fn duplicates(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
     let Some(table) = catalog::stream_table(required(stream, "stream")?) else { return Ok(None) };
     Ok(i64::try_from(stream_counts::duplicates(table)).ok())
+}
+
+#[pg_extern(name = "_partitions")]
+fn partitions(stream: Option<&str>) -> Result<Option<i32>, ErrorReport> {
+    let table = catalog::stream_table(required(stream, "stream")?);
+    let found = table.and_then(partitions::of);
+    let count = found.map(|it| it.all.len() + usize::from(it.rest.is_some()));
+    Ok(count.and_then(|count| i32::try_from(count).ok()))
 }
 
 #[pg_extern(name = "_last_seq")]

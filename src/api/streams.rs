@@ -1,15 +1,16 @@
 //! Streams.
 
-use super::check::{self, name, not_yet, required};
+use super::check::{self, name, required, within};
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::{RegClass, RegRole};
-use crate::pg::exec::{catalog, role};
+use crate::pg::exec::{catalog, partitions, role, stream_table};
 use crate::store::streams::{self, Keys, Right};
-use crate::store::{consumers, messages, repair, schedules, sources};
+use crate::store::{self, consumers, messages, repair, retention, schedules, sources};
 use pgrx::iter::SetOfIterator;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use sequin_engine::retention::Limits;
 use sequin_engine::settings::Micros;
 
 /// As version 0.1.0 has declared it.
@@ -22,12 +23,11 @@ fn create_stream(
     retain_bytes: Option<i64>,
     index_keys: Option<bool>,
 ) -> Result<RegClass, ErrorReport> {
-    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
-    Ok(create(name, one_message_per_key, index_keys, None)?)
+    let limits = limits(retain_for, retain_messages, retain_bytes, false)?;
+    Ok(create(name, one_message_per_key, index_keys, &limits, None)?)
 }
 
 #[pg_extern(name = "create_stream")]
-#[allow(clippy::too_many_arguments)]
 fn create_stream_v2(
     name: Option<&str>,
     one_message_per_key: default!(Option<bool>, "false"),
@@ -38,19 +38,17 @@ fn create_stream_v2(
     retain_until_acked: default!(Option<bool>, "false"),
     dedup_window: default!(Option<Interval>, "'2 min'"),
 ) -> Result<RegClass, ErrorReport> {
-    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
-    not_yet(
-        Some(required(retain_until_acked, "retain_until_acked")?).filter(|&it| it),
-        "retain_until_acked",
-    )?;
+    let until_acked = required(retain_until_acked, "retain_until_acked")?;
+    let limits = limits(retain_for, retain_messages, retain_bytes, until_acked)?;
     let dedup_window = required(dedup_window, "dedup_window")?;
-    Ok(create(name, one_message_per_key, index_keys, Some(dedup_window))?)
+    Ok(create(name, one_message_per_key, index_keys, &limits, Some(dedup_window))?)
 }
 
 fn create(
     name: Option<&str>,
     one_message_per_key: Option<bool>,
     index_keys: Option<bool>,
+    limits: &Limits,
     dedup_window: Option<Interval>,
 ) -> Result<RegClass> {
     let stream = self::name(name, "stream", "name")?;
@@ -58,6 +56,12 @@ fn create(
     let one_message_per_key = required(one_message_per_key, "one_message_per_key")?;
     if one_message_per_key {
         catalog::check_member(c"key_locks")?;
+    }
+    if limits.is_any() {
+        catalog::check_member(c"partition_id")?;
+        if one_message_per_key {
+            return Err(Error::RetentionPerKey(stream));
+        }
     }
     let dedup_window = dedup_window.map(check::dedup_window).transpose()?;
     if catalog::stream_table(&stream).is_some() || streams::exists(&stream)? {
@@ -68,8 +72,11 @@ fn create(
         (false, true) => Keys::Indexed,
         (false, false) => Keys::NotIndexed,
     };
-    streams::create_table(&stream, keys)?;
+    streams::create_table(&stream, keys, limits.is_any())?;
     streams::insert(&stream, one_message_per_key)?;
+    if limits.is_any() {
+        retention::set_limits(&stream, limits)?;
+    }
     if let Some(window) = dedup_window {
         streams::set_dedup_window(&stream, window)?;
     }
@@ -86,7 +93,8 @@ fn alter_stream(
 ) -> Result<(), ErrorReport> {
     let stream = self::name(name, "stream", "name")?;
     must_own(&stream)?;
-    Ok(retention_is_not_yet(retain_for, retain_messages, retain_bytes)?)
+    let limits = limits(retain_for, retain_messages, retain_bytes, false)?;
+    Ok(alter_limits(&stream, &limits, None, &[])?)
 }
 
 #[pg_extern(name = "alter_stream")]
@@ -101,17 +109,67 @@ fn alter_stream_v2(
 ) -> Result<(), ErrorReport> {
     let stream = self::name(name, "stream", "name")?;
     must_own(&stream)?;
-    retention_is_not_yet(retain_for, retain_messages, retain_bytes)?;
-    not_yet(retain_until_acked.filter(|&it| it), "retain_until_acked")?;
+    let limits = limits(retain_for, retain_messages, retain_bytes, false)?;
     let mut dedup_window = dedup_window.map(check::dedup_window).transpose()?;
-    for setting in check::elements(required(reset, "reset")?, "reset")? {
+    let reset = check::elements(required(reset, "reset")?, "reset")?;
+    for setting in &reset {
         match setting.as_str() {
             "retain_for" | "retain_messages" | "retain_bytes" | "retain_until_acked" => {}
             "dedup_window" => dedup_window = Some(DEFAULT_WINDOW),
-            _ => return Err(Error::NoSetting(setting).into()),
+            _ => return Err(Error::NoSetting(setting.clone()).into()),
         }
     }
+    alter_limits(&stream, &limits, retain_until_acked, &reset)?;
     Ok(dedup_window.map_or(Ok(()), |window| streams::change_dedup_window(&stream, window))?)
+}
+
+fn limits(
+    retain_for: Option<Interval>,
+    retain_messages: Option<i64>,
+    retain_bytes: Option<i64>,
+    until_acked: bool,
+) -> Result<Limits> {
+    let count = |value: Option<i64>, what| {
+        let value = value.map(|it| within(it, 1, i64::MAX, what, "at least 1")).transpose()?;
+        Ok::<_, Error>(value.map(i64::unsigned_abs))
+    };
+    Ok(Limits {
+        age: retain_for.map(check::retain_for).transpose()?,
+        messages: count(retain_messages, "retain_messages")?,
+        bytes: count(retain_bytes, "retain_bytes")?,
+        until_acked,
+    })
+}
+
+/// Changes those limits of a stream that are given or reset. The first time, its table gets partitions.
+fn alter_limits(
+    stream: &str,
+    given: &Limits,
+    until_acked: Option<bool>,
+    reset: &[String],
+) -> Result<()> {
+    let is_reset = |name: &str| reset.iter().any(|it| it == name);
+    let names = ["retain_for", "retain_messages", "retain_bytes", "retain_until_acked"];
+    if !given.is_any() && until_acked.is_none() && !names.into_iter().any(is_reset) {
+        return Ok(());
+    }
+    catalog::check_member(c"partition_id")?;
+    let before = retention::limits_to_change(stream)?;
+    let kept = |name| !is_reset(name);
+    let limits = Limits {
+        age: given.age.or(before.age.filter(|_| kept("retain_for"))),
+        messages: given.messages.or(before.messages.filter(|_| kept("retain_messages"))),
+        bytes: given.bytes.or(before.bytes.filter(|_| kept("retain_bytes"))),
+        until_acked: until_acked.unwrap_or(before.until_acked && kept("retain_until_acked")),
+    };
+    let table = streams::table(stream)?;
+    if limits.is_any() && !partitions::has_any(table) {
+        if stream_table::keeps_one_per_key(table) {
+            return Err(Error::RetentionPerKey(stream.into()));
+        }
+        store::partitions::convert(stream, table)?;
+    }
+    retention::set_limits(stream, &limits)
 }
 
 /// That of create_stream.
@@ -202,14 +260,4 @@ fn must_own(stream: &str) -> Result<()> {
         None => role::is_superuser(),
     };
     if may { Ok(()) } else { Err(Error::NotStreamOwner(stream.into())) }
-}
-
-fn retention_is_not_yet(
-    retain_for: Option<Interval>,
-    retain_messages: Option<i64>,
-    retain_bytes: Option<i64>,
-) -> Result<()> {
-    not_yet(retain_for, "retain_for")?;
-    not_yet(retain_messages, "retain_messages")?;
-    not_yet(retain_bytes, "retain_bytes")
 }

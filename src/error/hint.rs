@@ -34,6 +34,13 @@ impl Error {
             Error::ForeignTrigger { .. } => {
                 "It is for the tables that sequin makes. Drop the trigger from this one.".into()
             }
+            Error::PartitionLocked(_) => "Try again when nobody has it locked.".into(),
+            Error::NotPartitionable { .. } => {
+                "Drop these, set retention, and make them anew; or create another stream with retention, and publish to that.".into()
+            }
+            Error::RetentionPerKey(stream) => {
+                format!("It keeps the last message of each key: sequin.delete_key('{stream}', key) removes a key.")
+            }
             Error::Damaged(stream, _) => {
                 format!("Have the owner of its table, or a superuser, run: SELECT * FROM sequin.repair_stream('{stream}')")
             }

@@ -60,9 +60,11 @@ impl Error {
             | Error::NoTableSelect(_)
             | Error::TableRowSecurity(_)
             | Error::RowSecurity(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Error::NotYet(_) | Error::CannotPrepare | Error::NotUtf8 => {
-                ERRCODE_FEATURE_NOT_SUPPORTED
-            }
+            Error::NotYet(_)
+            | Error::CannotPrepare
+            | Error::NotUtf8
+            | Error::RetentionPerKey(_) => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::PartitionLocked(_) => ERRCODE_LOCK_NOT_AVAILABLE,
             Error::TooManyRedelivered(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NotPreloaded
             | Error::SchemaTaken { .. }
@@ -70,6 +72,7 @@ impl Error {
             | Error::NotAMember(_)
             | Error::Outdated
             | Error::Damaged(..)
+            | Error::NotPartitionable { .. }
             | Error::ConsumerUncommitted(_)
             | Error::NoDispatcher(_)
             | Error::Uncollected

@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::micros;
 use crate::pg::exec::dedup_rows::{self, Claim};
-use crate::pg::exec::spi::{Access, Arg, Plan, Row, Statement, arg, connected, timestamp};
+use crate::pg::exec::spi::{Access, Arg, Plan, Row, Statement, arg, command, connected, timestamp};
 use crate::pg::exec::{catalog, relcache, role};
 use crate::pg::now;
 use crate::pg::session::current;
@@ -320,6 +320,18 @@ impl Plans {
             correct: Plan::new(&correct, &[OIDOID, TEXTOID, INT8OID])?,
         })
     }
+}
+
+/// The ids of a stream are those of another table now: nobody publishes to either meanwhile.
+pub fn move_ids(stream: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
+    let (from, to) = (stream.to_u32(), to.to_u32());
+    role::as_owner(|| {
+        TABLES.into_iter().flatten().try_for_each(|number| {
+            command(&format!(
+                "UPDATE sequin.dedup_{number} SET stream = {to} WHERE stream OPERATOR(pg_catalog.=) {from}::pg_catalog.oid"
+            ))
+        })
+    })
 }
 
 // ---- the janitor ----

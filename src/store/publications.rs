@@ -48,7 +48,7 @@ statement!(
      FROM pg_publication_tables t \
      JOIN pg_namespace n ON n.nspname = t.schemaname \
      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
-     WHERE t.pubname = $1 AND n.nspname NOT IN ('sequin', 'sequin_stream') \
+     WHERE t.pubname = $1 AND n.nspname NOT IN ('sequin', 'sequin_stream', 'sequin_partition') \
      ORDER BY n.nspname, c.relname",
     [TEXTOID]
 );
@@ -60,7 +60,7 @@ statement!(
         UNION SELECT i.inhrelid FROM t JOIN pg_class p ON p.oid = t.oid AND p.relkind = 'r' \
             JOIN pg_inherits i ON i.inhparent = p.oid) \
      SELECT t.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), CASE \
-        WHEN n.nspname = 'sequin_stream' THEN 'It is in the schema of streams.' \
+        WHEN n.nspname IN ('sequin_stream', 'sequin_partition') THEN 'It is in the schema of streams.' \
         WHEN n.nspname = 'sequin' THEN 'It belongs to sequin.' \
         WHEN c.oid < 16384 OR n.nspname = 'pg_toast' THEN 'It belongs to the system.' \
         WHEN c.relkind = 'v' THEN 'It is a view.' \
@@ -78,7 +78,7 @@ statement!(
     ALL_TABLES,
     "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384 \
-     AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'sequin', 'sequin_stream')",
+     AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema', 'sequin', 'sequin_stream', 'sequin_partition')",
     []
 );
 /// The first of some tables for which a condition holds. Partitions are checked too, as their own identity decides whether

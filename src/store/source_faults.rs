@@ -30,7 +30,7 @@ statement!(
      CROSS JOIN LATERAL (SELECT ARRAY( \
         SELECT c.oid FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid \
         JOIN pg_namespace n ON n.oid = c.relnamespace \
-        WHERE r.prpubid = p.oid AND n.nspname NOT IN ('sequin', 'sequin_stream')) AS tables) published",
+        WHERE r.prpubid = p.oid AND n.nspname NOT IN ('sequin', 'sequin_stream', 'sequin_partition')) AS tables) published",
     []
 );
 

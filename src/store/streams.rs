@@ -1,7 +1,7 @@
 //! `sequin.streams`, and the tables of streams.
 
 use super::messages::{self, Table};
-use super::{list_some, statement};
+use super::{list_some, partitions, statement};
 use crate::error::{Error, Result};
 use crate::pg::exec::savepoint::without_locks;
 use crate::pg::exec::spi::{Access, Plan, Row, Statement, arg, connected};
@@ -50,7 +50,7 @@ statement!(
 macro_rules! list {
     () => {
         "SELECT s.name, c.oid, s.repairs FROM sequin.streams s \
-         JOIN pg_class c ON c.relname = s.name AND c.relkind = 'r' AND c.relnamespace = \
+         JOIN pg_class c ON c.relname = s.name AND c.relkind IN ('r', 'p') AND c.relnamespace = \
             (SELECT oid FROM pg_namespace WHERE nspname = 'sequin_stream')"
     };
 }
@@ -200,20 +200,23 @@ pub enum Keys {
     Unique,
 }
 
-/// Creates a stream's table as the current role, which becomes its owner.
-pub fn create_table(stream: &str, keys: Keys) -> Result<()> {
-    run(&include_str!("../../sql/query/create_stream.sql").replace("%stream%", stream))?;
+/// Creates a stream's table as the current role, which becomes its owner: with partitions if it has retention.
+pub fn create_table(stream: &str, keys: Keys, has_retention: bool) -> Result<()> {
+    let partitioning = if has_retention { " PARTITION BY RANGE (seq)" } else { "" };
+    let commands = include_str!("../../sql/query/create_stream.sql");
+    run(&commands.replace("%stream%", stream).replace("%partitioning%", partitioning))?;
     create_trigger(stream)?;
     match keys {
-        Keys::NotIndexed => Ok(()),
+        Keys::NotIndexed => {}
         Keys::Indexed => {
-            run(&format!("CREATE INDEX \"{stream}_key_idx\" ON sequin_stream.\"{stream}\" (key)"))
+            run(&format!("CREATE INDEX \"{stream}_key_idx\" ON sequin_stream.\"{stream}\" (key)"))?;
         }
         Keys::Unique => {
             create_unique_key(stream)?;
-            create_upsert_trigger(stream)
+            create_upsert_trigger(stream)?;
         }
     }
+    if has_retention { partitions::create_first(stream) } else { Ok(()) }
 }
 
 /// Whether a stream was made with one message per key.

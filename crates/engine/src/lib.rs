@@ -27,6 +27,7 @@ pub mod key;
 mod lanes;
 mod pending;
 pub mod ranges;
+pub mod retention;
 mod router;
 mod seq_list;
 pub mod settings;

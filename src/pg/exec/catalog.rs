@@ -3,6 +3,7 @@
 //! All of it needs an open transaction, which callers have: the caches are filled under its snapshots, and its resource
 //! owner releases entries after an ERROR. Nothing here keeps a pointer into a cache beyond the call.
 
+use super::partitions;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -20,8 +21,13 @@ pub fn stream_table(stream: &str) -> Option<pg_sys::Oid> {
         let relation = pg_sys::get_relname_relid(name.as_ptr(), schema);
         // Indexes and sequences of streams are in that schema too.
         let kind = pg_sys::get_rel_relkind(relation).cast_unsigned();
-        valid(relation).filter(|_| kind == pg_sys::RELKIND_RELATION)
+        valid(relation).filter(|_| is_table(kind))
     }
+}
+
+/// Whether a relation of this kind is a table: a stream that has retention is a partitioned one.
+fn is_table(kind: u8) -> bool {
+    matches!(kind, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE)
 }
 
 /// The relations that workers read and write on their own account.
@@ -159,8 +165,10 @@ pub(in crate::pg) fn table_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: looks the relation up in the catalog cache, and what it depends on in pg_depend.
     unsafe {
         match pg_sys::get_rel_relkind(relation).cast_unsigned() {
-            pg_sys::RELKIND_RELATION => Some(relation),
-            pg_sys::RELKIND_INDEX => valid(pg_sys::IndexGetRelation(relation, true)),
+            kind if is_table(kind) => Some(relation),
+            pg_sys::RELKIND_INDEX | pg_sys::RELKIND_PARTITIONED_INDEX => {
+                valid(pg_sys::IndexGetRelation(relation, true))
+            }
             pg_sys::RELKIND_SEQUENCE => {
                 let (mut table, mut column) = (pg_sys::InvalidOid, 0);
                 let kind = b'i'.cast_signed(); // DEPENDENCY_INTERNAL
@@ -172,8 +180,14 @@ pub(in crate::pg) fn table_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
-/// The size of a table with its indexes and TOAST, in bytes.
+/// The size of a table with its partitions, indexes and TOAST, in bytes.
 pub fn table_bytes(table: pg_sys::Oid) -> i64 {
+    let Some(partitions) = partitions::of(table) else { return own_bytes(table) };
+    let parts = partitions.all.iter().map(|it| it.table).chain(partitions.rest);
+    parts.map(own_bytes).sum()
+}
+
+fn own_bytes(table: pg_sys::Oid) -> i64 {
     // SAFETY: the argument is that of pg_total_relation_size(regclass).
     let bytes = unsafe {
         pgrx::direct_function_call_as_datum(
@@ -276,6 +290,13 @@ pub fn main_bytes(table: pg_sys::Oid) -> i64 {
 pub fn try_lock_exclusively(table: pg_sys::Oid) -> bool {
     // SAFETY: takes a lock without waiting.
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessExclusiveLock.cast_signed()) }
+}
+
+/// Locks a table against other commands that change what it is, unless there is one. The transaction's end unlocks it.
+pub fn try_lock_definition(table: pg_sys::Oid) -> bool {
+    let mode = pg_sys::ShareUpdateExclusiveLock.cast_signed();
+    // SAFETY: takes a lock without waiting.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, mode) }
 }
 
 /// Takes the lock on a sequence that pg_sequence_last_value() takes, unless that conflicts with another session's lock.

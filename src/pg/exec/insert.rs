@@ -21,6 +21,14 @@ pub(in crate::pg) struct Target {
     relation: pg_sys::Relation,
 }
 
+/// What a table is for those that insert.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Table,
+    Root,
+    Partition,
+}
+
 /// What opening a table has found.
 pub(in crate::pg) enum Opened {
     Plain(Target),
@@ -38,6 +46,33 @@ impl Target {
         columns: &[pg_sys::Oid],
         trigger: Option<&CStr>,
     ) -> Opened {
+        Target::open_as(Role::Table, table, columns, trigger)
+    }
+
+    /// The same for a partition. Who inserts must have opened the partitioned table, whose rights and policies count.
+    pub(in crate::pg) fn open_partition(
+        table: pg_sys::Oid,
+        columns: &[pg_sys::Oid],
+        trigger: Option<&CStr>,
+    ) -> Opened {
+        Target::open_as(Role::Partition, table, columns, trigger)
+    }
+
+    /// The same for a partitioned table: the rows go into its partitions.
+    pub(in crate::pg) fn open_root(
+        table: pg_sys::Oid,
+        columns: &[pg_sys::Oid],
+        trigger: Option<&CStr>,
+    ) -> Opened {
+        Target::open_as(Role::Root, table, columns, trigger)
+    }
+
+    fn open_as(
+        role: Role,
+        table: pg_sys::Oid,
+        columns: &[pg_sys::Oid],
+        trigger: Option<&CStr>,
+    ) -> Opened {
         // SAFETY: an ERROR leaves nothing, as the transaction's resource owner closes what is open; the cache entry of
         // an open relation is valid.
         unsafe {
@@ -45,12 +80,18 @@ impl Target {
             if relation.is_null() {
                 return Opened::Missing;
             }
-            if is_plain(relation, columns, trigger) {
+            if is_plain(role, relation, columns, trigger) {
                 return Opened::Plain(Target { relation });
             }
             pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
         }
         Opened::ForTheExecutor
+    }
+
+    /// Closes it without having inserted anything. It stays locked.
+    pub(in crate::pg) fn close(self) {
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::table_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE) };
     }
 
     /// Its constraints and defaults, if it has any.
@@ -168,6 +209,7 @@ unsafe fn insert_index_tuples(
 }
 
 unsafe fn is_plain(
+    role: Role,
     relation: pg_sys::Relation,
     columns: &[pg_sys::Oid],
     trigger: Option<&CStr>,
@@ -175,13 +217,27 @@ unsafe fn is_plain(
     // SAFETY: an open relation's cache entry; its triggers are null or valid.
     unsafe {
         let class = &*(*relation).rd_rel;
-        class.relkind.cast_unsigned() == pg_sys::RELKIND_RELATION
-            && !class.relrowsecurity
+        let is_kind = match role {
+            Role::Root => class.relkind.cast_unsigned() == pg_sys::RELKIND_PARTITIONED_TABLE,
+            Role::Table | Role::Partition => {
+                class.relkind.cast_unsigned() == pg_sys::RELKIND_RELATION
+                    && (*relation).rd_tableam == pg_sys::GetHeapamTableAmRoutine()
+            }
+        };
+        is_kind
             && !class.relhasrules
-            && !class.relispartition
-            && (*relation).rd_tableam == pg_sys::GetHeapamTableAmRoutine()
+            && class.relispartition == (role == Role::Partition)
             && has_only(relation, columns)
             && has_trigger((*relation).trigdesc, trigger)
+            && (role == Role::Partition || is_open_to_caller(relation))
+    }
+}
+
+/// True if the current role may insert whatever it wants to, and nobody wants to know of it.
+unsafe fn is_open_to_caller(relation: pg_sys::Relation) -> bool {
+    // SAFETY: an open relation's cache entry.
+    unsafe {
+        !(*(*relation).rd_rel).relrowsecurity
             // An extension that sets this hook, for auditing say, wants to see every access to a table.
             && (&raw const pg_sys::ExecutorCheckPerms_hook).read().is_none()
             && super::role::may_insert(super::role::current(), (*relation).rd_id)

@@ -10,6 +10,7 @@ pub mod insert;
 pub mod memory;
 pub mod open_transactions;
 pub mod owners;
+pub mod partitions;
 pub mod relcache;
 pub mod role;
 pub mod savepoint;

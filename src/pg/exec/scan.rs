@@ -6,8 +6,10 @@
 //!
 //! A scan checks no rights. Code that scans on a caller's behalf must have asked `api::rights` before.
 
+use super::catalog;
 use super::datum::{Jsonb, Text, copy_varlena};
 use super::memory::OuterContext;
+use super::partitions::{self, Partitions, Parts};
 use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::pg::shared::bounds::Xid;
@@ -15,6 +17,7 @@ use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
 use sequin_engine::dispatcher::Reached;
 use sequin_engine::key::Seq;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Columns of a stream's table, in the order that create_stream gives them.
@@ -125,7 +128,7 @@ const STRIDE: Seq = 1024;
 
 /// Hands `f` the messages with a seq in one of `ranges` (ascending, both ends included) that a snapshot shows, in
 /// order. Stops where `f` returns false, and when `time` is over: index entries of invisible messages take time too,
-/// and there may be millions of them.
+/// and there may be millions of them. With a limit of time it waits for no lock on a partition.
 pub fn messages_in(
     snapshot: &Snapshot,
     table: pg_sys::Oid,
@@ -133,12 +136,26 @@ pub fn messages_in(
     time: Option<Duration>,
     mut f: impl FnMut(&Message) -> bool,
 ) -> Result<Reached> {
-    let scan = Scan::open(table, snapshot)?;
+    let root = Root::lock(table);
     let begun = Instant::now();
     let mut reached = Reached::Nowhere;
+    let mut scan = None;
+    if root.partitions.is_none() {
+        scan = Some(Scan::open(table, snapshot)?);
+    }
     'all: {
-        for &(from, upto) in ranges {
-            let mut next = Some(from).filter(|&from| from <= upto);
+        for part in ranges.iter().flat_map(|&range| root.parts(range)) {
+            let (from, upto, table) = part;
+            let scan = match &mut scan {
+                Some(scan) if scan.oid == table => scan,
+                other => {
+                    if let Some(before) = other.take() {
+                        before.close();
+                    }
+                    other.insert(Scan::open_partition(table, snapshot, time.is_none())?)
+                }
+            };
+            let mut next = Some(from);
             while let Some(from) = next {
                 if time.is_some_and(|time| reached != Reached::Nowhere && begun.elapsed() >= time) {
                     break 'all;
@@ -152,7 +169,11 @@ pub fn messages_in(
                 while scan.next() {
                     has_any = true;
                     let message = Message(scan.slot);
-                    if !f(&message) {
+                    let goes_on = f(&message);
+                    // What a TOAST pointer leads to must stay: TRUNCATE waits for this transaction.
+                    scan.is_needed |=
+                        scan.is_partition && time.is_none() && message.is_out_of_line();
+                    if !goes_on {
                         reached = Reached::UpTo(message.seq());
                         break 'all;
                     }
@@ -168,32 +189,78 @@ pub fn messages_in(
         }
         reached = Reached::End;
     }
-    scan.close();
+    if let Some(scan) = scan {
+        scan.close();
+    }
+    root.unlock();
     Ok(reached)
 }
 
 /// Returns an error if the table can't be read as a stream's, but none if it is gone.
 pub fn check(table: pg_sys::Oid) -> Result<()> {
     let snapshot = Snapshot::newest();
-    match Scan::open(table, &snapshot) {
-        Ok(scan) => scan.close(),
-        Err(Error::NoStream(_)) => {}
+    match messages_in(&snapshot, table, &[], None, |_| false) {
+        Ok(_) | Err(Error::NoStream(_)) => {}
         Err(error) => return Err(error),
     }
     snapshot.close();
     Ok(())
 }
 
+/// A stream's table, locked while its partitions are read, if it has any.
+struct Root {
+    table: pg_sys::Oid,
+    partitions: Option<Rc<Partitions>>,
+}
+
+impl Root {
+    /// Partitions are looked up when the snapshot has been taken: what that shows is in one of them.
+    fn lock(table: pg_sys::Oid) -> Root {
+        let mut partitions = partitions::of(table);
+        if partitions.is_some() {
+            catalog::lock_for_reading(table);
+            partitions = partitions::of_now(table);
+        }
+        Root { table, partitions }
+    }
+
+    fn parts(&self, range: (Seq, Seq)) -> Parts<'_> {
+        partitions::parts(self.partitions.as_deref(), self.table, range)
+    }
+
+    fn unlock(self) {
+        if self.partitions.is_some() {
+            catalog::unlock_from_reading(self.table);
+        }
+    }
+}
+
 struct Scan {
+    oid: pg_sys::Oid,
     table: pg_sys::Relation,
     index: pg_sys::Relation,
     scan: pg_sys::IndexScanDesc,
     slot: *mut pg_sys::TupleTableSlot,
+    is_partition: bool,
+    /// It stays locked until the transaction ends.
+    is_needed: bool,
 }
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
 impl Scan {
+    /// A partition, for whose lock it waits or not.
+    fn open_partition(oid: pg_sys::Oid, snapshot: &Snapshot, waits: bool) -> Result<Scan> {
+        if !waits && !catalog::try_lock_for_reading(oid) {
+            return Err(Error::PartitionLocked(catalog::relation_name(oid)));
+        }
+        let scan = Scan::open(oid, snapshot);
+        if !waits {
+            catalog::unlock_from_reading(oid);
+        }
+        scan.map(|scan| Scan { is_partition: true, ..scan })
+    }
+
     /// After an ERROR in here the transaction's resource owner closes what is open.
     fn open(oid: pg_sys::Oid, snapshot: &Snapshot) -> Result<Scan> {
         // SAFETY: everything that is opened is closed by `close`, in the reverse order; the snapshot stays registered,
@@ -202,7 +269,7 @@ impl Scan {
             let table = pg_sys::try_table_open(oid, LOCK);
             if table.is_null() {
                 // Dropped since it was looked up.
-                return Err(Error::NoStream(super::catalog::relation_name(oid)));
+                return Err(Error::NoStream(catalog::relation_name(oid)));
             }
             let index = match has_columns(table, &COLUMNS) {
                 true => open_primary_key(table),
@@ -210,7 +277,7 @@ impl Scan {
             };
             if index.is_null() {
                 pg_sys::table_close(table, LOCK);
-                let name = super::catalog::relation_name(oid);
+                let name = catalog::relation_name(oid);
                 return Err(Error::NotAStream(name));
             }
             let slot = pg_sys::MakeSingleTupleTableSlot(
@@ -218,7 +285,7 @@ impl Scan {
                 pg_sys::table_slot_callbacks(table),
             );
             let scan = begin(table, index, snapshot.as_ptr());
-            Ok(Scan { table, index, scan, slot })
+            Ok(Scan { oid, table, index, scan, slot, is_partition: false, is_needed: false })
         }
     }
 
@@ -279,7 +346,8 @@ impl Scan {
             pg_sys::index_endscan(self.scan);
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::index_close(self.index, LOCK);
-            pg_sys::table_close(self.table, LOCK);
+            let kept = pg_sys::NoLock.cast_signed();
+            pg_sys::table_close(self.table, if self.is_needed { kept } else { LOCK });
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::datum::{Jsonb, Text};
 use super::insert::{Opened, Target};
-use super::scan;
+use super::spi::Arg;
+use super::{catalog, partitions, relcache, scan};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use sequin_engine::key::{self, Seq};
@@ -16,32 +17,96 @@ pub struct New {
     pub headers: Option<Jsonb>,
 }
 
+type Row = [Arg; 5];
+
 /// Inserts messages as the current role. Does nothing and returns false if the table has anything that only the
 /// executor handles. The caller must have announced that it publishes (`session::publish::announce`), as the table's
-/// trigger would.
+/// trigger would, and have locked the table.
 pub fn insert(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -> Result<bool> {
-    let target = match Target::open(table, &scan::COLUMNS, Some(c"on_publish")) {
-        Opened::Plain(target) if has_own_default(&target) => target,
-        Opened::Plain(_) | Opened::ForTheExecutor => return Ok(false),
-        Opened::Missing => return Err(Error::NoStream(super::catalog::relation_name(table))),
+    let partitions = partitions::of(table);
+    let opened = match partitions {
+        None => Target::open(table, &scan::COLUMNS, Some(c"on_publish")),
+        Some(_) => Target::open_root(table, &scan::COLUMNS, Some(c"on_publish")),
     };
-    let has_checks = has_checks(&target, table);
+    let target = match opened {
+        Opened::Plain(target) if has_own_default(&target) => target,
+        Opened::Plain(target) => {
+            target.close();
+            return Ok(false);
+        }
+        Opened::ForTheExecutor => return Ok(false),
+        Opened::Missing => return Err(Error::NoStream(catalog::relation_name(table))),
+    };
+    if partitions.is_none() {
+        let has_checks = has_checks(&target, table);
+        target.insert(&rows(messages()?)?, has_checks);
+        return Ok(true);
+    }
+    target.close();
+    let rows = rows(messages()?)?;
+    let Some(targets) = open_partitions(table, &rows) else { return Ok(false) };
+    for (target, rows) in targets {
+        let has_checks = has_checks(&target, table);
+        target.insert(rows, has_checks);
+    }
+    Ok(true)
+}
+
+/// The messages as rows of the table.
+fn rows(messages: Vec<New>) -> Result<Vec<Row>> {
     let now = Some(pg_sys::Datum::from(crate::pg::now()));
-    let mut rows = Vec::new();
-    for New { seq, key, data, headers } in messages()? {
+    let mut rows = Vec::with_capacity(messages.len());
+    for New { seq, key, data, headers } in messages {
         key.with_str(key::check_key)?;
         let seq = Some(pg_sys::Datum::from(seq));
         rows.push([seq, Some(key.datum()), Some(data.datum()), headers.map(Jsonb::datum), now]);
     }
-    target.insert(&rows, has_checks);
-    Ok(true)
+    Ok(rows)
+}
+
+/// Opens the partitions that rows belong to, each with its rows; `None` if only the executor can insert into one of them,
+/// or there is none for a row.
+fn open_partitions(table: pg_sys::Oid, rows: &[Row]) -> Option<Vec<(Target, &[Row])>> {
+    loop {
+        let generation = relcache::generation();
+        let partitions = partitions::of(table)?;
+        let mut targets: Vec<(Target, &[Row])> = Vec::new();
+        let mut left = rows;
+        let mut is_plain = true;
+        while let Some(&[Some(first), ..]) = left.first() {
+            let (upto, partition) = partitions.at(first.value() as Seq);
+            let is_in = |row: &Row| {
+                row[0].is_some_and(|seq| {
+                    (first.value() as Seq..=upto).contains(&(seq.value() as Seq))
+                })
+            };
+            let count = left.iter().take_while(|row| is_in(row)).count();
+            let (those, others) = left.split_at(count);
+            let opened =
+                partition.map(|it| Target::open_partition(it, &scan::COLUMNS, Some(c"on_publish")));
+            let Some(Opened::Plain(target)) = opened else {
+                is_plain = false;
+                break;
+            };
+            targets.push((target, those));
+            left = others;
+        }
+        // While one was locked, another may have taken over some of its seqs.
+        if is_plain && relcache::generation() == generation {
+            return Some(targets);
+        }
+        targets.into_iter().for_each(|(target, _)| target.close());
+        if !is_plain {
+            return None;
+        }
+    }
 }
 
 /// True if rows can violate a constraint of the table other than the one that create_stream makes: that is about the
 /// key, which has been checked already.
 fn has_checks(target: &Target, table: pg_sys::Oid) -> bool {
     let Some(constraints) = target.constraints() else { return false };
-    let own = format!("{}_key_check", super::catalog::relation_name(table));
+    let own = format!("{}_key_check", catalog::relation_name(table));
     // SAFETY: a relation has as many constraints as it says.
     let is_own = constraints.num_check == 1
         && unsafe { CStr::from_ptr((*constraints.check).ccname) }.to_bytes() == own.as_bytes();

@@ -67,7 +67,8 @@ pub fn attempt<R>(f: impl FnOnce() -> Result<R>) -> Result<R, String> {
 
 impl From<Error> for TxError {
     fn from(error: Error) -> TxError {
-        TxError { text: error.describe(), is_lock: false, is_passing: false }
+        let is_lock = matches!(error, Error::PartitionLocked(_));
+        TxError { text: error.describe(), is_lock, is_passing: is_lock }
     }
 }
 

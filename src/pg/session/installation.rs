@@ -1,6 +1,7 @@
 //! What CREATE EXTENSION checks before it makes anything.
 
 use crate::error::{Error, Result};
+use crate::pg::exec::partitions;
 use crate::pg::exec::settings::in_pg_catalog;
 use crate::pg::exec::spi::{Access, Plan, arg, connected};
 use pgrx::pg_sys;
@@ -51,12 +52,15 @@ fn check() -> Result<()> {
     if let Some(fault) = fault("sequin")? {
         return Err(Error::SchemaTaken { schema: "sequin", fault });
     }
-    // The install script creates this schema, so there must be none yet. SAFETY: looks the name up in the catalog
-    // cache.
-    let other = unsafe { pg_sys::get_namespace_oid(c"sequin_stream".as_ptr(), true) };
-    if other != pg_sys::InvalidOid {
-        let fault = "It exists already.".into();
-        return Err(Error::SchemaTaken { schema: "sequin_stream", fault });
+    // The install script creates these schemas, so there must be none yet.
+    for (schema, name) in
+        [("sequin_stream", c"sequin_stream"), ("sequin_partition", partitions::SCHEMA)]
+    {
+        // SAFETY: looks the name up in the catalog cache.
+        let other = unsafe { pg_sys::get_namespace_oid(name.as_ptr(), true) };
+        if other != pg_sys::InvalidOid {
+            return Err(Error::SchemaTaken { schema, fault: "It exists already.".into() });
+        }
     }
     Ok(())
 }

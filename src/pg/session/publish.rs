@@ -6,7 +6,7 @@ use super::current;
 use super::stream_commands::changes_of;
 use crate::error::{Error, Result};
 use crate::pg::exec::owners::{self, Owned};
-use crate::pg::exec::{catalog, sequence};
+use crate::pg::exec::{catalog, partitions, sequence};
 use pgrx::datum::FromDatum;
 use pgrx::pg_sys;
 use sequin_engine::changes::{Change, Changes};
@@ -37,7 +37,11 @@ fn on_publish(table: pg_sys::Oid) -> Result<()> {
     if current::has_published(table) || catalog::is_stream_table(table) {
         return announce(table);
     }
-    Err(foreign(table, "on_publish"))
+    // Rows are inserted into a partition itself when a dump's data are restored.
+    match partitions::root_of(table) {
+        Some(root) => announce(root),
+        None => Err(foreign(table, "on_publish")),
+    }
 }
 
 pub(super) fn foreign(table: pg_sys::Oid, function: &'static str) -> Error {

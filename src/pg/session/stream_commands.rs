@@ -5,7 +5,7 @@
 use super::caller::elements;
 use super::current;
 use crate::error::Error;
-use crate::pg::exec::catalog;
+use crate::pg::exec::{catalog, partitions};
 use crate::pg::shared::database::Database;
 use pgrx::pg_sys;
 use sequin_engine::changes::{Change, Changes};
@@ -19,6 +19,8 @@ enum Effect {
     RestartsSequence,
     /// It gets a child, or becomes a partition.
     MakesRelative,
+    /// It gets this partition: a dump's are those that sequin has made.
+    Attaches(*mut pg_sys::RangeVar),
 }
 
 /// Called before each utility command.
@@ -29,20 +31,35 @@ pub(in crate::pg) unsafe fn before(command: *mut pg_sys::Node) {
         return;
     }
     for (relation, effect) in relations {
-        // SAFETY: a RangeVar of the command; looks the name up without a lock, as the command itself will.
-        let oid = unsafe {
-            let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-            let none = pg_sys::NoLock.cast_signed();
-            pg_sys::RangeVarGetRelidExtended(relation, none, missing_ok, None, std::ptr::null_mut())
-        };
+        // SAFETY: a RangeVar of the command.
+        let oid = unsafe { look_up(relation) };
         if oid == pg_sys::InvalidOid || !catalog::is_stream_table(oid) {
             continue;
         }
-        match effect {
-            Effect::Changes => note_change(oid),
-            Effect::RestartsSequence => Error::Restart(catalog::relation_name(oid)).raise(),
-            Effect::MakesRelative => Error::Relative(catalog::relation_name(oid)).raise(),
+        let is_refused = match effect {
+            Effect::Changes => false,
+            Effect::RestartsSequence => {
+                Error::Restart(catalog::relation_name(oid)).raise();
+                true
+            }
+            Effect::MakesRelative => true,
+            // SAFETY: as above.
+            Effect::Attaches(partition) => unsafe { !partitions::is_in_schema(look_up(partition)) },
+        };
+        if is_refused {
+            Error::Relative(catalog::relation_name(oid)).raise();
         }
+        note_change(oid);
+    }
+}
+
+/// Looks a name up without a lock, as the command itself will.
+unsafe fn look_up(relation: *mut pg_sys::RangeVar) -> pg_sys::Oid {
+    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+    let none = pg_sys::NoLock.cast_signed();
+    // SAFETY: a RangeVar.
+    unsafe {
+        pg_sys::RangeVarGetRelidExtended(relation, none, missing_ok, None, std::ptr::null_mut())
     }
 }
 
@@ -68,12 +85,15 @@ unsafe fn relations_of(command: *mut pg_sys::Node) -> Vec<(*mut pg_sys::RangeVar
         match (*command).type_ {
             T_AlterTableStmt => {
                 let alter = command.cast::<pg_sys::AlterTableStmt>();
-                let parts = elements::<pg_sys::AlterTableCmd>((*alter).cmds);
-                let relatives = parts.filter_map(|part| relative_of(part));
-                relatives
-                    .map(|relation| (relation, Effect::MakesRelative))
-                    .chain([((*alter).relation, Effect::Changes)])
-                    .collect()
+                let mut effects = vec![((*alter).relation, Effect::Changes)];
+                for part in elements::<pg_sys::AlterTableCmd>((*alter).cmds) {
+                    let Some(relative) = relative_of(part) else { continue };
+                    effects.push((relative, Effect::MakesRelative));
+                    if (*part).subtype == pg_sys::AlterTableType::AT_AttachPartition {
+                        effects.push(((*alter).relation, Effect::Attaches(relative)));
+                    }
+                }
+                effects
             }
             T_CreateStmt | T_CreateForeignTableStmt => {
                 let create = command.cast::<pg_sys::CreateStmt>();

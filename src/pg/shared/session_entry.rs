@@ -285,6 +285,12 @@ pub fn open_publishers(database: &Database, stream: pg_sys::Oid) -> Vec<OpenPubl
     })
 }
 
+/// The lowest seq that an open transaction may publish with, and the process whose that is.
+pub fn lowest_bound(database: &Database, stream: pg_sys::Oid) -> Option<(Seq, i32)> {
+    let bound = |publisher: Publisher, inner: &Inner| (publisher.bound, inner.entry.pid());
+    publishing_to(database, stream, bound).into_iter().min()
+}
+
 /// Since when the oldest open transaction of a database publishes, if there is one that has published.
 pub(super) fn oldest_publisher(database: &Database) -> Option<Micros> {
     let since = |(_, entry): (usize, &SessionEntry)| {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Schemas whose tables are never captured: messages would make messages without end.
-const OWN_SCHEMAS: [&str; 2] = ["sequin", "sequin_stream"];
+const OWN_SCHEMAS: [&str; 3] = ["sequin", "sequin_stream", "sequin_partition"];
 
 /// A table that is captured.
 pub struct Known {

@@ -1,13 +1,14 @@
 //! Reads that the rules have asked for: the configuration, the journals, and the streams' tables.
 
 use super::{Worker, table_of};
+use crate::error::{Error, Result};
 use crate::pg::exec::catalog;
 use crate::pg::exec::snapshot::Snapshot;
 use crate::pg::process;
 use crate::pg::shared::session_entry;
 use crate::store::messages::{self, Table};
 use crate::store::streams::{self, Tail};
-use crate::store::{consumers, journal, sources};
+use crate::store::{consumers, journal, retention, sources};
 use sequin_engine::changes::Changes;
 use sequin_engine::dispatcher::{Config, Failure, Found, Journal, Look};
 use sequin_engine::fault::{Fault, Known};
@@ -27,6 +28,9 @@ impl Worker {
                 return Ok(None);
             }
             let streams = streams::list(changes.streams())?;
+            if retention::has_any()? {
+                self.database.janitor.want();
+            }
             Ok(Some((streams, consumers::list(changes.consumers())?, sources::list()?)))
         })?;
         Ok(read.map(|(streams, consumers, sources)| {
@@ -64,16 +68,25 @@ impl Worker {
             let Some(plan) = rules.plan_look(stream, known.last, open) else {
                 return Ok(Err(Failure::Missing));
             };
-            let late = messages::rows_in(&snapshot, table, &plan.recheck, READ_ROWS)?;
-            let scan =
-                plan.scan.filter(|_| late.reached.is_end()).map(|(after, upto)| (after + 1, upto));
-            let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ_ROWS)?;
-            let is_nothing = new.reached.is_end() && new.rows.is_empty() && late.rows.is_empty();
-            let beyond = match is_nothing {
-                true => messages::beyond(&snapshot, table, known.last)?,
-                false => None,
+            let read = || {
+                let late = messages::rows_in(&snapshot, table, &plan.recheck, READ_ROWS)?;
+                let scan = plan.scan.filter(|_| late.reached.is_end());
+                let scan = scan.map(|(after, upto)| (after + 1, upto));
+                let new = messages::rows_in(&snapshot, table, scan.as_slice(), READ_ROWS)?;
+                let is_nothing =
+                    new.reached.is_end() && new.rows.is_empty() && late.rows.is_empty();
+                let beyond = match is_nothing {
+                    true => messages::beyond(&snapshot, table, known.last)?,
+                    false => None,
+                };
+                Ok((late, new, beyond))
             };
+            let found = unless_locked(read());
             snapshot.close();
+            let (late, new, beyond) = match found? {
+                Ok(found) => found,
+                Err(failure) => return Ok(Err(failure)),
+            };
             match beyond.map(|seq| used(stream, &name, known, seq)) {
                 Some(Err(failure)) => Ok(Err(failure)),
                 _ => Ok(Ok(Look { known, plan, late, new })),
@@ -91,7 +104,7 @@ impl Worker {
         let name = self.name_of(stream)?;
         process::try_transaction(|| match messages::try_lock(&name) {
             Table::Locked(table) if table == table_of(stream) => {
-                messages::rows(table, &[(after + 1, upto)], READ_ROWS).map(Ok)
+                unless_locked(messages::rows(table, &[(after + 1, upto)], READ_ROWS))
             }
             Table::Busy => Ok(Err(Failure::Locked)),
             Table::Locked(_) | Table::Missing => Ok(Err(Failure::Missing)),
@@ -100,6 +113,14 @@ impl Worker {
 
     fn name_of(&self, stream: StreamId) -> Result<String, Failure> {
         self.rules.stream_name(stream).map(str::to_owned).ok_or(Failure::Missing)
+    }
+}
+
+/// What was read, or that somebody has locked a partition.
+fn unless_locked<R>(read: Result<R>) -> Result<Result<R, Failure>> {
+    match read {
+        Err(Error::PartitionLocked(_)) => Ok(Err(Failure::Locked)),
+        other => other.map(Ok),
     }
 }
 
