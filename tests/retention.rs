@@ -272,7 +272,7 @@ fn what_is_in_the_way_is_said() {
 fn a_plain_stream_gets_partitions_while_it_is_used() {
     let database = database("retention_convert");
     let mut client = database.connect();
-    client.create("s", "c", "");
+    client.create("s", "c", "ack_wait => '10 min'");
     client.publish_numbers("s", 3000, 100);
     let held = client.receive("c", 50, seconds(10));
     assert_eq!(held.len(), 50);

@@ -54,7 +54,8 @@ fn create_consumer(
         return Err(Error::TwoStarts.into());
     }
     let looks = start_time.is_some() || new_only;
-    let table = if looks { readable(&stream)? } else { selectable(&stream)? };
+    let allowed = || if looks { readable(&stream) } else { selectable(&stream) };
+    let mut table = allowed()?;
     if !streams::exists(&stream)? {
         return Err(Error::NoStream(stream).into());
     }
@@ -63,8 +64,10 @@ fn create_consumer(
     }
     // Locked in the same order as in drop_stream. With both locks, the sequence stays.
     streams::keep(&stream)?;
-    if !catalog::lock_for_reading(table) {
-        return Err(Error::NoStream(stream).into());
+    match catalog::lock_stream_for_reading(&stream) {
+        Some(now) if now == table => {}
+        Some(_) => table = allowed()?,
+        None => return Err(Error::NoStream(stream).into()),
     }
     let last = sequence::last_value(sequence::of_stream(table)?);
     let at = |after| Start { after, done: Vec::new(), last };

@@ -71,7 +71,7 @@ fn deliver(
     ack_wait: Option<Micros>,
     reader: Option<Reader>,
 ) -> Result<Vec<Message>> {
-    let table = readable(&consumer.stream)?;
+    let mut table = readable(&consumer.stream)?;
     loop {
         let request = Request::Receive { consumer: consumer.id, batch, ack_wait, until };
         let deliveries = match call(&request, Some(table))? {
@@ -93,7 +93,13 @@ fn deliver(
         let seqs: Vec<Seq> = deliveries.iter().map(|delivery| delivery.seq).collect();
         let mut is_too_new = false;
         let writer = reader.as_ref().map(|reader| |xid| is_too_new |= !reader.sees(xid));
-        let payloads = messages::payloads(table, &seqs, writer)?;
+        let payloads = messages::with_table(&consumer.stream, |now| {
+            // Another table may have got the stream's name since.
+            if now != table {
+                table = readable(&consumer.stream)?;
+            }
+            messages::payloads(table, &seqs, writer)
+        })?;
         // A statement that joins such a message to other tables would not find there what was committed with it.
         if is_too_new {
             return Err(Error::TooNew(consumer.stream.clone()));

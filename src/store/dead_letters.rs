@@ -1,6 +1,6 @@
 //! `sequin.all_dead_letters`: messages that a consumer has given up on, with a copy of their payload.
 
-use super::{messages, statement, streams};
+use super::{messages, statement};
 use crate::error::Result;
 use crate::pg::exec::role;
 use crate::pg::exec::spi::{Access, Statement, arg};
@@ -63,7 +63,8 @@ pub fn insert(consumer: &str, stream: &str, items: &[Item], reason: Option<&str>
     let mut items = items.to_vec();
     items.sort_unstable_by_key(|item| item.seq);
     let seqs: Vec<Seq> = items.iter().map(|item| item.seq).collect();
-    for message in messages::payloads(streams::table(stream)?, &seqs, None::<fn(Xid)>)? {
+    let payloads = |table| messages::payloads(table, &seqs, None::<fn(Xid)>);
+    for message in messages::with_table(stream, payloads)? {
         let item = items.binary_search_by_key(&message.seq, |item| item.seq).ok();
         let deliveries = item.and_then(|n| items.get(n)).map_or(0, |item| item.deliveries);
         let args = [

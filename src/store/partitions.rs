@@ -38,27 +38,39 @@ pub fn create_first(stream: &str) -> Result<()> {
 }
 
 /// Makes a partition of a stream's table.
-///
-/// What may run the owner's code runs as the owner: that is where indexes are made.
 pub fn create(stream: &str, seqs: Seqs) -> Result<()> {
-    let root = streams::table(stream)?;
-    let (root_name, owner) = (stream_name(stream), owner_of(stream, root)?);
+    make(stream)?.attach(seqs)
+}
+
+/// A table that is as a stream's table is, and is to become a partition of it.
+pub struct Made {
+    root: String,
+    name: String,
+    owner: pg_sys::Oid,
+}
+
+/// Makes such a table. What may run code of the stream's owner runs as the owner: that is where indexes are made.
+pub fn make(stream: &str) -> Result<Made> {
+    let table = streams::table(stream)?;
+    let (root, owner) = (stream_name(stream), owner_of(stream, table)?);
     let name = format!("sequin_partition.\"{}\"", next_name(stream)?);
     role::as_owner(|| {
         in_pg_catalog(|| {
             command(&format!(
-                "CREATE TABLE {name} (LIKE {root_name} INCLUDING DEFAULTS INCLUDING CONSTRAINTS \
+                "CREATE TABLE {name} (LIKE {root} INCLUDING DEFAULTS INCLUDING CONSTRAINTS \
                  INCLUDING STORAGE INCLUDING COMPRESSION)"
             ))?;
             give_to(&name, owner)
         })
     })?;
-    role::as_role(owner, || {
-        in_pg_catalog(|| {
-            create_trigger(&name)?;
-            attach(&root_name, &name, seqs)
-        })
-    })
+    role::as_role(owner, || in_pg_catalog(|| create_trigger(&name)))?;
+    Ok(Made { root, name, owner })
+}
+
+impl Made {
+    pub fn attach(&self, seqs: Seqs) -> Result<()> {
+        role::as_role(self.owner, || in_pg_catalog(|| attach(&self.root, &self.name, seqs)))
+    }
 }
 
 /// Makes a table a partition, as its owner.

@@ -303,23 +303,33 @@ pub fn carry_out(stream: &Stream, step: &Step) -> Result<Outcome> {
     }
 }
 
-/// Who reads the rest, or publishes into it, is in the way: PostgreSQL looks there for rows of the new partition.
+/// Nobody publishes while the partition is attached: an INSERT or COPY that has begun before would go on to put its seqs
+/// into the rest, and fail. Who reads the rest is in the way too, as PostgreSQL looks there for rows of the new partition.
 fn extend(stream: &Stream, found: &Partitions, from: Seq, upto: Seq) -> Result<Outcome> {
-    if !catalog::try_lock_definition(stream.table) {
-        return Ok(Outcome::InUse(stream.table));
+    // The table is not made in vain again and again while somebody publishes, or reads, for long.
+    keep_publishers_out(stream)?;
+    catalog::unlock_from_publishers(stream.table);
+    if let Some(rest) = found.rest.filter(|&rest| !catalog::is_unused(rest)) {
+        return Ok(Outcome::InUse(rest));
     }
+    let made = partitions::make(&stream.name)?;
+    keep_publishers_out(stream)?;
     if let Some(rest) = found.rest
         && !catalog::try_lock_exclusively(rest)
     {
-        return Ok(Outcome::InUse(rest));
+        return Err(Error::PartitionLocked(partition_name(rest)));
     }
-    partitions::create(&stream.name, Seqs::Range(from, upto))?;
+    made.attach(Seqs::Range(from, upto))?;
     Ok(Outcome::Done)
 }
 
-/// Nobody publishes meanwhile.
+/// Waits for those who publish for no longer than lock_timeout: others wait behind it.
+fn keep_publishers_out(stream: &Stream) -> Result<()> {
+    command(&format!("LOCK TABLE ONLY {} IN SHARE MODE", stream_name(&stream.name)))
+}
+
 fn close(stream: &Stream, upto: Seq) -> Result<Outcome> {
-    command(&format!("LOCK TABLE ONLY {} IN SHARE MODE", stream_name(&stream.name)))?;
+    keep_publishers_out(stream)?;
     let sequence = sequence::of_stream(stream.table)?;
     if sequence::last_value(sequence) < upto {
         SET_LAST.with(|s| s.run(Access::Write, &[arg(sequence), arg(upto)], |_| Ok(())))?;
@@ -345,7 +355,7 @@ fn cut(stream: &Stream, table: pg_sys::Oid) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Keeps everybody out, and is kept waiting for no longer than lock_timeout: others wait behind it.
+/// Keeps everybody out, and waits no longer.
 fn lock_whole(stream: &Stream) -> Result<()> {
     command(&format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", stream_name(&stream.name)))
 }

@@ -33,13 +33,15 @@ pub enum Fault {
     RollBackMany,
     /// Many rows are inserted and deleted in one transaction.
     DeleteMany,
+    /// The stream gets limits, which keep everything: its table becomes a partitioned one the first time.
+    Retain,
     /// The other database is dropped, and made again.
     DropDatabase,
     /// Nothing happens, and little is published: only now can an empty answer be judged.
     Calm,
 }
 
-pub const FAULTS: [Fault; 14] = [
+pub const FAULTS: [Fault; 15] = [
     Fault::KillChild,
     Fault::KillServer,
     Fault::StopImmediate,
@@ -52,6 +54,7 @@ pub const FAULTS: [Fault; 14] = [
     Fault::Prepare,
     Fault::RollBackMany,
     Fault::DeleteMany,
+    Fault::Retain,
     Fault::DropDatabase,
     Fault::Calm,
 ];
@@ -108,6 +111,7 @@ impl Fault {
             Fault::DeleteMany => {
                 insert_many(database, "DELETE FROM sequin_stream.load WHERE key = 'many'; COMMIT");
             }
+            Fault::Retain => retain(database, rng.u32(1..100)),
             Fault::DropDatabase => neighbour::make(cluster),
             Fault::Calm => calm(recorder, durations.calm),
         }
@@ -202,6 +206,12 @@ fn prepare(database: &Database, duration: Duration) {
     thread::sleep(duration);
     let mut admin = connect_to(database.cluster, &database.name);
     admin.batch_execute("COMMIT PREPARED 'lock'").unwrap();
+}
+
+fn retain(database: &Database, hours: u32) {
+    let mut admin = connect_to(database.cluster, &database.name);
+    let alter = format!("SELECT sequin.alter_stream('load', retain_for => '{hours} hours')");
+    admin.batch_execute(&alter).unwrap();
 }
 
 fn insert_many(database: &Database, end: &str) {

@@ -163,7 +163,7 @@ impl Facts {
     }
 }
 
-/// What is to be done now, in this order.
+/// What is to be done now: each of it whatever becomes of the others.
 pub fn steps(limits: &Limits, facts: &Facts) -> Vec<Step> {
     let mut steps = Vec::new();
     let width = limits.width(facts);
@@ -175,10 +175,9 @@ pub fn steps(limits: &Limits, facts: &Facts) -> Vec<Step> {
         let ahead = facts.partitions.iter().filter(|it| it.from > facts.last).count();
         let wanted = times(facts.rate, AHEAD_TIME) / width + 1;
         let wanted = wanted.clamp(*AHEAD.start(), *AHEAD.end());
-        let mut from = end + 1;
-        for _ in ahead..usize::try_from(wanted).unwrap_or(0) {
-            steps.push(Step::Extend { from, upto: from + width - 1 });
-            from += width;
+        // One at a time: where this one can't be made, a next one would leave a gap.
+        if ahead < usize::try_from(wanted).unwrap_or(0) {
+            steps.push(Step::Extend { from: end + 1, upto: end + width });
         }
     }
     if let (Some(began), Some(current)) = (facts.current_began, facts.current()) {

@@ -3,7 +3,7 @@
 //! All of it needs an open transaction, which callers have: the caches are filled under its snapshots, and its resource
 //! owner releases entries after an ERROR. Nothing here keeps a pointer into a cache beyond the call.
 
-use super::partitions;
+use super::{partitions, relcache};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -125,9 +125,29 @@ pub fn unlock_from_reading(table: pg_sys::Oid) {
     unsafe { pg_sys::UnlockRelationOid(table, pg_sys::AccessShareLock.cast_signed()) };
 }
 
-/// Waits for a lock on a table that allows writing, as an INSERT would.
-pub fn lock_for_writing(table: pg_sys::Oid) -> bool {
-    lock(table, pg_sys::RowExclusiveLock)
+/// Waits for a lock that allows reading, on the table that has a stream's name when the lock is there: during the wait
+/// another one may get it. `None` if there is none.
+pub fn lock_stream_for_reading(stream: &str) -> Option<pg_sys::Oid> {
+    lock_stream(stream, pg_sys::AccessShareLock.cast_signed())
+}
+
+/// The same for a lock that allows writing, as an INSERT would take it.
+pub fn lock_stream_for_writing(stream: &str) -> Option<pg_sys::Oid> {
+    lock_stream(stream, pg_sys::RowExclusiveLock.cast_signed())
+}
+
+fn lock_stream(stream: &str, mode: pg_sys::LOCKMODE) -> Option<pg_sys::Oid> {
+    loop {
+        let table = stream_table(stream)?;
+        let generation = relcache::generation();
+        // SAFETY: waits for a lock, and raises an ERROR if that is cut short; has processed invalidations by then.
+        unsafe { pg_sys::LockRelationOid(table, mode) };
+        if relcache::generation() == generation || stream_table(stream) == Some(table) {
+            return Some(table);
+        }
+        // SAFETY: locked right before.
+        unsafe { pg_sys::UnlockRelationOid(table, mode) };
+    }
 }
 
 fn lock(table: pg_sys::Oid, mode: u32) -> bool {
@@ -292,11 +312,20 @@ pub fn try_lock_exclusively(table: pg_sys::Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessExclusiveLock.cast_signed()) }
 }
 
-/// Locks a table against other commands that change what it is, unless there is one. The transaction's end unlocks it.
-pub fn try_lock_definition(table: pg_sys::Oid) -> bool {
-    let mode = pg_sys::ShareUpdateExclusiveLock.cast_signed();
-    // SAFETY: takes a lock without waiting.
-    unsafe { pg_sys::ConditionalLockRelationOid(table, mode) }
+/// Whether nobody uses a table at this moment.
+pub fn is_unused(table: pg_sys::Oid) -> bool {
+    let is_unused = try_lock_exclusively(table);
+    if is_unused {
+        // SAFETY: locked right before.
+        unsafe { pg_sys::UnlockRelationOid(table, pg_sys::AccessExclusiveLock.cast_signed()) };
+    }
+    is_unused
+}
+
+/// Releases a lock in SHARE mode before the transaction ends.
+pub fn unlock_from_publishers(table: pg_sys::Oid) {
+    // SAFETY: the caller has taken the lock under the same resource owner.
+    unsafe { pg_sys::UnlockRelationOid(table, pg_sys::ShareLock.cast_signed()) };
 }
 
 /// Takes the lock on a sequence that pg_sequence_last_value() takes, unless that conflicts with another session's lock.

@@ -137,16 +137,23 @@ pub fn may_publish(stream: &str, table: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
-/// Takes `n` seqs of a stream, ascending. Checks the right to publish first, before anything that other sessions could
-/// notice. Locks the table before its sequence, as ALTER TABLE and DROP TABLE do: otherwise there would be deadlocks
-/// with them.
-pub(super) fn take_seqs(stream: &str, table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
+/// Locks a stream's table until the transaction ends. Checks the right to publish first, before anything that other
+/// sessions could notice. Returns the table: during the wait, another may have got the stream's name.
+fn lock(stream: &str, table: pg_sys::Oid) -> Result<pg_sys::Oid> {
     may_publish(stream, table)?;
+    let missing = || Error::NoStream(stream.into());
+    let now = catalog::lock_stream_for_writing(stream).ok_or_else(missing)?;
+    if now != table {
+        may_publish(stream, now)?;
+    }
+    Ok(now)
+}
+
+/// Takes `n` seqs of a stream, ascending. The table is locked before its sequence, as ALTER TABLE and DROP TABLE do:
+/// otherwise there would be deadlocks with them.
+pub(super) fn take_seqs(table: pg_sys::Oid, n: usize) -> Result<Vec<Seq>> {
     if n == 0 {
         return Ok(Vec::new());
-    }
-    if !catalog::lock_for_writing(table) {
-        return Err(Error::NoStream(stream.into()));
     }
     publish::announce(table)?;
     Ok(sequence::take(sequence::of_stream(table)?, n))
@@ -161,8 +168,9 @@ pub fn insert(
     headers: Option<Jsonb>,
     dedup_id: Option<String>,
 ) -> Result<Seq> {
+    let table = lock(stream, table)?;
     if dedup_id.is_none() {
-        let seq = take_seqs(stream, table, 1)?[0];
+        let seq = take_seqs(table, 1)?[0];
         return insert_as(seq, stream, table, key, data, headers);
     }
     let mut taken = Taken::take(stream, table, vec![dedup_id])?;
@@ -221,9 +229,10 @@ pub fn insert_many(
     batch: &Batch,
     dedup_ids: Option<Vec<Option<String>>>,
 ) -> Result<Vec<Seq>> {
+    let table = lock(stream, table)?;
     match dedup_ids {
         None => {
-            let seqs = take_seqs(stream, table, batch.count)?;
+            let seqs = take_seqs(table, batch.count)?;
             let all: Vec<Option<Seq>> = seqs.iter().copied().map(Some).collect();
             insert_batch(stream, table, batch, &all, seqs)
         }
@@ -279,7 +288,8 @@ pub fn insert_texts(
     keys: Vec<String>,
     mut data: Vec<String>,
 ) -> Result<()> {
-    let seqs = take_seqs(stream, table, keys.len())?;
+    let table = lock(stream, table)?;
+    let seqs = take_seqs(table, keys.len())?;
     if seqs.is_empty() {
         return Ok(());
     }

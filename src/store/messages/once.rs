@@ -1,8 +1,7 @@
 //! Seqs for messages that are published once under each dedup_id.
 
-use super::inserting::{may_publish, take_seqs};
-use crate::error::{Error, Result};
-use crate::pg::exec::catalog;
+use super::inserting::take_seqs;
+use crate::error::Result;
 use crate::store::dedup::Ids;
 use pgrx::pg_sys;
 use sequin_engine::key::Seq;
@@ -21,12 +20,8 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Checks the right to publish, looks for the ids, and takes seqs for those that are new.
+    /// Looks for the ids, and takes seqs for those that are new. The stream's table is locked.
     pub fn take(stream: &str, table: pg_sys::Oid, dedup_ids: Vec<Option<String>>) -> Result<Taken> {
-        may_publish(stream, table)?;
-        if !catalog::lock_for_writing(table) {
-            return Err(Error::NoStream(stream.into()));
-        }
         let ids = Ids::open(stream, table)?;
         let all: Vec<&str> = dedup_ids.iter().flatten().map(String::as_str).collect();
         let mut by_id = ids.published(&all)?;
@@ -36,7 +31,7 @@ impl Taken {
         };
         let new: Vec<bool> = dedup_ids.iter().map(is_new).collect();
         let count = new.iter().filter(|&&new| new).count();
-        let mut free = take_seqs(stream, table, count)?.into_iter();
+        let mut free = take_seqs(table, count)?.into_iter();
         let mut seqs: Vec<Option<Seq>> =
             new.iter().map(|&new| if new { free.next() } else { None }).collect();
         let claims = dedup_ids.iter().zip(&seqs);

@@ -22,6 +22,15 @@ pub struct Payload {
     pub inserted_at: i64,
 }
 
+/// Runs `f` with the table of a stream, which is locked for reading meanwhile.
+pub fn with_table<R>(stream: &str, f: impl FnOnce(pg_sys::Oid) -> Result<R>) -> Result<R> {
+    let missing = || Error::NoStream(stream.into());
+    let table = catalog::lock_stream_for_reading(stream).ok_or_else(missing)?;
+    let result = f(table)?;
+    catalog::unlock_from_reading(table);
+    Ok(result)
+}
+
 /// The messages with these seqs (ascending), as far as they are still there. Calls `writer` with the id of the
 /// transaction that inserted each. TOASTed values are returned as pointers: if there are any, the table stays locked
 /// until the transaction ends, as after a SELECT.

@@ -90,35 +90,57 @@ impl Retention {
         let facts =
             process::transaction(|| retention::facts(database, stream, rate, &mut watched.counts))?;
         let Some(facts) = facts else { return Ok(Instant::now() + PAUSE) };
-        let mut in_the_way = held_by_publisher(database, stream, &facts);
-        let mut is_unfinished = false;
+        let mut in_the_way = held_by_publisher(database, stream, &facts).map(|it| (GIVES_BACK, it));
+        let mut note = |step: &Step, obstacle| {
+            let rank = rank(step);
+            if in_the_way.as_ref().is_none_or(|(other, _)| rank < *other) {
+                in_the_way = Some((rank, obstacle));
+            }
+        };
+        let mut again = None;
         for step in steps(&stream.limits, &facts) {
             match carry_out(stream, &step)? {
-                Ok(Outcome::Done) => is_unfinished |= !matches!(step, Step::Extend { .. }),
-                Ok(Outcome::GoOn) => is_unfinished = true,
+                // There may be more of these to make; what the others lead to can wait a little.
+                Ok(Outcome::Done) if matches!(step, Step::Extend { .. }) => {
+                    again = Some(Duration::ZERO);
+                }
+                Ok(Outcome::Done | Outcome::GoOn) => {
+                    again.get_or_insert(SHORTEST);
+                }
                 Ok(Outcome::InUse(table)) => {
                     let publisher = session_entry::lowest_bound(database, stream.table);
-                    in_the_way.get_or_insert(match (&step, publisher) {
+                    let obstacle = match (&step, publisher) {
                         (Step::Close { .. }, Some((_, pid))) => Obstacle::Publisher(pid),
                         _ => Obstacle::Locked(table),
-                    });
+                    };
+                    note(&step, obstacle);
                 }
-                Err(why) => {
-                    in_the_way.get_or_insert(Obstacle::Error(why));
-                }
+                Err(why) => note(&step, Obstacle::Error(why)),
             }
             if let Step::Close { upto } = step {
                 watched.last = watched.last.max(upto);
             }
         }
+        let in_the_way = in_the_way.map(|(_, obstacle)| obstacle);
         watched.note_obstacle(stream, in_the_way.as_ref())?;
-        let pause = match (is_unfinished, in_the_way) {
-            (true, None) => SHORTEST,
-            (_, Some(_)) => BLOCKED,
-            (false, None) => pause(stream, &facts),
+        let pause = match in_the_way {
+            Some(_) => BLOCKED,
+            None => again.unwrap_or_else(|| pause(stream, &facts)),
         };
         watched.due = Instant::now() + pause;
         Ok(watched.due)
+    }
+}
+
+/// What is said first, if something is in the way of several steps: that of giving back messages.
+const GIVES_BACK: u8 = 0;
+
+fn rank(step: &Step) -> u8 {
+    match step {
+        Step::Cut { .. } => GIVES_BACK,
+        Step::Close { .. } => 1,
+        Step::Adopt { .. } => 2,
+        Step::Extend { .. } | Step::Drop { .. } => 3,
     }
 }
 
