@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # What depends most on the server: its start and end, WAL, decoding and its caches, replication slots, open transactions,
 # workers, dumps; and the README's tour.
 smoke=(tour:: crash:: leases:: transactions:: promotion:: dump_and_restore sources::backfill::each_row sources::failover
-    sources::rewritten dedup::tables scheduled::a_)
+    sources::rewritten dedup::tables scheduled::a_ retention::a_)
 
 black_box() { scripts/cargo.sh test --features pg_test --test black_box -- "$1"; }
 

@@ -30,6 +30,8 @@ impl Dispatcher {
         match read {
             Ok(Some(Config { streams, consumers })) => {
                 self.config_read |= *changes == Changes::everything();
+                // What is known of consumers whose stream is another one from here on is written before they are read anew.
+                self.take_account(s);
                 let mut changed = self.apply_streams(changes, streams, s);
                 let read = self.apply_consumers(changes, consumers, s);
                 changed.extend(&read);

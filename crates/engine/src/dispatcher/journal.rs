@@ -129,7 +129,7 @@ impl Dispatcher {
 
     /// All in one transaction, but for those with dead letters: their messages are read from streams, which may be
     /// locked or broken, and that delays no other.
-    fn write_events<S: Shared>(&mut self, s: &mut Step<S>) {
+    pub(super) fn write_events<S: Shared>(&mut self, s: &mut Step<S>) {
         self.drop_finished();
         let (dead, rest): (Vec<ConsumerId>, Vec<ConsumerId>) =
             self.unwritten.iter().partition(|&&id| self.dead_letters(id).next().is_some());

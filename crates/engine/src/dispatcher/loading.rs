@@ -43,11 +43,17 @@ impl Dispatcher {
             return Loaded::No(Answer::NoConsumer);
         };
         entry.loading = true;
-        if of.stream.is_some() {
-            s.out.push(Effect::Restore(id));
-        } else {
+        let is_open = of.stream.is_some();
+        if !is_open {
             of.to_restore.push(id);
             of.open(stream, s);
+        }
+        // Its journal is read with all that it did before.
+        if !self.unwritten(id).is_empty() {
+            self.write_events(s);
+        }
+        if is_open {
+            s.out.push(Effect::Restore(id));
         }
         Loaded::Soon
     }

@@ -277,7 +277,7 @@ impl Dispatcher {
     }
 
     /// Takes account of what has happened to consumers.
-    fn take_account<S: Shared>(&mut self, s: &mut Step<S>) {
+    pub(super) fn take_account<S: Shared>(&mut self, s: &mut Step<S>) {
         std::mem::take(&mut self.world.touched).into_iter().for_each(|id| self.account(id, s));
     }
 
