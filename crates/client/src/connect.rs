@@ -211,9 +211,15 @@ fn explain(settings: &Settings, host: &Host, error: tokio_postgres::Error) -> Er
     if error.as_db_error().is_some() {
         let mut error = Error::from(error);
         let hint = match error.code.as_deref().unwrap_or_default() {
-            "28P01" => "The password is wrong. It comes from PGPASSWORD, the connection string, or ~/.pgpass.",
-            "28000" => "pg_hba.conf on the server decides who may connect from where, with which sslmode.",
-            "3D000" => "Choose a database by -d or PGDATABASE; the name of the user is the default.",
+            "28P01" => {
+                "The password is wrong. It comes from PGPASSWORD, the connection string, or ~/.pgpass."
+            }
+            "28000" => {
+                "pg_hba.conf on the server decides who may connect from where, with which sslmode."
+            }
+            "3D000" => {
+                "Choose a database by -d or PGDATABASE; the name of the user is the default."
+            }
             "53300" => "The server has no connection left: raise max_connections, or end some.",
             "57P03" => "The server is starting up or shutting down. Try again.",
             _ => return error,

@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_password_is_taken_out() {
-        let (text, had_one) = without_password("postgresql://a:secret@h/db?sslmode=require").unwrap();
+        let (text, had_one) =
+            without_password("postgresql://a:secret@h/db?sslmode=require").unwrap();
         assert_eq!(text, "dbname=db host=h sslmode=require user=a");
         assert!(had_one);
         assert_eq!(without_password("host=x").unwrap(), ("host=x".into(), false));

@@ -12,6 +12,8 @@ pub struct Error {
     pub hint: Option<String>,
     /// The SQLSTATE, if it came from the server.
     pub code: Option<String>,
+    /// The line of a COPY that it is about, from 1.
+    pub line: Option<u64>,
     pub kind: ErrorKind,
 }
 
@@ -33,7 +35,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { message: message.into(), detail: None, hint: None, code: None, kind }
+        Self { message: message.into(), detail: None, hint: None, code: None, line: None, kind }
     }
 
     pub fn usage(message: impl Into<String>) -> Self {
@@ -92,6 +94,7 @@ impl From<tokio_postgres::Error> for Error {
                 detail: server.detail().map(str::to_owned),
                 hint: server.hint().map(str::to_owned),
                 code: Some(server.code().code().to_owned()),
+                line: server.where_().and_then(copy_line),
                 kind: ErrorKind::Server,
             });
         }
@@ -99,8 +102,16 @@ impl From<tokio_postgres::Error> for Error {
             ErrorKind::Connection,
             format!("the connection to the server was lost: {}", causes(&error)),
         );
-        lost.with_hint("Whether the last statement was committed is not known. Look, then try again.")
+        lost.with_hint(
+            "Whether the last statement was committed is not known. Look, then try again.",
+        )
     }
+}
+
+/// The line in a context such as "COPY orders, line 17, column data".
+fn copy_line(context: &str) -> Option<u64> {
+    let (_, rest) = context.split_once(", line ")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// An error with those behind it.
@@ -125,8 +136,9 @@ fn explain(error: Error) -> Error {
         let detail = error.message.clone();
         let mut missing = error.with_detail(detail);
         missing.message = "the extension sequin is not installed in this database".into();
-        return missing
-            .with_hint("As a superuser, run: CREATE EXTENSION sequin; or choose another database by -d.");
+        return missing.with_hint(
+            "As a superuser, run: CREATE EXTENSION sequin; or choose another database by -d.",
+        );
     }
     let is_unknown = matches!(code, "42883" | "42P01" | "42703") && error.hint.is_none();
     if (is_unknown || code == "42883") && about_sequin && !error.message.contains("sequin_stream") {

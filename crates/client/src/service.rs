@@ -24,8 +24,10 @@ pub fn find(text: &str, name: &str, file: &str) -> Result<Option<Options>> {
         }
         let Some((keyword, value)) = line.split_once('=') else {
             let at = number + 1;
-            return Err(Error::usage(format!("syntax error in service file \"{file}\", line {at}"))
-                .with_hint("A line is [service], keyword=value, or a comment that begins with #."));
+            return Err(Error::usage(format!(
+                "syntax error in service file \"{file}\", line {at}"
+            ))
+            .with_hint("A line is [service], keyword=value, or a comment that begins with #."));
         };
         if let Some(options) = found.as_mut().filter(|_| is_inside) {
             options.entry(keyword.trim().to_owned()).or_insert(value.trim().to_owned());

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use futures_util::{SinkExt, Stream};
 use tokio::sync::mpsc;
-use tokio_postgres::{
-    AsyncMessage, CancelToken, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow,
-};
+/// What a stream of rows consists of.
+pub use tokio_postgres::SimpleQueryMessage as Message;
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, NoTls, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::Result;
@@ -65,7 +65,7 @@ impl Session {
     pub async fn query(&self, statement: &Statement) -> Result<Rows> {
         let mut rows = Vec::new();
         for message in self.client.simple_query(&statement.sql).await? {
-            if let SimpleQueryMessage::Row(row) = message {
+            if let Message::Row(row) = message {
                 rows.push(texts(&row));
             }
         }
@@ -76,7 +76,7 @@ impl Session {
     pub async fn stream(
         &self,
         sql: &str,
-    ) -> Result<impl Stream<Item = std::result::Result<SimpleQueryMessage, tokio_postgres::Error>> + use<>>
+    ) -> Result<impl Stream<Item = std::result::Result<Message, tokio_postgres::Error>> + use<>>
     {
         Ok(self.client.simple_query_raw(sql).await?)
     }
@@ -92,7 +92,7 @@ impl Session {
         Ok(messages
             .iter()
             .find_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(texts(row)),
+                Message::Row(row) => Some(texts(row)),
                 _ => None,
             })
             .unwrap_or_default())

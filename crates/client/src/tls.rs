@@ -36,9 +36,9 @@ pub fn client_config(settings: &Settings, environment: &Environment) -> Result<C
         .with_custom_certificate_verifier(Arc::new(verifier));
     match own_certificate(settings, environment)? {
         None => Ok(builder.with_no_client_auth()),
-        Some((chain, key)) => builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| Error::local(format!("could not use the client certificate: {error}"))),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
+            Error::local(format!("could not use the client certificate: {error}"))
+        }),
     }
 }
 
@@ -87,7 +87,9 @@ fn system_roots() -> Result<RootCertStore> {
 fn file_roots(file: &Path) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(file, "root certificate file")? {
-        roots.add(certificate).map_err(|error| unreadable(file, "root certificate file", &error))?;
+        roots
+            .add(certificate)
+            .map_err(|error| unreadable(file, "root certificate file", &error))?;
     }
     Ok(roots)
 }
@@ -159,13 +161,8 @@ impl ServerCertVerifier for Verifier {
             Verification::Chain(verifier) => (verifier, false),
             Verification::ChainAndName(verifier) => (verifier, true),
         };
-        let result = verifier.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let result =
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match result {
             // The name is looked at last, so the chain is good.
             Err(rustls::Error::InvalidCertificate(

@@ -204,8 +204,10 @@ pub fn preview_rewind(name: &str, target: &Target, stream: &str) -> Statement {
         Target::Beginning => "SELECT 1::bigint AS to_seq".to_owned(),
         Target::Seq(seq) => format!("SELECT {seq}::bigint AS to_seq"),
         Target::Time(sql) => {
-            format!("SELECT coalesce(min(seq), (SELECT last_seq + 1 FROM sequin.stream_stats WHERE {})) AS to_seq FROM {table} WHERE inserted_at >= {sql}",
-                where_name("stream", stream))
+            format!(
+                "SELECT coalesce(min(seq), (SELECT last_seq + 1 FROM sequin.stream_stats WHERE {})) AS to_seq FROM {table} WHERE inserted_at >= {sql}",
+                where_name("stream", stream)
+            )
         }
         Target::Back(_) | Target::Like(_) => place(name, target, stream).unwrap_or_default(),
     };
@@ -236,7 +238,8 @@ pub fn stream_of(name: &str) -> Statement {
 
 /// All consumers, or those of a stream, with the numbers that matter.
 pub fn list(stream: Option<&str>) -> Statement {
-    let condition = stream.map_or(String::new(), |name| format!(" WHERE {}", where_name("stream", name)));
+    let condition =
+        stream.map_or(String::new(), |name| format!(" WHERE {}", where_name("stream", name)));
     let sql = format!(
         "SELECT consumer, stream, status, ready, in_flight, delayed, withheld, lag, ack_floor, dead_total, waiting
 FROM sequin.consumer_stats{condition} ORDER BY consumer"
@@ -326,7 +329,13 @@ pub fn in_flight(name: &str) -> Statement {
 }
 
 /// What a consumer has before it: what is in flight, and what is above its ack floor and matches. Leases nothing.
-pub fn peek(name: &str, stream: &str, is_pending_only: bool, is_last: bool, count: u64) -> Statement {
+pub fn peek(
+    name: &str,
+    stream: &str,
+    is_pending_only: bool,
+    is_last: bool,
+    count: u64,
+) -> Statement {
     let table = stream_table(stream);
     let (join, order) = match (is_pending_only, is_last) {
         (true, true) => ("JOIN", "DESC"),

@@ -35,7 +35,8 @@ pub fn publish_many(stream: &str, messages: &[NewMessage]) -> Statement {
     let call = Call::new("publish_many").text(stream).sql(array(&keys));
     let call = call.sql(format!("{data}::jsonb[]"));
     let headers = messages.iter().any(|message| message.headers.is_some());
-    let headers = headers.then(|| texts(|message| message.headers.map(str::to_owned)) + "::jsonb[]");
+    let headers =
+        headers.then(|| texts(|message| message.headers.map(str::to_owned)) + "::jsonb[]");
     let ids = messages.iter().any(|message| message.dedup_id.is_some());
     let ids = ids.then(|| texts(|message| message.dedup_id.map(str::to_owned)) + "::text[]");
     let call = call.with_sql("headers", headers).with_sql("dedup_ids", ids);
@@ -68,21 +69,12 @@ pub struct Selection {
     pub since: Option<String>,
     pub until: Option<String>,
     pub after_seq: Option<i64>,
-    /// Below this seq, or at one of these: for reading on.
-    pub or_seqs: Vec<(i64, i64)>,
 }
 
 impl Selection {
     fn condition(&self) -> String {
         let mut conditions = Vec::new();
-        let mut place = Vec::new();
-        place.extend(self.after_seq.map(|seq| format!("m.seq > {seq}")));
-        place.extend(self.or_seqs.iter().map(|(a, b)| format!("m.seq BETWEEN {a} AND {b}")));
-        match place.len() {
-            0 => {}
-            1 => conditions.append(&mut place),
-            _ => conditions.push(format!("({})", place.join(" OR "))),
-        }
+        conditions.extend(self.after_seq.map(|seq| format!("m.seq > {seq}")));
         if let Some(filter) = self.filter.as_ref().filter(|filter| *filter != ">") {
             conditions.push(format!("sequin.key_matches(m.key, {})", literal(filter)));
         }
@@ -144,13 +136,13 @@ pub fn check(stream: &str, filter: Option<&str>) -> Statement {
     Statement::new(format!("SELECT FROM {}", call.expression()), &[]).names(Noun::Stream, stream)
 }
 
-/// Transactions that have published to the stream and are open.
-pub fn open_publishers(stream: &str) -> Statement {
+/// The last seq, if no transaction is open that has published to the stream: then nothing comes any more up to there.
+pub fn settled(stream: &str) -> Statement {
     let sql = format!(
-        "SELECT open_publishers FROM sequin.stream_stats WHERE stream = {}",
+        "SELECT last_seq AS settled FROM sequin.stream_stats WHERE stream = {} AND open_publishers = 0",
         literal(stream)
     );
-    Statement::new(sql, &[("open_publishers", Kind::Int)])
+    Statement::new(sql, &[("settled", Kind::Int)])
 }
 
 #[cfg(test)]
@@ -163,13 +155,12 @@ mod tests {
             filter: Some("eu.*".into()),
             condition: Some("data ? 'a' OR true".into()),
             after_seq: Some(5),
-            or_seqs: vec![(2, 3)],
             ..Selection::default()
         };
         assert_eq!(
             view("s", &selection, Amount::Last(2)).sql,
             "SELECT * FROM (SELECT m.seq, m.key, m.inserted_at, m.data, m.headers FROM sequin_stream.\"s\" m \
-             WHERE (m.seq > 5 OR m.seq BETWEEN 2 AND 3) AND sequin.key_matches(m.key, 'eu.*') \
+             WHERE m.seq > 5 AND sequin.key_matches(m.key, 'eu.*') \
              AND (data ? 'a' OR true) ORDER BY m.seq DESC LIMIT 2) m ORDER BY m.seq"
         );
     }

@@ -11,7 +11,10 @@ use crate::sql::{Noun, Statement, literal};
 /// The names of all objects of a kind.
 pub fn names(noun: Noun) -> Statement {
     let (view, word) = (noun.view(), noun.word());
-    Statement::new(format!("SELECT {word} AS name FROM sequin.{view} ORDER BY 1"), &[("name", Kind::Text)])
+    Statement::new(
+        format!("SELECT {word} AS name FROM sequin.{view} ORDER BY 1"),
+        &[("name", Kind::Text)],
+    )
 }
 
 /// A condition for one object.

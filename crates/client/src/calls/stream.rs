@@ -2,7 +2,7 @@
 
 use super::where_name;
 use crate::rows::Kind;
-use crate::sql::{Call, Noun, Statement, literal};
+use crate::sql::{Call, Noun, Statement};
 
 /// The settings of a stream; None leaves them as they are, or as the server has them by default.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,8 @@ impl StreamSettings {
 /// sequin.create_stream()
 pub fn create(name: &str, settings: &StreamSettings) -> Statement {
     let call = Call::new("create_stream").text(name);
-    let call = call.with_number("one_message_per_key", settings.one_message_per_key.then_some(true));
+    let call =
+        call.with_number("one_message_per_key", settings.one_message_per_key.then_some(true));
     let call = call.with_number("index_keys", settings.without_key_index.then_some(false));
     settings.shared(call).scalar("table", Kind::Text)
 }
@@ -48,22 +49,20 @@ pub fn drop(name: &str, force: bool) -> Statement {
     call.void().names(Noun::Stream, name)
 }
 
-/// sequin.purge(): messages below this seq, or older than this time; both is all that is before both.
+/// sequin.purge(): messages below this seq, or older than this time, which is SQL.
 pub fn purge(name: &str, before_seq: Option<i64>, before_time: Option<&str>) -> Statement {
     let call = Call::new("purge").text(name).with_number("before_seq", before_seq);
-    call.with("before_time", before_time).scalar("purged", Kind::Int).names(Noun::Stream, name)
+    call.with_sql("before_time", before_time).scalar("purged", Kind::Int).names(Noun::Stream, name)
 }
 
 /// How many messages a purge would delete.
 pub fn count_purge(name: &str, before_seq: Option<i64>, before_time: Option<&str>) -> Statement {
     let mut conditions = Vec::new();
     conditions.extend(before_seq.map(|seq| format!("seq < {seq}")));
-    conditions.extend(before_time.map(|time| format!("inserted_at < {}", literal(time))));
+    conditions.extend(before_time.map(|time| format!("inserted_at < {time}")));
     let table = crate::sql::stream_table(name);
-    let sql = format!(
-        "SELECT count(*) AS would_purge FROM {table} WHERE {}",
-        conditions.join(" AND ")
-    );
+    let sql =
+        format!("SELECT count(*) AS would_purge FROM {table} WHERE {}", conditions.join(" AND "));
     Statement::new(sql, &[("would_purge", Kind::Int)]).names(Noun::Stream, name)
 }
 
