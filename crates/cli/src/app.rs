@@ -291,6 +291,14 @@ impl App {
             return Exit::Done;
         }
         eprintln!("sequin: error: {error}");
+        let is_unknown = ["42883", "42703", "42P01"].iter().any(|code| error.is(code));
+        if is_unknown && let Some(version) = self.other_version().await {
+            let own = env!("CARGO_PKG_VERSION");
+            eprintln!(
+                "the extension in this database is of version {version}, this program of {own}"
+            );
+            eprintln!("hint: As a superuser, run: ALTER EXTENSION sequin UPDATE;");
+        }
         if error.is("42704")
             && let Some(name) = self.similar_name().await
         {
@@ -301,6 +309,14 @@ impl App {
             ErrorKind::Interrupted => Exit::Interrupted,
             _ => Exit::Error,
         }
+    }
+
+    /// The version of the extension, if it is another one than this program's.
+    async fn other_version(&mut self) -> Option<String> {
+        let sql = "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'sequin'";
+        let row = self.session().await.ok()?.first_row(sql).await.ok()?;
+        let version = row.into_iter().next()??;
+        (version != env!("CARGO_PKG_VERSION")).then_some(version)
     }
 
     async fn similar_name(&mut self) -> Option<String> {

@@ -128,7 +128,7 @@ pub fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Adds the fix to what a server says that has no sequin, an old one, or is a standby.
+/// Adds the fix to what a server says that has no sequin, or is a standby.
 fn explain(error: Error) -> Error {
     let code = error.code.as_deref().unwrap_or_default();
     let about_sequin = error.message.contains("sequin");
@@ -139,13 +139,6 @@ fn explain(error: Error) -> Error {
         return missing.with_hint(
             "As a superuser, run: CREATE EXTENSION sequin; or choose another database by -d.",
         );
-    }
-    let is_unknown = matches!(code, "42883" | "42P01" | "42703") && error.hint.is_none();
-    if (is_unknown || code == "42883") && about_sequin && !error.message.contains("sequin_stream") {
-        let detail = error.message.clone();
-        let mut old = error.with_detail(detail);
-        old.message = "the extension sequin in this database is older than this program".into();
-        return old.with_hint("As a superuser, run: ALTER EXTENSION sequin UPDATE;");
     }
     if code == "25006" && error.hint.is_none() {
         return error.with_hint(
@@ -166,13 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_and_an_old_extension_are_named_with_their_remedy() {
+    fn a_missing_extension_and_a_standby_are_named_with_their_remedy() {
         let missing = server("3F000", "schema \"sequin\" does not exist");
         assert!(missing.to_string().contains("CREATE EXTENSION sequin"));
-        let old = server("42883", "function sequin.rewind(unknown) does not exist");
-        assert!(old.to_string().contains("ALTER EXTENSION sequin UPDATE"));
-        let other = server("42883", "function foo() does not exist");
-        assert_eq!(other.message, "function foo() does not exist");
+        let other = server("3F000", "schema \"foo\" does not exist");
+        assert_eq!(other.hint, None);
         let standby = server("25006", "cannot execute INSERT in a read-only transaction");
         assert!(standby.to_string().contains("target_session_attrs=read-write"));
     }

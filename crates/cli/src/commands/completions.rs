@@ -5,9 +5,12 @@ use crate::app::Exit;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  sequin completions bash > /etc/bash_completion.d/sequin
-  sequin completions zsh > /usr/share/zsh/vendor-completions/_sequin
-  sequin completions fish > ~/.config/fish/completions/sequin.fish
+  sequin completions bash > sequin.bash
+  sequin completions zsh > _sequin
+  sequin completions fish > sequin.fish
+
+bash reads them from ~/.local/share/bash-completion/completions/sequin, zsh from a folder in $fpath, fish from
+~/.config/fish/completions.
 
 Names of streams, consumers and sources are those of the database that the command line connects to.")]
 pub struct Completions {

@@ -9,7 +9,7 @@ use crate::commands::time;
 #[derive(Args)]
 #[command(after_help = "Examples:
   sequin consumer add orders shipping --filter 'order.eu.>' --ack-wait '1 min' --max-deliver 5
-  sequin consumer add orders audit --start-time '1 day' --backoff '1 s,10 s'
+  sequin consumer add orders history --start-time '1 day' --backoff '1 s,10 s'
 
 What is not said is as the server has it by default: all keys, from the beginning of the stream.")]
 pub struct Add {
