@@ -290,15 +290,8 @@ impl App {
         if error.kind == ErrorKind::Local && error.message.contains("Broken pipe") {
             return Exit::Done;
         }
+        let error = self.explain(error).await;
         eprintln!("sequin: error: {error}");
-        let is_unknown = ["42883", "42703", "42P01"].iter().any(|code| error.is(code));
-        if is_unknown && let Some(version) = self.other_version().await {
-            let own = env!("CARGO_PKG_VERSION");
-            eprintln!(
-                "the extension in this database is of version {version}, this program of {own}"
-            );
-            eprintln!("hint: As a superuser, run: ALTER EXTENSION sequin UPDATE;");
-        }
         if error.is("42704")
             && let Some(name) = self.similar_name().await
         {
@@ -311,12 +304,34 @@ impl App {
         }
     }
 
-    /// The version of the extension, if it is another one than this program's.
-    async fn other_version(&mut self) -> Option<String> {
+    /// What isn't known to the server may be so because the extension is missing, or of another version.
+    async fn explain(&mut self, error: Error) -> Error {
+        let is_unknown = ["3F000", "42P01", "42883", "42703"].iter().any(|code| error.is(code));
+        if !is_unknown {
+            return error;
+        }
+        let own = env!("CARGO_PKG_VERSION");
+        let (message, hint) = match self.extension_version().await {
+            Err(_) => return error,
+            Ok(Some(version)) if version == own => return error,
+            Ok(None) => (
+                "the extension sequin is not installed in this database".to_owned(),
+                "As a superuser, run: CREATE EXTENSION sequin; or choose another database by -d.",
+            ),
+            Ok(Some(version)) => (
+                format!(
+                    "the extension in this database is of version {version}, this program of {own}"
+                ),
+                "As a superuser, run: ALTER EXTENSION sequin UPDATE;",
+            ),
+        };
+        let detail = error.message.clone();
+        Error { message, ..error }.with_detail(detail).with_hint(hint)
+    }
+
+    async fn extension_version(&mut self) -> Result<Option<String>> {
         let sql = "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'sequin'";
-        let row = self.session().await.ok()?.first_row(sql).await.ok()?;
-        let version = row.into_iter().next()??;
-        (version != env!("CARGO_PKG_VERSION")).then_some(version)
+        Ok(self.session().await?.first_row(sql).await?.into_iter().next().flatten())
     }
 
     async fn similar_name(&mut self) -> Option<String> {

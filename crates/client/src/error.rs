@@ -128,18 +128,9 @@ pub fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Adds the fix to what a server says that has no sequin, or is a standby.
+/// Adds the fix to what a standby says.
 fn explain(error: Error) -> Error {
     let code = error.code.as_deref().unwrap_or_default();
-    let about_sequin = error.message.contains("sequin");
-    if code == "3F000" && about_sequin {
-        let detail = error.message.clone();
-        let mut missing = error.with_detail(detail);
-        missing.message = "the extension sequin is not installed in this database".into();
-        return missing.with_hint(
-            "As a superuser, run: CREATE EXTENSION sequin; or choose another database by -d.",
-        );
-    }
     if code == "25006" && error.hint.is_none() {
         return error.with_hint(
             "Connect to the primary: name all hosts, and target_session_attrs=read-write.",
@@ -159,11 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_extension_and_a_standby_are_named_with_their_remedy() {
-        let missing = server("3F000", "schema \"sequin\" does not exist");
-        assert!(missing.to_string().contains("CREATE EXTENSION sequin"));
-        let other = server("3F000", "schema \"foo\" does not exist");
-        assert_eq!(other.hint, None);
+    fn a_standby_is_named_with_the_remedy() {
         let standby = server("25006", "cannot execute INSERT in a read-only transaction");
         assert!(standby.to_string().contains("target_session_attrs=read-write"));
     }

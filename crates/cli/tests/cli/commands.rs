@@ -76,7 +76,7 @@ fn edit_shows_the_difference() {
 }
 
 fn messages_are_selected_by_filter_condition_and_place() {
-    let fixture = orders("select", 10);
+    let fixture = orders("selecting", 10);
     let seqs = |arguments: &[&str]| {
         let mut all = vec!["message", "view", "orders", "-o", "format {seq}"];
         all.extend(arguments);
@@ -148,10 +148,13 @@ fn doctor_names_the_remedy() {
     let run = fixture.run(&["doctor"]);
     assert_eq!(run.code, 0, "{run:?}");
     fixture.sql(
-        "CREATE TABLE bare (a int);
-         SELECT sequin.create_source('bank', 'orders', tables => '{bare}', backfill => false);
-         SELECT sequin.pause_source('bank');",
+        "CREATE TABLE bare (a int PRIMARY KEY);
+         SELECT sequin.create_stream('changes');",
     );
+    fixture.sql(
+        "SELECT sequin.create_source('bank', 'changes', tables => '{bare}', backfill => false)",
+    );
+    fixture.sql("SELECT sequin.pause_source('bank'); ALTER TABLE bare DROP CONSTRAINT bare_pkey");
     let id =
         fixture.ok(&["consumer", "receive", "billing", "--wait", "10 s", "-o", "format {ack_id}"]);
     fixture.ok(&["consumer", "reject", "billing", id.trim()]);
@@ -176,7 +179,7 @@ fn doctor_names_the_remedy() {
 }
 
 fn check_speaks_as_monitoring_does() {
-    let fixture = orders("check", 10);
+    let fixture = orders("checking", 10);
     fixture.until(&["consumer", "info", "billing", "-o", "format {lag}"], "10");
     let check = |arguments: &[&str]| {
         let mut all = vec!["check", "consumer", "billing"];

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use libtest_mimic::Trial;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -40,11 +41,12 @@ fn write_for_server(secured: &Cluster, name: &str, text: &str) {
 }
 
 fn secured() -> Secured {
-    let pid = std::process::id();
-    let address = format!("127.{}.{}.{}", 1 + pid / 65536 % 250, pid / 256 % 256, 1 + pid % 250);
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    let (pid, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let address = format!("127.{number}.{}.{}", pid / 250 % 250, 1 + pid % 250);
     let config = format!("listen_addresses = '{address}'\npassword_encryption = 'scram-sha-256'");
     let cluster = Cluster::start_with(&config);
-    let directory = Directory::new("secured");
+    let directory = Directory::new(&format!("secured{number}"));
 
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
