@@ -158,7 +158,7 @@ mod tests {
     fn arrays_quote_what_is_more_than_a_word() {
         assert_eq!(array(&["eu.*", "us.>"]), "'{eu.*,us.>}'");
         assert_eq!(array(&["1 s", "", "null", "a\"b"]), r#"E'{"1 s","","null","a\\"b"}'"#);
-        assert_eq!(array::<&str>(&[]), "'{}'");
+        assert_eq!(array(&[] as &[&str]), "'{}'");
     }
 
     #[test]

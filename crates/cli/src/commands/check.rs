@@ -31,7 +31,8 @@ enum Format {
 
 #[derive(Args)]
 #[command(after_help = "Example:
-  sequin check consumer billing --lag-warn 1000 --lag-critical 100000 --oldest-critical 3600 --format nagios
+  sequin check consumer billing --lag-warn 1000 --lag-critical 100000 --format nagios
+  sequin check consumer billing --oldest-warn 600 --oldest-critical 3600
 
 Exit codes are those of a Nagios plugin: 0 ok, 1 warning, 2 critical, 3 unknown.")]
 pub struct Consumer {

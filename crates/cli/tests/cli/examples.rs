@@ -1,7 +1,6 @@
 //! The help of every command has an example, and every example works.
 
 use std::fs;
-use std::path::Path;
 
 use libtest_mimic::Trial;
 
@@ -28,6 +27,9 @@ DO $$ BEGIN
     PERFORM sequin.publish('orders', 'order.eu.' || n, jsonb_build_object('amount', n)) FROM generate_series(1, 5) n;
 END $$;
 ";
+/// Two finished messages, and one in flight.
+const DELIVERIES: &str = "SELECT sequin.ack('billing', array(SELECT ack_id FROM sequin.receive('billing', 3, wait => '1 min') ORDER BY seq LIMIT 2))";
+
 /// These can't be made in the transaction of what they capture.
 const SOURCE: &str = "SELECT sequin.create_source('bank', 'archive', tables => '{accounts}')";
 
@@ -57,8 +59,6 @@ fn every_command_has_an_example_that_works() {
     let mut all = Vec::new();
     leaves(&[], &mut all);
     assert!(all.len() > 40, "{} commands", all.len());
-    let binary = Path::new(env!("CARGO_BIN_EXE_sequin")).parent().unwrap();
-    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
     for words in all {
         let help = run(bare().args(&words).arg("--help"), b"").out;
         let examples: Vec<&str> =
@@ -69,13 +69,7 @@ fn every_command_has_an_example_that_works() {
         }
         set_up(&fixture, words[0] == "source" || words.join(" ") == "check source");
         for example in examples {
-            let template = fixture.command();
-            let mut command = std::process::Command::new("sh");
-            command.env_clear().arg("-c").arg(example).current_dir(fixture.home.path());
-            for (name, value) in template.get_envs() {
-                command.env(name, value.unwrap());
-            }
-            let run = run(command.env("PATH", &path), b"");
+            let run = fixture.shell(example);
             // The ack_id of an example is an old one.
             let is_late = example.contains("4611686018427387905");
             assert_eq!(run.code, if is_late { 4 } else { 0 }, "{example}: {run:?}");
@@ -85,6 +79,8 @@ fn every_command_has_an_example_that_works() {
 
 fn set_up(fixture: &Fixture, with_source: bool) {
     fixture.sql(OBJECTS);
+    fixture.sql(DELIVERIES);
+    fixture.until(&["consumer", "info", "billing", "-o", "format <{ack_floor}>"], "<2>");
     if with_source {
         fixture.sql(SOURCE);
         fixture.until(&["source", "info", "bank"], "streaming");

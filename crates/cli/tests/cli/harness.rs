@@ -1,6 +1,7 @@
 //! A cluster of all tests, a database for each, and the binary with the database in its environment.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -80,6 +81,18 @@ impl Fixture {
         let run = self.run(arguments);
         assert_eq!(run.code, 0, "{arguments:?}: {run:?}");
         run.out
+    }
+
+    /// A line in a shell, where the command is `sequin`.
+    pub fn shell(&self, line: &str) -> Run {
+        let folder = Path::new(env!("CARGO_BIN_EXE_sequin")).parent().unwrap();
+        let mut command = Command::new("sh");
+        command.env_clear().arg("-c").arg(line).current_dir(self.home.path());
+        for (name, value) in self.command().get_envs() {
+            command.env(name, value.unwrap());
+        }
+        let path = std::env::var("PATH").unwrap();
+        run(command.env("PATH", format!("{}:{path}", folder.display())), b"")
     }
 
     pub fn sql(&self, sql: &str) {

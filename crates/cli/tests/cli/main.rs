@@ -4,6 +4,7 @@
 
 mod commands;
 mod connection;
+mod documents;
 mod examples;
 mod harness;
 mod manners;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let tests = [
         commands::tests(),
         connection::tests(),
+        documents::tests(),
         examples::tests(),
         manners::tests(),
         round_trip::tests(),

@@ -2,24 +2,10 @@
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Fixture, Run, run, trials};
+use crate::harness::{Fixture, trials};
 
 pub fn tests() -> Vec<Trial> {
     trials![the_readme_works_as_written, the_guides_commands_work, there_is_no_http]
-}
-
-/// A line in a shell, where the command is `sequin`.
-fn shell(fixture: &Fixture, line: &str) -> Run {
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_sequin"));
-    let template = fixture.command();
-    let mut command = std::process::Command::new("sh");
-    command.env_clear().arg("-c").arg(line).current_dir(fixture.home.path());
-    for (name, value) in template.get_envs() {
-        command.env(name, value.unwrap());
-    }
-    let path = std::env::var("PATH").unwrap();
-    command.env("PATH", format!("{}:{path}", binary.parent().unwrap().display()));
-    run(&mut command, b"")
 }
 
 fn the_readme_works_as_written() {
@@ -31,13 +17,13 @@ fn the_readme_works_as_written() {
         "sequin stream send mystream orders.eu.cus_b.order_2 '{\"product\": \"Pants\"}'",
         "sequin consumer add mystream us_orders --filter=\"orders.us.>\" --defaults",
     ] {
-        let run = shell(&fixture, line);
+        let run = fixture.shell(line);
         assert_eq!(run.code, 0, "{line}: {run:?}");
     }
-    let run = shell(&fixture, "sequin consumer receive us_orders");
+    let run = fixture.shell("sequin consumer receive us_orders");
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.out.contains("orders.us.cus_a.order_1") && run.out.contains("Shoes"), "{run:?}");
-    let run = shell(&fixture, "sequin consumer receive us_orders");
+    let run = fixture.shell("sequin consumer receive us_orders");
     assert_eq!((run.code, run.err.trim()), (3, "No messages available."), "{run:?}");
 }
 
@@ -57,26 +43,26 @@ fn the_guides_commands_work() {
         "sequin consumer edit us_orders --ack-wait-ms=90000",
         "sequin consumer receive default us_orders --batch-size=10 --ack",
     ] {
-        let run = shell(&fixture, line);
+        let run = fixture.shell(line);
         assert_eq!(run.code, 0, "{line}: {run:?}");
     }
     fixture.ok(&["stream", "send", "default", "orders.us.2", "two"]);
     let id = fixture.ok(&["consumer", "receive", "us_orders", "-o", "format {ack_id}"]);
-    let nack = shell(&fixture, &format!("sequin consumer nack default us_orders {}", id.trim()));
+    let nack = fixture.shell(&format!("sequin consumer nack default us_orders {}", id.trim()));
     assert_eq!((nack.code, nack.out.as_str()), (0, "1\n"), "{nack:?}");
     let id =
         fixture.ok(&["consumer", "next", "us_orders", "--wait", "5 s", "-o", "format {ack_id}"]);
-    let peek = shell(&fixture, "sequin consumer peek us_orders --pending");
+    let peek = fixture.shell("sequin consumer peek us_orders --pending");
     assert!(peek.out.contains(id.trim()), "{peek:?}");
-    let ack = shell(&fixture, &format!("sequin consumer ack default us_orders {}", id.trim()));
+    let ack = fixture.shell(&format!("sequin consumer ack default us_orders {}", id.trim()));
     assert_eq!((ack.code, ack.out.as_str()), (0, "1\n"), "{ack:?}");
-    let rm = shell(&fixture, "sequin consumer rm default us_orders --force");
+    let rm = fixture.shell("sequin consumer rm default us_orders --force");
     assert_eq!(rm.code, 0, "{rm:?}");
 }
 
 fn there_is_no_http() {
     let fixture = Fixture::new("as_curl");
-    let run = shell(&fixture, "sequin stream ls --as-curl");
+    let run = fixture.shell("sequin stream ls --as-curl");
     assert_eq!(run.code, 2);
     assert!(run.err.contains("--as-sql"), "{run:?}");
 }

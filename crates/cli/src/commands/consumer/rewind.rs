@@ -11,8 +11,8 @@ use crate::output::Layout;
 #[derive(Args)]
 #[command(after_help = "Examples:
   sequin consumer rewind billing --to-time '1 hour' --dry-run
-  sequin consumer rewind billing --to-seq 1 --yes
   sequin consumer rewind billing --back 2 --yes
+  sequin consumer rewind billing --to-seq 1 --yes
   sequin consumer rewind billing --like audit --yes
   sequin consumer rewind billing --to-start --yes
 

@@ -31,7 +31,7 @@ pub enum Command {
 
 #[derive(Args)]
 #[command(after_help = "Example:
-  sequin context add prod 'host=db1,db2 dbname=shop target_session_attrs=read-write' --set-default
+  sequin context add prod 'host=db1,db2 target_session_attrs=read-write'
 
 Passwords stay out of the file: they belong into ~/.pgpass. --with-password keeps one there all the same.")]
 pub struct Add {

@@ -10,8 +10,9 @@ use crate::app::{App, Exit};
 #[derive(Args)]
 #[command(after_help = "Examples:
   sequin message send orders order.eu.7 '{\"amount\": 20}'
-  sequin message send orders order.eu.7 '{\"amount\": 20}' --headers '{\"trace\": 1}' --dedup-id invoice-7
-  sequin message send orders order.eu.7 '{\"reminder\": true}' --deliver-at '2030-01-01 08:00+00'
+  sequin message send orders order.eu.7 '{\"amount\": 20}' --dedup-id invoice-7
+  sequin message send orders order.eu.7 '{\"amount\": 20}' --headers '{\"trace\": 1}'
+  sequin message send orders order.eu.7 '{\"a\": 1}' --deliver-at '2030-01-01 08:00+00'
   sequin message send archive --from messages.jsonl
 
 Prints the message's seq; nothing for one that is published later. DATA of - is read from standard input.

@@ -13,7 +13,8 @@ use crate::output::{Layout, Printer};
 #[derive(Args)]
 #[command(after_help = "Examples:
   sequin message view orders --last 5
-  sequin message view orders --filter 'order.eu.>' --where \"data->>'amount' is not null\" --since 1h
+  sequin message view orders --filter 'order.eu.>' --since 1h
+  sequin message view orders --where \"data->>'amount' is not null\"
   sequin message view orders -o jsonl | sequin message send archive --from -
 
 On a terminal these are the last 10 messages, elsewhere all of them. Nothing is leased.")]
