@@ -39,6 +39,12 @@ impl Bench {
         if app.prints_sql(&create)? {
             return Ok(Exit::Done);
         }
+        if app.options.dry_run {
+            app.say(&format!(
+                "dry run: stream {name} would be created, measured with, and dropped"
+            ));
+            return Ok(Exit::Done);
+        }
         let format = app.format()?;
         app.query(&create).await?;
         let result = self.measure(app, &name).await;

@@ -54,9 +54,16 @@ pub fn create(stream: &str, name: &str, settings: &ConsumerSettings, start: &Sta
 }
 
 /// sequin.alter_consumer()
-pub fn alter(name: &str, settings: &ConsumerSettings, owner: Option<&str>) -> Statement {
+pub fn alter(
+    name: &str,
+    settings: &ConsumerSettings,
+    owner: Option<&str>,
+    reset: &[String],
+) -> Statement {
     let call = settings.shared(Call::new("alter_consumer").text(name));
-    call.with("owner", owner).void().names(Noun::Consumer, name)
+    let reset = (!reset.is_empty()).then(|| reset.to_vec());
+    let call = call.with("owner", owner).with_array("reset", &reset);
+    call.void().names(Noun::Consumer, name)
 }
 
 /// sequin.drop_consumer(), pause_consumer(), resume_consumer()

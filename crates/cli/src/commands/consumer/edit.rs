@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use clap::Args;
 use sequin_client::calls::consumer;
 use sequin_client::sql::Statement;
@@ -19,6 +21,9 @@ pub struct Edit {
     consumer: Vec<String>,
     #[command(flatten)]
     settings: Settings,
+    /// Set this setting to its default; may be repeated
+    #[arg(long, value_name = "SETTING", value_delimiter = ',')]
+    reset: Vec<String>,
     /// Give it to this role
     #[arg(long, value_name = "ROLE")]
     owner: Option<String>,
@@ -27,7 +32,8 @@ pub struct Edit {
 impl Edit {
     pub async fn run(self, app: &mut App) -> Result<Exit> {
         let name = target::consumer(self.consumer);
-        let change = consumer::alter(&name, &self.settings.into_client(), self.owner.as_deref());
+        let settings = self.settings.into_client();
+        let change = consumer::alter(&name, &settings, self.owner.as_deref(), &self.reset);
         change_settings(app, &change, &consumer::settings(&name)).await
     }
 }
@@ -56,7 +62,7 @@ pub async fn change_settings(
         return Ok(Exit::Done);
     }
     for line in lines {
-        println!("{line}");
+        writeln!(std::io::stdout(), "{line}")?;
     }
     if app.options.dry_run {
         app.say("dry run: nothing was changed");

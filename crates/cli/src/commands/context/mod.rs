@@ -103,6 +103,11 @@ const COLUMNS: [(&str, Kind); 4] = [
 
 pub fn run(command: Command, app: &mut App) -> Result<Exit> {
     let contexts = app.contexts()?;
+    let only_looks = matches!(command, Command::Ls(_) | Command::Info(_));
+    if app.options.dry_run && !only_looks {
+        app.say("dry run: nothing was changed");
+        return Ok(Exit::Done);
+    }
     match command {
         Command::Add(add) => {
             if contexts.file(&add.name).exists()
