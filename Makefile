@@ -3,7 +3,7 @@ PG_CONFIG ?=
 export PG_CONFIG
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build install packages private run psql stop test test-versions test-packages test-metrics torture fuzz mutants miri asan fmt lint bench clean
+.PHONY: help deps build install cli install-cli packages private run psql stop test test-versions test-packages test-metrics torture fuzz mutants miri asan fmt lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,12 @@ build: deps ## compile the extension in release mode
 
 install: deps ## build, and install into the server of PG_CONFIG; what else is here uses a private copy of that server
 	@scripts/install.sh --system
+
+cli: ## compile the command sequin, which needs no PostgreSQL, to target/cli/sequin
+	@cargo build --profile cli -p sequin-cli
+
+install-cli: cli ## the same, and install it with its manual pages and completions; PREFIX=/usr/local
+	@scripts/install_cli.sh
 
 packages: deps ## Debian packages postgresql-NN-sequin for 14 to 18, in target/packages; or scripts/packages.sh 15
 	@scripts/packages.sh

@@ -37,7 +37,7 @@ step "format" cargo fmt --all -- --check
 step "clippy" cargo clippy --workspace --all-targets "${features[@]}" -- -D warnings
 if [ "${1:-}" != lint ]; then
     trap "scripts/bystander.sh remove" EXIT
-    step "pure tests" cargo test -p sequin-engine -p sequin-capture -p sequin-testkit
+    step "pure tests" cargo test -p sequin-engine -p sequin-capture -p sequin-testkit -p sequin-client
     step "release build" scripts/install.sh
     step "a server that runs meanwhile" scripts/bystander.sh start
     step "tests in the server" pgrx_test
@@ -45,6 +45,7 @@ if [ "${1:-}" != lint ]; then
     step "release install" scripts/install.sh
     step "pg_regress and isolation specs" scripts/regress.sh
     step "black-box tests" cargo test --test black_box "${features[@]}"
+    step "the command sequin" cargo test -p sequin-cli
     step "the server that ran meanwhile" scripts/bystander.sh check
 fi
 
