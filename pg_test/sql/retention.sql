@@ -66,7 +66,7 @@ SELECT sequin.grant_consume('kept', 'kept_reader');
 GRANT INSERT (key, data, headers), SELECT (seq) ON sequin_stream.kept TO kept_publisher WITH GRANT OPTION;
 SELECT sequin.publish('kept', 'a', '1', dedup_id => 'first');
 SELECT sequin.publish('kept', 'b', '2');
-SELECT relacl FROM pg_class WHERE oid = 'sequin_stream.kept'::regclass;
+SELECT a AS acl FROM pg_class, unnest(relacl) a WHERE oid = 'sequin_stream.kept'::regclass AND a::text LIKE 'kept_reader%';
 SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'sequin_stream.kept'::regclass AND attacl IS NOT NULL ORDER BY attnum;
 RESET ROLE;
 REVOKE CREATE ON SCHEMA sequin_stream FROM kept_owner;
@@ -74,7 +74,8 @@ SET ROLE kept_reader;
 SELECT sequin.alter_stream('kept', retain_for => '1 day');
 SET ROLE kept_owner;
 SELECT sequin.alter_stream('kept', retain_for => '1 day');
-SELECT relkind, relowner::regrole, relacl FROM pg_class WHERE oid = 'sequin_stream.kept'::regclass;
+SELECT relkind, relowner::regrole FROM pg_class WHERE oid = 'sequin_stream.kept'::regclass;
+SELECT a AS acl FROM pg_class, unnest(relacl) a WHERE oid = 'sequin_stream.kept'::regclass AND a::text LIKE 'kept_reader%';
 SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'sequin_stream.kept'::regclass AND attacl IS NOT NULL ORDER BY attnum;
 SELECT obj_description('sequin_stream.kept'::regclass), col_description('sequin_stream.kept'::regclass, 3);
 SELECT count(*) AS with_rights FROM pg_class c WHERE c.relnamespace = 'sequin_partition'::regnamespace AND c.relkind = 'r'
