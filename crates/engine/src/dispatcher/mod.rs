@@ -277,7 +277,7 @@ impl Dispatcher {
     }
 
     /// Takes account of what has happened to consumers.
-    pub(super) fn take_account<S: Shared>(&mut self, s: &mut Step<S>) {
+    fn take_account<S: Shared>(&mut self, s: &mut Step<S>) {
         std::mem::take(&mut self.world.touched).into_iter().for_each(|id| self.account(id, s));
     }
 
