@@ -1,7 +1,7 @@
 //! `sequin_partition`, where the partitions of streams with retention are: making them, and making a stream's table that is
 //! plain into one with partitions.
 
-use super::{statement, streams};
+use super::{messages, statement, streams};
 use crate::error::{Error, Result};
 use crate::pg::exec::settings::in_pg_catalog;
 use crate::pg::exec::spi::{Access, Arg, Row, Statement, arg, command};
@@ -19,6 +19,9 @@ pub enum Seqs {
     Range(Seq, Seq),
     Rest,
 }
+
+/// The highest last seq of a stream that gets partitions: it must have enough of them left.
+const HIGHEST: Seq = Seq::MAX / 2;
 
 /// The name of a table in the schema of streams, and of one in that of partitions.
 pub fn stream_name(stream: &str) -> String {
@@ -76,8 +79,11 @@ impl Made {
 /// Makes a table a partition, as its owner.
 pub fn attach(root: &str, partition: &str, seqs: Seqs) -> Result<()> {
     let seqs = match seqs {
-        Seqs::Range(Seq::MIN, upto) => format!("FOR VALUES FROM (MINVALUE) TO ({})", upto + 1),
-        Seqs::Range(from, upto) => format!("FOR VALUES FROM ({from}) TO ({})", upto + 1),
+        Seqs::Range(from, upto) => {
+            let from = if from == Seq::MIN { "MINVALUE".into() } else { from.to_string() };
+            let end = upto.checked_add(1).map_or("MAXVALUE".into(), |end| end.to_string());
+            format!("FOR VALUES FROM ({from}) TO ({end})")
+        }
         Seqs::Rest => "DEFAULT".into(),
     };
     command(&format!("ALTER TABLE {root} ATTACH PARTITION {partition} {seqs}"))
@@ -182,12 +188,19 @@ statement!(
 pub fn convert(stream: &str, table: pg_sys::Oid) -> Result<()> {
     let root = stream_name(stream);
     command(&format!("LOCK TABLE {root} IN ACCESS EXCLUSIVE MODE"))?;
-    let reasons = texts(&IN_THE_WAY, &[arg(table), arg(stream)])?;
+    let mut reasons = texts(&IN_THE_WAY, &[arg(table), arg(stream)])?;
+    let last = sequence::last_value(sequence::of_stream(table)?);
+    let highest = messages::last(table)?;
+    if highest > last {
+        reasons.push(format!("a message with seq {highest}, which its sequence has not given"));
+    }
+    if last > HIGHEST {
+        reasons.push("its seqs, which are nearly used up".into());
+    }
     if !reasons.is_empty() {
         return Err(Error::NotPartitionable { stream: stream.into(), reasons });
     }
     let owner = owner_of(stream, table)?;
-    let last = sequence::last_value(sequence::of_stream(table)?);
     let name = next_name(stream)?;
     let partition = format!("sequin_partition.\"{name}\"");
     let grants = texts(&RIGHTS, &[arg(table), arg(root.as_str()), arg("GRANT")])?;

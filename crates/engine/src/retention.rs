@@ -170,13 +170,16 @@ pub fn steps(limits: &Limits, facts: &Facts) -> Vec<Step> {
     let end = facts.partitions.last().map_or(0, |it| it.upto);
     if facts.rest_is_used || facts.last > end {
         let beyond = times(facts.rate, BEYOND_TIME).max(BEYOND);
-        steps.push(Step::Adopt { from: end + 1, upto: facts.last.max(end).saturating_add(beyond) });
+        steps.push(Step::Adopt {
+            from: end.saturating_add(1),
+            upto: facts.last.max(end).saturating_add(beyond),
+        });
     } else {
         let ahead = facts.partitions.iter().filter(|it| it.from > facts.last).count();
         let wanted = times(facts.rate, AHEAD_TIME) / width + 1;
         let wanted = wanted.clamp(*AHEAD.start(), *AHEAD.end());
         // One at a time: where this one can't be made, a next one would leave a gap.
-        if ahead < usize::try_from(wanted).unwrap_or(0) {
+        if ahead < usize::try_from(wanted).unwrap_or(0) && end < Seq::MAX - width {
             steps.push(Step::Extend { from: end + 1, upto: end + width });
         }
     }
