@@ -163,7 +163,7 @@ fn duplicates(stream: Option<&str>) -> Result<Option<i64>, ErrorReport> {
 fn partitions(stream: Option<&str>) -> Result<Option<i32>, ErrorReport> {
     let table = catalog::stream_table(required(stream, "stream")?);
     let found = table.and_then(partitions::of);
-    let count = found.map(|it| it.all.len() + usize::from(it.rest.is_some()));
+    let count = found.map(|it| it.tables().count());
     Ok(count.and_then(|count| i32::try_from(count).ok()))
 }
 

@@ -11,7 +11,6 @@ use sequin_engine::key::Seq;
 use sequin_engine::retention::IDLE;
 
 statement!(NEXT_ID, "SELECT pg_catalog.nextval('sequin.partition_id')", []);
-statement!(SET_LAST, "SELECT pg_catalog.setval($1::pg_catalog.regclass, $2)", [OIDOID, INT8OID]);
 
 /// The seqs of a partition, both included; or all that no other partition has.
 #[derive(Clone, Copy)]
@@ -237,8 +236,8 @@ pub fn convert(stream: &str, table: pg_sys::Oid) -> Result<()> {
     })?;
     let new = streams::table(stream)?;
     if last > 0 {
-        let args = [arg(sequence::of_stream(new)?), arg(last)];
-        role::as_owner(|| SET_LAST.with(|s| s.run(Access::Write, &args, |_| Ok(()))))?;
+        let sequence = sequence::of_stream(new)?;
+        role::as_owner(|| streams::set_last(sequence, last))?;
     }
     role::as_role(owner, || {
         in_pg_catalog(|| {

@@ -40,7 +40,6 @@ statement!(
         AND indimmediate AND indpred IS NULL AND indkey::text OPERATOR(pg_catalog.=) '2'",
     [OIDOID]
 );
-statement!(SET, "SELECT pg_catalog.setval($1::pg_catalog.regclass, $2)", [OIDOID, INT8OID]);
 statement!(
     NOTE,
     "INSERT INTO sequin.streams AS s (name, repairs) VALUES ($1, 1) \
@@ -85,7 +84,7 @@ pub fn repair(stream: &str, table: pg_sys::Oid, seen: Seq) -> Result<Vec<String>
         if known > HIGHEST {
             return Err(Error::BeyondRepair(stream.into(), fault.to_string()));
         }
-        SET.with(|s| s.run(Access::Write, &[arg(sequence), arg(known)], |_| Ok(())))?;
+        streams::set_last(sequence, known)?;
         found.push(format!("{fault}: a message with a seq up to {known} that is newer than that counts as delivered, where sequin.redeliver() can change that"));
     }
     role::as_owner(|| NOTE.with(|s| s.execute(&[arg(stream)])))?;

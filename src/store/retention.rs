@@ -2,7 +2,7 @@
 //! `sequin_engine::retention`.
 
 use super::partitions::{self, Seqs, owner_of, partition_name, stream_name};
-use super::{messages, statement};
+use super::{messages, statement, streams};
 use crate::error::{Error, Result};
 use crate::pg::exec::datum::micros;
 use crate::pg::exec::partitions::Partitions;
@@ -17,7 +17,6 @@ use sequin_engine::filter::Filter;
 use sequin_engine::key::Seq;
 use sequin_engine::retention::{Facts, Limits, Partition, Step};
 use sequin_engine::settings::Micros;
-use std::collections::HashMap;
 
 statement!(
     SET,
@@ -118,7 +117,6 @@ statement!(
     "UPDATE sequin.streams SET retention_blocked = $2 WHERE name = $1",
     [TEXTOID, TEXTOID]
 );
-statement!(SET_LAST, "SELECT setval($1::regclass, $2)", [OIDOID, INT8OID]);
 
 /// So many messages that don't match a consumer are looked at. The dispatcher writes down where it is after some more.
 const MOST_SEEN: usize = 200_000;
@@ -159,14 +157,8 @@ pub fn last(stream: &Stream) -> Result<Option<Seq>> {
     Ok(catalog::try_lock_for_writing(sequence).then(|| sequence::last_value(sequence)))
 }
 
-/// What there is of a stream; `None` if it is locked. `counts` has how many messages there are in partitions that nobody
-/// can publish to any more.
-pub fn facts(
-    database: &Database,
-    stream: &Stream,
-    rate: f64,
-    counts: &mut HashMap<u32, u64>,
-) -> Result<Option<Facts>> {
+/// What there is of a stream; `None` if it is locked.
+pub fn facts(database: &Database, stream: &Stream, rate: f64) -> Result<Option<Facts>> {
     if !catalog::try_lock_for_reading(stream.table) {
         return Ok(None);
     }
@@ -205,14 +197,10 @@ pub fn facts(
         if most.is_some_and(|most| last.saturating_sub(oldest.upto) >= most) {
             let behind = facts.partitions.iter().filter(|it| it.from > oldest.from && it.bytes > 0);
             for it in behind {
-                facts.messages_behind += match counts.get(&it.table) {
-                    Some(count) => *count,
-                    None => count(it.table.into())?,
-                };
+                facts.messages_behind += count(it.table.into())?;
             }
         }
     }
-    counts.retain(|table, _| facts.partitions.iter().any(|it| it.table == *table));
     Ok(Some(facts))
 }
 
@@ -274,8 +262,7 @@ fn count(table: pg_sys::Oid) -> Result<u64> {
 /// Gives partitions to the owner of the stream's table, if that has changed.
 fn keep_owner(stream: &Stream, partitions: &Partitions) -> Result<()> {
     let owner = owner_of(&stream.name, stream.table)?;
-    let tables = partitions.all.iter().map(|it| it.table).chain(partitions.rest);
-    for table in tables.filter(|&table| catalog::table_owner(table) != Some(owner)) {
+    for table in partitions.tables().filter(|&table| catalog::table_owner(table) != Some(owner)) {
         partitions::give_to(&partition_name(table), owner)?;
     }
     Ok(())
@@ -332,7 +319,7 @@ fn close(stream: &Stream, upto: Seq) -> Result<Outcome> {
     keep_publishers_out(stream)?;
     let sequence = sequence::of_stream(stream.table)?;
     if sequence::last_value(sequence) < upto {
-        SET_LAST.with(|s| s.run(Access::Write, &[arg(sequence), arg(upto)], |_| Ok(())))?;
+        streams::set_last(sequence, upto)?;
     }
     Ok(Outcome::Done)
 }

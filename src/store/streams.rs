@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use sequin_engine::dispatcher::StreamConfig;
 use sequin_engine::fault::{Fault, Known};
 use sequin_engine::ids::StreamId;
+use sequin_engine::key::Seq;
 use sequin_engine::settings::Micros;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -36,6 +37,7 @@ statement!(
      WHERE name OPERATOR(pg_catalog.=) $1",
     [TEXTOID, INT8OID]
 );
+statement!(SET_LAST, "SELECT pg_catalog.setval($1::pg_catalog.regclass, $2)", [OIDOID, INT8OID]);
 statement!(DELETE, "DELETE FROM sequin.streams WHERE name OPERATOR(pg_catalog.=) $1", [TEXTOID]);
 statement!(
     EXISTS,
@@ -217,6 +219,11 @@ pub fn create_table(stream: &str, keys: Keys, has_retention: bool) -> Result<()>
         }
     }
     if has_retention { partitions::create_first(stream) } else { Ok(()) }
+}
+
+/// Sets the last value of a stream's sequence, as the current role.
+pub fn set_last(sequence: pg_sys::Oid, last: Seq) -> Result<()> {
+    SET_LAST.with(|s| s.run(Access::Write, &[arg(sequence), arg(last)], |_| Ok(())))
 }
 
 /// Whether a stream was made with one message per key.

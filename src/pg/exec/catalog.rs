@@ -203,8 +203,7 @@ pub(in crate::pg) fn table_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
 /// The size of a table with its partitions, indexes and TOAST, in bytes.
 pub fn table_bytes(table: pg_sys::Oid) -> i64 {
     let Some(partitions) = partitions::of(table) else { return own_bytes(table) };
-    let parts = partitions.all.iter().map(|it| it.table).chain(partitions.rest);
-    parts.map(own_bytes).sum()
+    partitions.tables().map(own_bytes).sum()
 }
 
 fn own_bytes(table: pg_sys::Oid) -> i64 {

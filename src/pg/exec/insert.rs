@@ -23,9 +23,11 @@ pub(in crate::pg) struct Target {
 
 /// What a table is for those that insert.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Table,
-    Root,
+pub(in crate::pg) enum Kind {
+    Plain,
+    /// Its rows go into its partitions.
+    Partitioned,
+    /// Who inserts must have opened the partitioned table, whose rights and policies count.
     Partition,
 }
 
@@ -42,33 +44,7 @@ impl Target {
     /// Opens and locks a table for rows of columns of these types. `trigger` is the only trigger that it may have: the
     /// caller does what that would do.
     pub(in crate::pg) fn open(
-        table: pg_sys::Oid,
-        columns: &[pg_sys::Oid],
-        trigger: Option<&CStr>,
-    ) -> Opened {
-        Target::open_as(Role::Table, table, columns, trigger)
-    }
-
-    /// The same for a partition. Who inserts must have opened the partitioned table, whose rights and policies count.
-    pub(in crate::pg) fn open_partition(
-        table: pg_sys::Oid,
-        columns: &[pg_sys::Oid],
-        trigger: Option<&CStr>,
-    ) -> Opened {
-        Target::open_as(Role::Partition, table, columns, trigger)
-    }
-
-    /// The same for a partitioned table: the rows go into its partitions.
-    pub(in crate::pg) fn open_root(
-        table: pg_sys::Oid,
-        columns: &[pg_sys::Oid],
-        trigger: Option<&CStr>,
-    ) -> Opened {
-        Target::open_as(Role::Root, table, columns, trigger)
-    }
-
-    fn open_as(
-        role: Role,
+        kind: Kind,
         table: pg_sys::Oid,
         columns: &[pg_sys::Oid],
         trigger: Option<&CStr>,
@@ -80,7 +56,7 @@ impl Target {
             if relation.is_null() {
                 return Opened::Missing;
             }
-            if is_plain(role, relation, columns, trigger) {
+            if is_plain(kind, relation, columns, trigger) {
                 return Opened::Plain(Target { relation });
             }
             pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
@@ -160,7 +136,7 @@ pub fn insert<const N: usize>(
     if columns.len() != N {
         return Ok(false);
     }
-    match Target::open(table, columns, None) {
+    match Target::open(Kind::Plain, table, columns, None) {
         Opened::Plain(target) => {
             target.insert(rows, true);
             Ok(true)
@@ -209,7 +185,7 @@ unsafe fn insert_index_tuples(
 }
 
 unsafe fn is_plain(
-    role: Role,
+    kind: Kind,
     relation: pg_sys::Relation,
     columns: &[pg_sys::Oid],
     trigger: Option<&CStr>,
@@ -217,19 +193,19 @@ unsafe fn is_plain(
     // SAFETY: an open relation's cache entry; its triggers are null or valid.
     unsafe {
         let class = &*(*relation).rd_rel;
-        let is_kind = match role {
-            Role::Root => class.relkind.cast_unsigned() == pg_sys::RELKIND_PARTITIONED_TABLE,
-            Role::Table | Role::Partition => {
+        let is_kind = match kind {
+            Kind::Partitioned => class.relkind.cast_unsigned() == pg_sys::RELKIND_PARTITIONED_TABLE,
+            Kind::Plain | Kind::Partition => {
                 class.relkind.cast_unsigned() == pg_sys::RELKIND_RELATION
                     && (*relation).rd_tableam == pg_sys::GetHeapamTableAmRoutine()
             }
         };
         is_kind
             && !class.relhasrules
-            && class.relispartition == (role == Role::Partition)
+            && class.relispartition == (kind == Kind::Partition)
             && has_only(relation, columns)
             && has_trigger((*relation).trigdesc, trigger)
-            && (role == Role::Partition || is_open_to_caller(relation))
+            && (kind == Kind::Partition || is_open_to_caller(relation))
     }
 }
 

@@ -178,6 +178,11 @@ impl Iterator for Parts<'_> {
 }
 
 impl Partitions {
+    /// All of them, with the rest.
+    pub fn tables(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        self.all.iter().map(|it| it.table).chain(self.rest)
+    }
+
     /// The table that a seq is in, if there is one, and the last of the seqs from there on of which that is so.
     pub fn at(&self, seq: Seq) -> (Seq, Option<pg_sys::Oid>) {
         let next = self.all.partition_point(|it| it.upto < seq);

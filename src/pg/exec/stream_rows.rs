@@ -1,7 +1,7 @@
 //! Inserting messages into a stream's table without the executor, if the table is as create_stream has made it.
 
 use super::datum::{Jsonb, Text};
-use super::insert::{Opened, Target};
+use super::insert::{Kind, Opened, Target};
 use super::spi::Arg;
 use super::{catalog, partitions, relcache, scan};
 use crate::error::{Error, Result};
@@ -24,11 +24,8 @@ type Row = [Arg; 5];
 /// trigger would, and have locked the table.
 pub fn insert(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -> Result<bool> {
     let partitions = partitions::of(table);
-    let opened = match partitions {
-        None => Target::open(table, &scan::COLUMNS, Some(c"on_publish")),
-        Some(_) => Target::open_root(table, &scan::COLUMNS, Some(c"on_publish")),
-    };
-    let target = match opened {
+    let kind = if partitions.is_none() { Kind::Plain } else { Kind::Partitioned };
+    let target = match open(kind, table) {
         Opened::Plain(target) if has_own_default(&target) => target,
         Opened::Plain(target) => {
             target.close();
@@ -50,6 +47,11 @@ pub fn insert(table: pg_sys::Oid, messages: impl FnOnce() -> Result<Vec<New>>) -
         target.insert(rows, has_checks);
     }
     Ok(true)
+}
+
+/// Opens a table with a stream's columns and trigger.
+fn open(kind: Kind, table: pg_sys::Oid) -> Opened {
+    Target::open(kind, table, &scan::COLUMNS, Some(c"on_publish"))
 }
 
 /// The messages as rows of the table.
@@ -82,8 +84,7 @@ fn open_partitions(table: pg_sys::Oid, rows: &[Row]) -> Option<Vec<(Target, &[Ro
             };
             let count = left.iter().take_while(|row| is_in(row)).count();
             let (those, others) = left.split_at(count);
-            let opened =
-                partition.map(|it| Target::open_partition(it, &scan::COLUMNS, Some(c"on_publish")));
+            let opened = partition.map(|it| open(Kind::Partition, it));
             let Some(Opened::Plain(target)) = opened else {
                 is_plain = false;
                 break;

@@ -39,8 +39,6 @@ struct Watched {
     rate: f64,
     due: Instant,
     blocked_since: Option<Instant>,
-    /// Messages in partitions that are over.
-    counts: HashMap<u32, u64>,
 }
 
 impl Work for Retention {
@@ -87,8 +85,7 @@ impl Retention {
             return Ok(watched.due);
         }
         let (database, rate) = (self.database, watched.rate);
-        let facts =
-            process::transaction(|| retention::facts(database, stream, rate, &mut watched.counts))?;
+        let facts = process::transaction(|| retention::facts(database, stream, rate))?;
         let Some(facts) = facts else { return Ok(Instant::now() + PAUSE) };
         let mut in_the_way = held_by_publisher(database, stream, &facts).map(|it| (GIVES_BACK, it));
         let mut note = |step: &Step, obstacle| {
@@ -184,14 +181,7 @@ fn pause(stream: &Stream, facts: &Facts) -> Duration {
 impl Watched {
     fn new() -> Watched {
         let now = Instant::now();
-        Watched {
-            last: 0,
-            seen: now,
-            rate: -1.0,
-            due: now,
-            blocked_since: None,
-            counts: HashMap::new(),
-        }
+        Watched { last: 0, seen: now, rate: -1.0, due: now, blocked_since: None }
     }
 
     /// Notes the last seq. Returns whether so many were taken lately that partitions may be used up soon.
